@@ -1,0 +1,63 @@
+# Two commands on a fresh machine: `make quickstart` and `make test`. `make` alone lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+# An extra package index for torch's CPU build, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+export RAY_USAGE_STATS_ENABLED := 0
+export XDG_RUNTIME_DIR ?= /tmp/runtime-$(shell id -u)
+
+.PHONY: help install install-dev quickstart serve test test-fast check bench docs browser clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@echo "creating $(VENV) and installing (about a minute on a fast line; torch is the large part) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "installing what the tests need ..."
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.runtime ## the environment with the runtime packages
+install-dev: $(VENV)/.dev ## the same with test and check tools
+
+quickstart: install ## the example search on real data: a front, its references, report.html
+	@$(BIN)/paretoformer search examples/quickstart.yaml --report report.html
+
+serve: install ## API, pages and a coordinator on http://127.0.0.1:8765
+	@$(BIN)/paretoformer serve
+
+browser: # chromium for the browser tests: installed where that is allowed, explained where not
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; }; } || \
+	  echo "chromium is missing: browser tests fail without it; on Debian: sudo apt-get install chromium"
+
+test: install-dev browser ## the whole suite
+	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests
+
+test-fast: install-dev ## the suite without slow and browser tests
+	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser" tests
+
+check: install-dev ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: install-dev ## every benchmark; results go to benchmarks/results
+	@for script in benchmarks/*.py; do echo $$script; $(BIN)/python $$script || exit 1; done
+
+docs: install ## where the documentation is, and its generated parts checked
+	@$(BIN)/python -m pytest -q tests/test_docs.py
+
+clean: ## remove the environment and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

@@ -1,0 +1,17 @@
+"""Figures: one pure function each, records in, `go.Figure` out. SVG traces only."""
+
+from .curves import Curve, curve_figure, learning_curves
+from .front import front_figure
+from .latency import LatencyPair, latency_figure, latency_pairs
+from .progress import progress_figure
+
+__all__ = [
+    "Curve",
+    "LatencyPair",
+    "curve_figure",
+    "front_figure",
+    "latency_figure",
+    "latency_pairs",
+    "learning_curves",
+    "progress_figure",
+]

@@ -1,0 +1,19 @@
+"""Pages as HTML text: records in, strings out."""
+
+from .error import error_page
+from .job import job_page
+from .jobs import jobs_page
+from .new_job import default_form, job_data, new_job_page
+from .trial import trial_page
+from .view import view
+
+__all__ = [
+    "default_form",
+    "error_page",
+    "job_data",
+    "job_page",
+    "jobs_page",
+    "new_job_page",
+    "trial_page",
+    "view",
+]

@@ -1,0 +1,43 @@
+"""The page of one job: its front as it grows, what it means, and what may be asked of the job."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from search.records import JobRecord
+
+from .. import summary
+from ..drawing import MIXER_LETTERS
+from ..theme import MIXER_COLOURS, dark_colours
+from ..wording import ACTION_MEANING, MIXER_WORDS
+from .environment import render
+
+
+def job_page(job: JobRecord, view: Mapping[str, Any], *, csrf: str = "") -> str:
+    """HTML of `/jobs/{id}`; `view` is that of `dashboards.view`."""
+    return render(
+        "job.html",
+        job=job,
+        view=view,
+        csrf=csrf,
+        all_actions=[{"name": name, "meaning": meaning} for name, meaning in ACTION_MEANING.items()],
+        facts=summary.facts(job),
+        conditions=summary.conditions(job),
+        spec_text=spec_text(job),
+        strip_key=strip_key(),
+        theme=dark_colours(),
+    )
+
+
+def spec_text(job: JobRecord) -> str:
+    """The job file with defaults filled in, as YAML."""
+    return yaml.safe_dump(dict(job.spec), sort_keys=False, allow_unicode=True, width=100)
+
+
+def strip_key() -> list[tuple[str, str, str]]:
+    """(letter, words, colour) of every mixer of the small drawings."""
+    return [
+        (MIXER_LETTERS.get(kind, kind[0].upper()), MIXER_WORDS.get(kind, kind), colour)
+        for kind, colour in MIXER_COLOURS.items()
+    ]

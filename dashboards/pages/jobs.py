@@ -1,0 +1,70 @@
+"""The list of jobs, newest first, and the first page a new user sees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from search.records import FINAL_JOB_STATES, JobRecord, Page
+
+from ..summary import speedup_lines, target_words
+from .environment import render
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One line of the list."""
+
+    id: str
+    name: str
+    state: str
+    task: str
+    target: str
+    gain: str
+    speedup: str
+    created: datetime
+
+
+def jobs_page(
+    jobs: Page,
+    counts: Mapping[str, int],
+    *,
+    example: str = "",
+    csrf: str = "",
+    state: str | None = None,
+    query: str = "",
+) -> str:
+    """HTML of `/`. `counts`: jobs per state. `example`: YAML of the quickstart job, for the button of the empty page.
+
+    `state` and `query` are the filters that made this slice.
+    """
+    known = {name: count for name, count in counts.items() if count}
+    return render(
+        "jobs.html",
+        here="jobs",
+        rows=[job_row(job) for job in jobs.items],
+        next_cursor=jobs.next_cursor,
+        counts=sorted(known.items()),
+        total=sum(known.values()),
+        is_empty=not known and not jobs.items and not state and not query,
+        is_live=any(job.state not in FINAL_JOB_STATES for job in jobs.items),
+        example=example,
+        csrf=csrf,
+        state=state or "",
+        query=query,
+    )
+
+
+def job_row(job: JobRecord) -> JobRow:
+    """A job in one line."""
+    gain = job.indicators.get("hypervolume_gain")
+    lines = speedup_lines(job)
+    return JobRow(
+        id=job.id,
+        name=job.name,
+        state=job.state,
+        task=f"{job.spec['task']['kind']}, {job.spec['task']['dataset']}",
+        target=target_words(job),
+        gain="–" if gain is None else f"{100 * gain:+.1f} %",
+        speedup=lines[0][1] if lines else "–",
+        created=job.created_at,
+    )

@@ -1,0 +1,221 @@
+"""The page of one trial: the architecture drawn, its numbers and how they were obtained, and the model to take."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from search.objectives import OBJECTIVES
+from search.records import FINAL_TRIAL_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
+
+from ..drawing import draw_architecture, in_words
+from ..figures import curve_figure, learning_curves
+from ..figures.curves import curve_key
+from ..points import Cell, cell, number_cell
+from ..reasons import front_reason
+from ..summary import target_words
+from ..theme import dark_colours
+from ..wording import (
+    ORIGIN_WORDS,
+    REASON_WORDS,
+    describe,
+    format_word,
+    label,
+    number_format,
+    shown,
+    shown_spread,
+)
+from .environment import render
+from .snippet import export_command, onnx_snippet
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRow:
+    """One quantity of a trial: search value, and where there is one the finalist's and the test part's."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementRow:
+    """One stored measurement as the table shows it."""
+
+    quantity: str
+    value: str
+    spread: str
+    kind: str
+    execution: str
+    flags: tuple[str, ...]
+    steps: str
+    seed: int
+    repeats: int
+    conditions: str
+    detail: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """One export of the trial."""
+
+    what: str
+    state: str
+    message: str
+    report: str
+    size: str
+    url: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A parent or descendant."""
+
+    number: int
+    label: str
+    what: str
+
+
+def trial_page(
+    job: JobRecord,
+    trial: TrialRecord,
+    measurements: Sequence[MeasurementRecord],
+    exports: Sequence[ArtefactRecord],
+    *,
+    trials: Sequence[TrialRecord] = (),
+    csrf: str = "",
+) -> str:
+    """HTML of `/jobs/{id}/trials/{number}`.
+
+    `measurements`: those of its architecture and of its training id. `trials`: the others of its group (search or
+    reference), for the reason it is or is not on the front and for its relatives.
+    """
+    curves = learning_curves(job, measurements)
+    kind = curve_key(job)
+    return render(
+        "trial.html",
+        job=job,
+        trial=trial,
+        csrf=csrf,
+        what=describe(trial.architecture),
+        number_format=format_word(number_format(trial.architecture)),
+        reason_words=REASON_WORDS.get(trial.reason or "", trial.reason or ""),
+        drawing=draw_architecture(trial.architecture),
+        in_words=in_words(trial.architecture),
+        architecture_text=json.dumps(trial.architecture, indent=1, sort_keys=True),
+        numbers=number_rows(job, trial),
+        latency_conditions=f"Latency on {target_words(job)}.",
+        front_reason=front_reason(job, trial, trials),
+        origin_words=ORIGIN_WORDS.get(trial.origin, trial.origin).capitalize(),
+        parents=_relatives(trial.parents, trials),
+        children=_relatives([other.number for other in trials if trial.number in other.parents], trials),
+        curve_rows=[
+            {"seed": curve.seed, "step": step, "value": f"{value:.4f}"}
+            for curve in curves
+            for step, value in curve.validation
+        ],
+        curve_label=label(kind),
+        can_export=trial.state == "completed",
+        exports=[export_row(export) for export in exports],
+        snippet=onnx_snippet(trial.architecture),
+        command=export_command(job, trial),
+        measurements=[measurement_row(record) for record in measurements],
+        theme=dark_colours(),
+        is_exporting=any(export.state in ("queued", "running") for export in exports),
+        is_running=trial.state not in FINAL_TRIAL_STATES,
+        view={"figures": {"curve": curve_figure(job, curves).to_plotly_json()}},
+    )
+
+
+def number_rows(job: JobRecord, trial: TrialRecord) -> list[NumberRow]:
+    """Every known quantity: objectives first, then the rest in the order of the objective list, then by name."""
+    order = [*job.objectives, *(key for key in OBJECTIVES if key not in job.objectives)]
+    keys = [key for key in order if key in trial.effective]
+    keys += sorted(key for key in trial.effective if key not in order)
+    return [
+        NumberRow(label(key), _cells(trial, key), trial.kinds.get(key, "measured" if trial.final else ""))
+        for key in keys
+    ]
+
+
+def measurement_row(record: MeasurementRecord) -> MeasurementRow:
+    """Value with unit and interval, or the status where there is no value."""
+    return MeasurementRow(
+        quantity=label(record.quantity),
+        value=record.status if record.value is None else _with_unit(record),
+        spread=_half(record),
+        kind=record.kind,
+        execution=record.execution,
+        flags=record.flags,
+        steps=f"{record.fidelity:,}" if record.fidelity else "",
+        seed=record.seed,
+        repeats=record.repeats,
+        conditions=_conditions(record),
+        detail=json.dumps(dict(record.detail), indent=1, default=str) if record.detail else "",
+        at=record.created_at,
+    )
+
+
+def export_row(export: ArtefactRecord) -> ExportRow:
+    """What was asked, how it stands, where it is."""
+    formats = ", ".join(str(name) for name in export.request.get("formats") or ())
+    quantize = export.request.get("quantize") or "none"
+    return ExportRow(
+        what=formats + (f", {quantize}" if quantize != "none" else ""),
+        state=export.state,
+        message=export.message or "",
+        report=json.dumps(dict(export.report), indent=1, default=str) if export.report else "",
+        size="" if export.size_bytes is None else shown("weights_bytes", export.size_bytes),
+        url=f"/exports/{export.id}/file",
+        created=export.created_at,
+    )
+
+
+def _cells(trial: TrialRecord, key: str) -> tuple[Cell, ...]:
+    if trial.final is None:
+        return (cell(trial, key),)
+    final = trial.final
+    return (
+        number_cell(key, trial.values, trial.spread),
+        number_cell(key, final.values, final.spread),
+        number_cell(key, final.test, final.test_spread),
+    )
+
+
+def _with_unit(record: MeasurementRecord) -> str:
+    assert record.value is not None
+    if record.quantity in OBJECTIVES:
+        return shown(record.quantity, record.value)
+    unit = "" if record.unit in ("1", "") else f" {record.unit}"
+    return f"{record.value:.5g}{unit}"
+
+
+def _half(record: MeasurementRecord) -> str:
+    if record.spread is None:
+        return ""
+    scale = OBJECTIVES[record.quantity].display_scale if record.quantity in OBJECTIVES else 1.0
+    return f"± {scale * record.spread:.2g}"
+
+
+def _conditions(record: MeasurementRecord) -> str:
+    """The conditions a latency holds under; for the rest which part of the data."""
+    found = record.detail.get("conditions")
+    if isinstance(found, Mapping):
+        return f"{found.get('runtime')}, {found.get('threads')} threads, batch {found.get('batch_size')}, length {found.get('length')}"
+    part = record.detail.get("part")
+    return f"{part} part" if part else ""
+
+
+def _relatives(numbers: Sequence[int], trials: Sequence[TrialRecord]) -> list[Relative]:
+    known = {trial.number: trial for trial in trials}
+    return [
+        Relative(
+            number,
+            known[number].label if number in known else str(number),
+            describe(known[number].architecture) if number in known else "",
+        )
+        for number in numbers
+    ]

@@ -1,0 +1,97 @@
+"""The moving part of a job page as one JSON value: embedded in the page, fetched again when something happened."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from search.records import JobRecord, MeasurementRecord, TrialRecord
+
+from .. import summary
+from ..figures import front_figure, latency_figure, latency_pairs, progress_figure
+from ..points import columns, finalist_columns, finalist_rows, rows
+from ..wording import actions, is_over, label
+from .environment import render
+
+EMPTY_FRONT = "No trial has been trained to the last rung and measured whole yet."
+EMPTY_REFERENCES = "The references come first; none is there yet."
+
+
+def view(
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    *,
+    measurements: Mapping[str, Iterable[MeasurementRecord]] | None = None,
+    warnings: Sequence[str] = (),
+    last_seq: int = 0,
+    now: dt.datetime | None = None,
+) -> dict[str, Any]:
+    """Figures as Plotly JSON, tables and numbers as HTML, and what the script must know; plain JSON throughout.
+
+    `measurements`: latency measurements by architecture id. `warnings`: messages of `warning` events. `last_seq`: the
+    event this view has seen, from which the page listens on.
+    """
+    now = now or dt.datetime.now(dt.UTC)
+    state = summary.status(job, trials, references, now)
+    return {
+        "job": {"id": job.id, "state": job.state, "stage": job.stage, "version": job.version},
+        "over": is_over(job),
+        "last_seq": last_seq,
+        "actions": list(actions(job.state)),
+        "summary": {
+            "done": state.done,
+            "budget": state.budget,
+            "front_size": sum(trial.on_front for trial in trials),
+            "hypervolume": job.indicators.get("hypervolume"),
+        },
+        "figures": {
+            "front": front_figure(job, trials, references).to_plotly_json(),
+            "progress": progress_figure(job).to_plotly_json(),
+            "latency": latency_figure(
+                latency_pairs((*trials, *references), measurements or {})
+            ).to_plotly_json(),
+        },
+        "html": fragments(job, trials, references, state, warnings=warnings, links=True),
+    }
+
+
+def fragments(
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    state: summary.Status,
+    *,
+    warnings: Sequence[str] = (),
+    links: bool,
+) -> dict[str, str]:
+    """The parts of a job page as HTML, by name; `links` leads to trial pages."""
+    front = [trial for trial in trials if trial.on_front]
+    shared = {"job_id": job.id, "links": links, "columns": [label(key) for key in columns(job)]}
+    known = [*dict.fromkeys([*(job.context.get("warnings") or ()), *warnings])]
+    return {
+        "banners": render("fragments/banners.html", s=state, warnings=known),
+        "status": render("fragments/status.html", s=state),
+        "stats": render("fragments/stats.html", stats=summary.stats(job, trials)),
+        "gain": render("fragments/gain.html", lines=summary.speedup_lines(job), stage=job.stage),
+        "suggestions": render(
+            "fragments/suggestions.html", suggestions=summary.suggestions(job, trials), **shared
+        ),
+        "front_table": render(
+            "fragments/front_table.html", rows=rows(job, front), empty=EMPTY_FRONT, **shared
+        ),
+        "reference_table": render(
+            "fragments/front_table.html", rows=rows(job, references), empty=EMPTY_REFERENCES, **shared
+        ),
+        "finalists": render(
+            "fragments/front_table.html",
+            **{**shared, "columns": finalist_columns(job)},
+            rows=finalist_rows(job, [*trials, *references]),
+            empty="Front members and references are trained again, with several seeds, when the search is done.",
+        ),
+        "outcomes": render(
+            "fragments/outcomes.html",
+            outcomes=summary.outcomes(job, trials),
+            failures=summary.failures([*trials, *references]),
+            **shared,
+        ),
+    }

@@ -1,0 +1,155 @@
+"""The offline report: one HTML file with everything in it, to be kept or sent; needs no server and no network."""
+
+import datetime as dt
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from search.objectives import OBJECTIVES
+from search.records import JobRecord, MeasurementRecord, TrialRecord
+
+from . import summary
+from .assets import plotly_bundle, static_text
+from .drawing import draw_architecture
+from .figures import front_figure, latency_figure, latency_pairs, progress_figure
+from .figures.progress import progress_rows
+from .pages.environment import render
+from .pages.job import spec_text, strip_key
+from .pages.view import fragments
+from .points import cell
+from .theme import dark_colours
+from .wording import describe, label
+
+MAX_DRAWINGS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One architecture of the report."""
+
+    label: str
+    what: str
+    numbers: str
+    svg: str
+
+
+def report_html(
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    *,
+    measurements: Mapping[str, Iterable[MeasurementRecord]] | None = None,
+    warnings: Sequence[str] = (),
+    now: dt.datetime | None = None,
+) -> str:
+    """Self-contained HTML. `measurements`: latency measurements by architecture id; `warnings`: of the events."""
+    now = now or dt.datetime.now(dt.UTC)
+    known = {subject: list(records) for subject, records in (measurements or {}).items()}
+    state = summary.status(job, trials, references, now)
+    pairs = latency_pairs((*trials, *references), known)
+    finalists = [trial for trial in trials if trial.final]
+    drawn = (finalists or [trial for trial in trials if trial.on_front])[:MAX_DRAWINGS]
+    figures = {"front": front_figure(job, trials, references), "progress": progress_figure(job)}
+    if pairs:
+        figures["latency"] = latency_figure(pairs)
+    return render(
+        "report.html",
+        job=job,
+        s=state,
+        written=now,
+        html=fragments(job, trials, references, state, warnings=warnings, links=False),
+        facts=summary.facts(job),
+        conditions=[*summary.conditions(job), *device_rows(known)],
+        obtained=obtained(job),
+        drawings_title="The finalists, block by block" if finalists else "The front, block by block",
+        drawings=[_drawn(job, trial) for trial in drawn],
+        progress=progress_rows(job),
+        has_pairs=bool(pairs),
+        spec_text=spec_text(job),
+        strip_key=strip_key(),
+        theme=dark_colours(),
+        view={"figures": {name: figure.to_plotly_json() for name, figure in figures.items()}},
+        css=static_text("app.css"),
+        script=static_text("app.js"),
+        plotly=_bundle_text(),
+    )
+
+
+def obtained(job: JobRecord) -> list[tuple[str, str]]:
+    """One sentence per kind of number of this job."""
+    training, finalists = job.spec["training"], job.spec["finalists"]
+    rows = [
+        (
+            label(job.objectives[0]),
+            f"measured on validation data after {training['steps']:,} steps with one seed"
+            + (
+                f"; finalists: mean of {finalists['seeds']} seeds after {finalists['steps']:,} steps, with a 95 % "
+                "interval over the seeds"
+                if finalists["count"]
+                else ""
+            )
+            + ". Always of the model in the number format that runs on the target.",
+        ),
+        (
+            "test part",
+            "evaluated once, for the finalists, after every choice was made; nothing was selected by it.",
+        ),
+        (
+            "latency",
+            "10th percentile over repeated runs of the whole exported model, in turns with a reference network that "
+            "shows contention, one measurement at a time on the host, with a 95 % bootstrap interval. Predicted "
+            "values are sums over measured blocks with a fitted correction and stand on no front.",
+        ),
+        ("flags", "noisy or contended: the machine was not quiet; the value is kept and marked."),
+    ]
+    static = [label(key) for key, objective in OBJECTIVES.items() if objective.source == "static"]
+    rows.append((", ".join(static), "computed in closed form from the architecture, without running it."))
+    rows.append(
+        (
+            "hypervolume",
+            "share of the space the front dominates, objectives scaled so that the best reference is 0 and the worst "
+            "is 1 (latency as logarithm), bounded 10 % beyond the worst reference.",
+        )
+    )
+    rows.append(
+        (
+            "speed-up at equal quality",
+            "latency of the reference front at the trial's quality, logarithm of latency linear between neighbouring "
+            "references, divided by the trial's latency; the interval combines those of all numbers involved.",
+        )
+    )
+    return rows
+
+
+def device_rows(measurements: Mapping[str, Sequence[MeasurementRecord]]) -> list[tuple[str, str]]:
+    """Facts of the machine as the latency measurements recorded them, and the version of this program."""
+    rows = [("paretoformer", _version())]
+    records = [record for group in measurements.values() for record in group if record.detail.get("device")]
+    if not records:
+        return rows
+    facts = max(records, key=lambda record: record.created_at).detail["device"]
+    return [*rows, *((str(name), str(value)) for name, value in facts.items())]
+
+
+def _drawn(job: JobRecord, trial: TrialRecord) -> Drawn:
+    numbers = ", ".join(
+        f"{label(key)} {number.text} {number.spread}".rstrip()
+        for key in job.objectives
+        for number in (cell(trial, key),)
+    )
+    return Drawn(trial.label, describe(trial.architecture), numbers, draw_architecture(trial.architecture))
+
+
+@cache
+def _bundle_text() -> str:
+    """Plotly's script; it must not contain what would end the element it stands in."""
+    text = plotly_bundle().read_text(encoding="utf-8")
+    return text.replace("</script", "<\\/script")
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("paretoformer")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a checkout"

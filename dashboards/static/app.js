@@ -1,0 +1,226 @@
+// The script of every page and of the offline report: draws the figures a page carries, follows a running job,
+// refreshes marked parts. No library but Plotly, no inline code, nothing from elsewhere.
+"use strict";
+
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const DEBOUNCE_MS = 300;
+const RETRY_MS = 3000;
+
+function embedded(id) {
+  const element = document.getElementById(id);
+  return element ? JSON.parse(element.textContent) : null;
+}
+
+// Replaces every light colour of a figure by its dark partner.
+function themed(value, colours) {
+  if (typeof value === "string") return colours[value] || value;
+  if (Array.isArray(value)) return value.map((item) => themed(item, colours));
+  if (value && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, themed(item, colours)]));
+  }
+  return value;
+}
+
+class Figures {
+  constructor(theme, base) {
+    this.theme = theme || {};
+    this.base = base;
+    this.known = {};
+    dark.addEventListener("change", () => this.draw(this.known));
+  }
+
+  draw(figures) {
+    this.known = figures || {};
+    if (!window.Plotly) return;
+    for (const element of document.querySelectorAll("[data-figure]")) {
+      const figure = this.known[element.dataset.figure];
+      if (!figure) continue;
+      const shown = themed(figure, dark.matches ? this.theme : {});
+      const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+      window.Plotly.react(element, shown.data || [], shown.layout || {}, options);
+      this.listen(element);
+    }
+  }
+
+  listen(element) {
+    if (!this.base || element.dataset.listening) return;
+    element.dataset.listening = "yes";
+    element.on("plotly_click", (event) => {
+      const number = event.points.map((point) => point.customdata).find((value) => Number.isInteger(value));
+      if (number !== undefined) window.location.assign(`${this.base}/trials/${number}`);
+    });
+    element.on("plotly_hover", () => { element.style.cursor = "pointer"; });
+    element.on("plotly_unhover", () => { element.style.cursor = ""; });
+  }
+}
+
+class LivePage {
+  constructor(base, view, figures) {
+    this.base = base;
+    this.figures = figures;
+    this.seq = view.last_seq;
+    this.version = view.job.version;
+    this.timer = null;
+    this.busy = false;
+    this.again = false;
+    if (!view.over) this.connect();
+  }
+
+  connect() {
+    this.source = new EventSource(`${this.base}/events?after=${this.seq}`);
+    this.source.onopen = () => this.say("live");
+    this.source.onerror = () => {
+      this.say("reconnecting");
+      if (this.source.readyState === EventSource.CLOSED) setTimeout(() => this.connect(), RETRY_MS);
+    };
+    for (const kind of ["job.state", "trial.created", "trial.state", "trial.measured", "front.changed", "indicators.changed", "warning"]) {
+      this.source.addEventListener(kind, (event) => this.take(event));
+    }
+  }
+
+  take(event) {
+    const seq = Number(JSON.parse(event.data).seq);
+    if (seq > this.seq) this.seq = seq;
+    if (this.timer === null) this.timer = setTimeout(() => { this.timer = null; this.refresh(); }, DEBOUNCE_MS);
+  }
+
+  async refresh() {
+    if (this.busy) { this.again = true; return; }
+    this.busy = true;
+    try {
+      const answer = await fetch(`${this.base}/view.json`, { cache: "no-store", headers: { Accept: "application/json" } });
+      if (answer.ok) this.show(await answer.json());
+      else this.say("reconnecting");
+    } catch {
+      this.say("reconnecting");
+    } finally {
+      this.busy = false;
+      if (this.again) { this.again = false; this.refresh(); }
+    }
+  }
+
+  show(view) {
+    for (const element of document.querySelectorAll("[data-fragment]")) {
+      const html = view.html[element.dataset.fragment];
+      if (html !== undefined && html !== element.dataset.shown) {
+        element.innerHTML = html;
+        element.dataset.shown = html;
+      }
+    }
+    for (const form of document.querySelectorAll("form[data-action]")) form.hidden = !view.actions.includes(form.dataset.action);
+    const chip = document.getElementById("state");
+    chip.textContent = view.job.state;
+    chip.className = `chip ${view.job.state}`;
+    this.figures.draw(view.figures);
+    localTimes();
+    if (view.over) {
+      this.source.close();
+      this.say("ended");
+    }
+  }
+
+  say(word) {
+    const chip = document.getElementById("connection");
+    chip.hidden = false;
+    chip.textContent = word;
+    chip.className = `chip ${word}`;
+  }
+}
+
+// A part marked data-refresh-every="seconds" is taken anew from the page's own address while it is marked so.
+function keepFresh(part) {
+  setTimeout(async () => {
+    try {
+      if (!part.contains(document.activeElement)) await takeAnew(part);
+    } catch { /* the next round tries again */ }
+    if (part.dataset.refreshEvery) keepFresh(part);
+  }, 1000 * Number(part.dataset.refreshEvery));
+}
+
+async function takeAnew(part) {
+  const answer = await fetch(window.location.href, { cache: "no-store" });
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+  if (!answer.ok || !fresh) return;
+  part.replaceChildren(...document.importNode(fresh, true).childNodes);
+  if (fresh.dataset.refreshEvery) part.dataset.refreshEvery = fresh.dataset.refreshEvery;
+  else delete part.dataset.refreshEvery;
+  localTimes();
+}
+
+function localTimes() {
+  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const element of document.querySelectorAll("time[datetime]")) {
+    element.title = element.getAttribute("datetime");
+    element.textContent = format.format(new Date(element.getAttribute("datetime")));
+  }
+}
+
+// The new-job form: the YAML side starts as what the fields say; once typed into, it is the user's.
+const YAML_FIELDS = [
+  ["name", "name"], ["task_kind", "task.kind"], ["dataset", "task.dataset"], ["preset", "space.preset"],
+  ["objectives", "objectives"], ["runtime", "target.runtime"], ["threads", "target.threads"],
+  ["batch_size", "target.batch_size"], ["max_params", "constraints.params"],
+  ["max_latency_ms", "constraints.latency_s", 1e-3], ["max_memory_mib", "constraints.memory_bytes", 2 ** 20],
+  ["strategy", "strategy.kind"], ["seed", "strategy.seed"], ["steps", "training.steps"],
+  ["references", "references.sizes"], ["finalists_count", "finalists.count"],
+  ["finalists_seeds", "finalists.seeds"], ["finalists_steps", "finalists.steps"],
+  ["trials", "budget.trials"], ["time", "budget.time"],
+];
+
+function yamlValue(text, scale) {
+  if (scale && !Number.isNaN(Number(text))) return String(Number(text) * scale);
+  return /^[\w][\w./-]*$/.test(text) ? text : JSON.stringify(text);
+}
+
+function formAsYaml(form) {
+  const costs = [...form.querySelectorAll("input[name^=objective_]:checked")].map((box) => box.name.slice("objective_".length));
+  const lines = [];
+  const groups = new Map();
+  for (const [name, path, scale] of YAML_FIELDS) {
+    const field = form.elements.namedItem(name);
+    const value = name === "objectives" ? `[${["quality", ...costs].join(", ")}]` : yamlValue(field.value.trim(), scale);
+    if (name !== "objectives" && field.value.trim() === "") continue;
+    const [group, key] = path.split(".");
+    if (!key) { lines.push({ text: `${group}: ${value}` }); continue; }
+    if (!groups.has(group)) { groups.set(group, []); lines.push({ group }); }
+    groups.get(group).push(`${key}: ${value}`);
+  }
+  return lines.map((line) => line.text || `${line.group}: {${groups.get(line.group).join(", ")}}`).join("\n") + "\n";
+}
+
+function jobForm() {
+  const form = document.querySelector("form.job-form");
+  if (!form) return;
+  const area = form.querySelector("textarea");
+  const yaml = document.getElementById("mode-yaml");
+  let own = area.value.trim() !== "";
+  area.addEventListener("input", () => { own = area.value.trim() !== ""; });
+  const fill = () => { if (yaml.checked && !own) area.value = formAsYaml(form); };
+  for (const radio of form.querySelectorAll("input[name=mode]")) radio.addEventListener("change", fill);
+  fill();
+  const button = document.getElementById("example");
+  if (!button) return;
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    area.value = embedded("example-text");
+    own = true;
+    yaml.checked = true;
+    area.focus();
+  });
+}
+
+function start() {
+  const base = document.body.dataset.job;
+  const view = embedded("view");
+  if (view) {
+    const figures = new Figures(embedded("theme"), base);
+    figures.draw(view.figures);
+    if (base && view.job) new LivePage(base, view, figures);
+  }
+  localTimes();
+  document.querySelectorAll("[data-refresh-every]").forEach(keepFresh);
+  jobForm();
+}
+
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+else start();

@@ -1,0 +1,302 @@
+"""What a job page says in words and single numbers: progress, gain, speed-up, suggestions, failures.
+
+Prepared once as frozen records, used by the page and the offline report alike.
+"""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.objectives import OBJECTIVES
+from search.records import FINAL_TRIAL_STATES, JobRecord, TrialRecord
+
+from .points import cell
+from .wording import REASON_WORDS, STATE_MEANING, describe, duration, elapsed_s, factor, is_over, label
+
+CLAIM_STEPS = 1000
+"""Finalists trained for fewer steps make a demonstration, not a claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a job stands."""
+
+    state: str
+    meaning: str
+    reason: str
+    message: str
+    percent: int
+    done: int
+    budget: int
+    references_done: int
+    references_total: int
+    finalists_done: int
+    finalists_total: int
+    elapsed: str
+    left: str
+    demonstration: str
+    """Why the numbers are a demonstration; empty when they are a claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One large number with its remark."""
+
+    name: str
+    value: str
+    remark: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A trial of the front worth taking, with the reason."""
+
+    number: int
+    label: str
+    kind: str
+    what: str
+    numbers: str
+    reason: str
+    architecture: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A cause of failed trials, how often, and the first example."""
+
+    reason: str
+    words: str
+    count: int
+    trial: int
+    label: str
+    example: str
+
+
+def status(
+    job: JobRecord, trials: Sequence[TrialRecord], references: Sequence[TrialRecord], now: dt.datetime
+) -> Status:
+    """Progress of a job at `now`."""
+    budget = int(job.spec["budget"]["trials"])
+    done = sum(trial.state in FINAL_TRIAL_STATES for trial in trials)
+    finalists = [int(number) for number in job.context.get("finalists") or ()]
+    retrained = sum(trial.final is not None for trial in (*trials, *references))
+    seconds = elapsed_s(job, now)
+    share = 1.0 if job.state == "completed" else min(1.0, done / budget)
+    left = seconds * (budget - done) / done if seconds and done >= 3 and job.state == "running" else 0.0
+    return Status(
+        state=job.state,
+        meaning=STATE_MEANING.get(job.state, job.state),
+        reason=REASON_WORDS.get(job.reason or "", job.reason or ""),
+        message=job.message or "",
+        percent=round(100 * share),
+        done=done,
+        budget=budget,
+        references_done=sum(trial.state in FINAL_TRIAL_STATES for trial in references),
+        references_total=len(references),
+        finalists_done=retrained,
+        finalists_total=len(finalists),
+        elapsed="" if seconds is None else f"{'took' if is_over(job) else 'for'} {duration(seconds)}",
+        left=duration(left) if left else "",
+        demonstration=demonstration(job, (*trials, *references)),
+    )
+
+
+def demonstration(job: JobRecord, trials: Sequence[TrialRecord]) -> str:
+    """Why the numbers claim nothing yet, or an empty text."""
+    steps = {trial.final.steps for trial in trials if trial.final}
+    planned = int(job.spec["finalists"]["steps"])
+    count = int(job.spec["finalists"]["count"])
+    if count == 0:
+        return "This job retrains no finalists: every number is of one short training."
+    least = min(steps, default=planned)
+    if least >= CLAIM_STEPS:
+        return ""
+    return (
+        f"The finalists train for {least:,} steps; below {CLAIM_STEPS:,} steps the order of architectures may "
+        "still change, and short trainings favour local mixers."
+    )
+
+
+def stats(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Stat]:
+    """The large numbers of a job."""
+    front = [trial for trial in trials if trial.on_front]
+    kept = "with finalists' numbers" if job.stage == "final" else "measured whole"
+    found = [Stat("architectures on the front", str(len(front)), f"{kept}; nothing beats them")]
+    found.append(_hypervolume(job))
+    found.append(_speedup(job))
+    found += [_best(front, key) for key in job.objectives[:2]]
+    return found
+
+
+def speedup_words(found: Mapping[str, Any]) -> str:
+    """Trial, interval and what the number means.
+
+    >>> speedup_words({"value": 2.0, "low": 1.8, "high": 2.2, "trial": 7, "lower_bound": True})
+    'trial 7, 95 % interval 1.8× to 2.2×; at least, as it is better than every reference'
+    """
+    words = f"trial {found['trial']}"
+    if found.get("low") is not None and found.get("high") is not None:
+        words += f", 95 % interval {factor(found['low'])} to {factor(found['high'])}"
+    if found.get("lower_bound"):
+        words += "; at least, as it is better than every reference"
+    elif found.get("quality") == "worse":
+        words += "; against the fastest reference, which is still better than it"
+    return words
+
+
+def speedup_lines(job: JobRecord) -> list[tuple[str, str, str]]:
+    """(against what, factor, remark) of the speed-up at equal quality: the largest, then the narrower readings."""
+    found = job.indicators.get("speedup_at_equal_quality") or {}
+    earlier = job.indicators.get("speedup_at_equal_quality_search")
+    named = [
+        ("all references", found),
+        ("all references, points within their quality", found.get("within_reference_quality")),
+        ("fp32 references", found.get("against_fp32")),
+        ("int8 references", found.get("against_int8")),
+        ("all references, before the finalists' training", earlier),
+    ]
+    return [
+        (name, ("≥ " if one.get("lower_bound") else "") + factor(one["value"]), speedup_words(one))
+        for name, one in named
+        if one and one.get("value") is not None
+    ]
+
+
+def suggestions(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Suggestion]:
+    """The suggested trials that are there, in the order of the indicators."""
+    by_number = {trial.number: trial for trial in trials}
+    return [
+        _suggestion(job, by_number[int(item["trial"])], item)
+        for item in job.indicators.get("suggestions") or ()
+        if int(item["trial"]) in by_number
+    ]
+
+
+def outcomes(job: JobRecord, trials: Sequence[TrialRecord]) -> list[tuple[str, int]]:
+    """How many trials ended how, then the counters of the search."""
+    states = Counter(trial.state for trial in trials)
+    counters = [(name.replace("_", " "), int(count)) for name, count in sorted(job.counters.items()) if count]
+    return [*sorted(states.items()), *counters]
+
+
+def failures(trials: Sequence[TrialRecord]) -> list[Failure]:
+    """Failed trials by reason, most frequent first."""
+    failed = [trial for trial in trials if trial.state == "failed"]
+    found = []
+    for reason, count in Counter(trial.reason or "internal" for trial in failed).most_common():
+        first = next(trial for trial in failed if (trial.reason or "internal") == reason)
+        words = REASON_WORDS.get(reason, reason)
+        found.append(Failure(reason, words, count, first.number, first.label, first.message or ""))
+    return found
+
+
+def facts(job: JobRecord) -> list[tuple[str, str]]:
+    """The job in a line: task, target, strategy, budget."""
+    spec = job.spec
+    return [
+        ("task", f"{spec['task']['kind']}, {spec['task']['dataset']}"),
+        ("target", target_words(job)),
+        ("strategy", f"{spec['strategy']['kind']}, seed {spec['strategy']['seed']}"),
+        ("objectives", ", ".join(label(key) for key in job.objectives)),
+    ]
+
+
+def target_words(job: JobRecord) -> str:
+    """Device, runtime, threads, batch and length in a line."""
+    target = {**job.spec["target"], **(job.context.get("target") or {})}
+    threads = int(target["threads"])
+    words = [
+        f"{target['runtime']} on {target['device']}",
+        f"{threads} thread{'s' if threads != 1 else ''}",
+        f"batch {target['batch_size']}",
+    ]
+    if target.get("length"):
+        words.append(f"length {target['length']}")
+    return ", ".join(words)
+
+
+def conditions(job: JobRecord) -> list[tuple[str, str]]:
+    """Everything the numbers depend on, for the page and the report."""
+    context = job.context
+    task = context.get("task") or {}
+    rows = [
+        ("target", target_words(job)),
+        ("device and versions", str(context.get("device_key", "not known before the job starts"))),
+        ("task", f"{job.spec['task']['kind']}, {job.spec['task']['dataset']}"),
+    ]
+    if task.get("parts"):
+        unit = task.get("part_unit") or {}
+        parts = ", ".join(
+            f"{name} {count:,} {unit.get(name, '')}".rstrip() for name, count in task["parts"].items()
+        )
+        rows.append(("data", parts))
+    if task.get("floors"):
+        floors = ", ".join(f"{name} {value:.3f}" for name, value in task["floors"].items())
+        rows.append(("floors of the data", floors))
+    if context.get("data_digest"):
+        rows.append(("data digest (SHA-256)", str(context["data_digest"])))
+    if context.get("space_size"):
+        rows.append(("architectures in the space", _count(context["space_size"])))
+    training, finalists = job.spec["training"], job.spec["finalists"]
+    rungs = ", ".join(str(step) for step in context.get("rung_steps") or (training["steps"],))
+    rows += [
+        ("training of a trial", f"{rungs} steps, 1 seed"),
+        ("training of a finalist", f"{finalists['steps']:,} steps, {finalists['seeds']} seeds"),
+        ("seed", str(job.spec["strategy"]["seed"])),
+        ("job", job.id),
+    ]
+    return rows
+
+
+def _count(text: object) -> str:
+    digits = str(text)
+    if not digits.isdigit():
+        return digits
+    return f"{int(digits):,}" if len(digits) < 13 else f"about {int(digits):.1e}"
+
+
+def _hypervolume(job: JobRecord) -> Stat:
+    volume = job.indicators.get("hypervolume")
+    reference, gain = job.indicators.get("reference_hypervolume"), job.indicators.get("hypervolume_gain")
+    if volume is None:
+        return Stat("hypervolume", "–", "known once the references are measured")
+    remark = f"references {reference:.3f}" if reference is not None else ""
+    if gain is not None:
+        remark += f", gain {100 * gain:+.1f} %"
+    return Stat("hypervolume", f"{volume:.3f}", remark.lstrip(", "), "good" if gain and gain > 0 else "")
+
+
+def _speedup(job: JobRecord) -> Stat:
+    lines = speedup_lines(job)
+    if not lines:
+        return Stat("speed-up at equal quality", "–", "against the reference front, once there is one")
+    _, value, words = lines[0]
+    found = job.indicators["speedup_at_equal_quality"]
+    return Stat(
+        "speed-up at equal quality", value, words, "good" if (found.get("low") or found["value"]) > 1 else ""
+    )
+
+
+def _best(front: Sequence[TrialRecord], key: str) -> Stat:
+    known = [trial for trial in front if key in trial.effective]
+    if not known:
+        return Stat(f"best {label(key)}", "–")
+    best = min(known, key=lambda trial: (OBJECTIVES[key].minimised(trial.effective[key]), trial.number))
+    number = cell(best, key)
+    return Stat(f"best {label(key)}", number.text, f"trial {best.label} {number.spread}".strip())
+
+
+def _suggestion(job: JobRecord, trial: TrialRecord, item: Mapping[str, Any]) -> Suggestion:
+    numbers = [f"{label(key)} {cell(trial, key).text}" for key in (*job.objectives, "params")]
+    return Suggestion(
+        number=trial.number,
+        label=trial.label,
+        kind=str(item["kind"]).replace("_", " ").replace("-", " "),
+        what=describe(trial.architecture),
+        numbers=", ".join(numbers),
+        reason=str(item.get("reason", "")),
+        architecture=trial.architecture,
+    )

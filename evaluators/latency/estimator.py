@@ -1,0 +1,278 @@
+"""Latency of one callable on a shared CPU: the 10th percentile of wall time, interleaved with a reference.
+
+    cycle     candidate, reference, reference, candidate            (ABBA: linear drift cancels)
+    value     p10(candidate) / p10(reference) * long-run p10 of the reference on this device
+    kappa     median wall / median CPU time of the candidate (one thread),
+              else median wall of the reference / its long-run p10
+    interval  95 % of the ratio by bootstrap over blocks of 8 cycles; measuring ends when its half is <= 2 %
+
+On a machine of 2 cores at load 8-11 the median wall time varied by 40 % between repeats, the 10th percentile by 4 %.
+The reference takes out slow drifts (frequency, co-tenants), not preemption: the percentile does that.
+
+Imports the standard library and numpy only: the fresh process that times ONNX Runtime loads this file by its path.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.float64]
+"""Wall or CPU seconds, one per run."""
+
+QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+CONTENDED = 1.15
+"""Contention index above which a value is flagged `contended`."""
+POSTPONED = 2.0
+"""Contention index above which a measurement is postponed and made again."""
+BLOCK_CYCLES = 8
+MIN_BLOCKS = 4
+"""Fewer blocks give bootstrap intervals that are too narrow."""
+RESAMPLES = 200
+WARM_UP_RUNS = (5, 50)
+WARM_UP_S = 5.0
+WARM_UP_TOLERANCE = 0.03
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Seconds; tests inject their own."""
+
+    def wall(self) -> float: ...
+
+    def cpu(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class HostClock:
+    """The real one. `threads`: CPU time of the calling thread for one, of the process for several."""
+
+    threads: int = 1
+
+    def wall(self) -> float:
+        return time.perf_counter()
+
+    def cpu(self) -> float:
+        return time.thread_time() if self.threads == 1 else time.process_time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class EstimatorLimits:
+    """When to stop. `max_seconds` and `max_runs` (of the candidate) hold for one attempt, without its warm-up."""
+
+    max_seconds: float = 30.0
+    max_runs: int = 400
+    target_half_width: float = 0.02
+    """Half of the 95 % interval, as a fraction of the value, at which measuring ends."""
+    noisy_half_width: float = 0.05
+    """Above this fraction the measurement is made again, and flagged `noisy` when no attempt got below."""
+    attempts: int = 5
+    backoff_s: float = 0.25
+    """Pause before the second attempt; doubles with each."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one attempt gave. Times in seconds, as the clock read them except `value_s`, `p50_s`, `p95_s`."""
+
+    value_s: float
+    """10th percentile, in units of the reference's long-run value."""
+    p50_s: float
+    p95_s: float
+    half_width: float
+    """Half of the 95 % interval of `value_s`, as a fraction of it."""
+    contention: float
+    scale: float
+    """Long-run value of the reference / its 10th percentile here: raw times were multiplied by this."""
+    quantiles_s: Mapping[str, float]
+    """Percent -> raw wall time of the candidate."""
+    reference_p10_s: float
+    cpu_p50_s: float
+    runs: int
+    warm_up_runs: int
+    seconds: float
+    """Wall time of the attempt, warm-up included."""
+
+    @property
+    def is_contended(self) -> bool:
+        return self.contention > CONTENDED
+
+
+def estimate(
+    candidate: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    limits: EstimatorLimits,
+    long_run_s: float | None = None,
+    threads: int = 1,
+    clock: Clock | None = None,
+) -> Estimate:
+    """One attempt at the latency of `candidate`. Without `long_run_s` this attempt's reference stands for it."""
+    clock = clock or HostClock(threads)
+    started = clock.wall()
+    with _collector_off():
+        warm_up_runs = warm_up(candidate, clock, limits.max_seconds)
+        warm_up(reference, clock, limits.max_seconds)
+        samples = _cycles(candidate, reference, limits, clock)
+    reference_p10 = _p10(samples.reference)
+    scale = (long_run_s or reference_p10) / reference_p10
+    quantiles = np.percentile(samples.candidate, QUANTILES)
+    cpu_p50 = float(np.median(samples.candidate_cpu))
+    if threads == 1:
+        contention = float(np.median(samples.candidate)) / max(cpu_p50, 1e-9)
+    else:
+        contention = float(np.median(samples.reference)) / (long_run_s or reference_p10)
+    return Estimate(
+        value_s=scale * _p10(samples.candidate),
+        p50_s=scale * float(np.percentile(samples.candidate, 50)),
+        p95_s=scale * float(np.percentile(samples.candidate, 95)),
+        half_width=ratio_half_width(samples.candidate, samples.reference),
+        contention=contention,
+        scale=scale,
+        quantiles_s={str(q): float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
+        reference_p10_s=reference_p10,
+        cpu_p50_s=cpu_p50,
+        runs=samples.candidate.size,
+        warm_up_runs=warm_up_runs,
+        seconds=clock.wall() - started,
+    )
+
+
+def best_of(
+    attempt: Callable[[], Estimate], *, limits: EstimatorLimits, sleep: Callable[[float], None] = time.sleep
+) -> tuple[Estimate, frozenset[str], int]:
+    """The first calm attempt, or else the one with the narrowest interval; its flags; how many were made.
+
+    An attempt is made again, after a pause, when its contention index is over 2 or its interval too wide.
+    """
+    best: Estimate | None = None
+    made = 0
+    while made < limits.attempts:
+        if made:
+            sleep(limits.backoff_s * 2 ** (made - 1))
+        result = attempt()
+        made += 1
+        if best is None or _disturbance(result) < _disturbance(best):
+            best = result
+        if result.contention <= POSTPONED and result.half_width <= limits.noisy_half_width:
+            break
+    if best is None:
+        raise ValueError(f"attempts={limits.attempts} must be at least 1")
+    return best, flags_of(best, limits), made
+
+
+def flags_of(result: Estimate, limits: EstimatorLimits) -> frozenset[str]:
+    contended = {"contended"} if result.is_contended else set()
+    noisy = {"noisy"} if result.half_width > limits.noisy_half_width else set()
+    return frozenset(contended | noisy)
+
+
+def warm_up(run: Callable[[], object], clock: Clock, max_seconds: float = WARM_UP_S) -> int:
+    """Runs until the last five are no faster than what came before; returns the number of runs.
+
+    At least 6 runs; ends when the minimum of the last 5 is within 3 % of the best of the earlier ones, after 50
+    runs, or after 5 s.
+    """
+    window, most = WARM_UP_RUNS
+    began = clock.wall()
+    times: list[float] = []
+    while len(times) < most and clock.wall() - began < min(WARM_UP_S, max_seconds):
+        start = clock.wall()
+        run()
+        times.append(clock.wall() - start)
+        if len(times) > window:
+            best_before, latest = min(times[:-window]), min(times[-window:])
+            if abs(latest - best_before) <= WARM_UP_TOLERANCE * best_before:
+                break
+    return len(times)
+
+
+def ratio_half_width(candidate: Times, reference: Times) -> float:
+    """Half of the 95 % interval of p10(candidate) / p10(reference), as a fraction, by block bootstrap.
+
+    Runs that are neighbours in time are alike, so whole blocks of cycles are drawn: of 8 cycles, or of fewer when
+    there are not 4 such blocks. Both arrays hold 2 runs per cycle. Infinite below 4 cycles.
+    """
+    cycles = candidate.size // 2
+    length = min(BLOCK_CYCLES, cycles // MIN_BLOCKS)
+    if length == 0:
+        return float("inf")
+    blocks = cycles // length
+    used = 2 * length * blocks
+    drawn = np.random.default_rng(0).integers(0, blocks, size=(RESAMPLES, blocks))
+    ratios = _resampled_p10(candidate[:used], blocks, drawn) / _resampled_p10(reference[:used], blocks, drawn)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float((high - low) / 2 / (_p10(candidate) / _p10(reference)))
+
+
+@dataclass(frozen=True)
+class _Samples:
+    candidate: Times
+    candidate_cpu: Times
+    reference: Times
+
+
+def _cycles(
+    candidate: Callable[[], object], reference: Callable[[], object], limits: EstimatorLimits, clock: Clock
+) -> _Samples:
+    walls: list[float] = []
+    cpus: list[float] = []
+    references: list[float] = []
+    began = clock.wall()
+    while True:
+        for run, wall, cpu in ((candidate, walls, cpus), (reference, references, None)):
+            _timed(run, clock, wall, cpu)
+        for run, wall, cpu in ((reference, references, None), (candidate, walls, cpus)):
+            _timed(run, clock, wall, cpu)
+        out_of_time = clock.wall() - began >= limits.max_seconds or len(walls) + 2 > limits.max_runs
+        block_ends = len(walls) % (2 * BLOCK_CYCLES) == 0 and len(walls) >= 2 * BLOCK_CYCLES * MIN_BLOCKS
+        if not (out_of_time or block_ends):
+            continue
+        samples = _Samples(np.array(walls), np.array(cpus), np.array(references))
+        if out_of_time or ratio_half_width(samples.candidate, samples.reference) <= limits.target_half_width:
+            return samples
+
+
+def _timed(run: Callable[[], object], clock: Clock, wall: list[float], cpu: list[float] | None) -> None:
+    cpu_start, start = clock.cpu(), clock.wall()
+    run()
+    end, cpu_end = clock.wall(), clock.cpu()
+    wall.append(end - start)
+    if cpu is not None:
+        cpu.append(cpu_end - cpu_start)
+
+
+def _resampled_p10(
+    runs: Times, blocks: int, drawn: NDArray[np.int64]
+) -> Times:
+    by_block = runs.reshape(blocks, -1)
+    return np.asarray(np.percentile(by_block[drawn].reshape(len(drawn), -1), 10, axis=1))
+
+
+def _p10(runs: Times) -> float:
+    return float(np.percentile(runs, 10))
+
+
+def _disturbance(result: Estimate) -> tuple[bool, float]:
+    return result.contention > POSTPONED, result.half_width
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,174 @@
+"""Whole-model latency: the candidate in its number formats, on its runtime, with the host to itself.
+
+A value is stored only for number formats that really ran. Every attempt takes the host alone; between attempts the
+trainings go on.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.protocol import Measurement
+from space.architecture import Architecture, BytesInterface
+from space.export import export_onnx, input_shape
+from space.quantization import apply_number_formats
+
+from .estimator import Estimate, EstimatorLimits, best_of, estimate
+from .host_lock import quiet_host
+from .reference import (
+    ReferenceHistory,
+    reference_architecture,
+    reference_file,
+    reference_format,
+    reference_model,
+)
+from .runtimes import eager
+from .runtimes.onnxruntime import Failure, InputShape, TimedFile, TimingTask, time_files
+from .target import Target, check_target, device_facts, device_key, timing_cores
+
+HOST_WAIT_S = 600.0
+
+Attempt = Callable[[float | None], Estimate]
+"""Long-run value of the reference, or None -> one attempt."""
+
+
+def measure_model(
+    model: nn.Module,
+    architecture: Architecture,
+    target: Target,
+    *,
+    limits: EstimatorLimits | None = None,
+    scratch: Path,
+) -> Measurement:
+    """10th percentile latency of one forward pass, measured; takes `quiet_host` itself.
+
+    `model` is the fp32 form; number formats are applied here. `scratch` is a folder that stays between calls: it
+    keeps the exported reference network and its long-run value on this machine.
+
+    Raises:
+        UnsupportedError: an operator or number format is not real on this runtime.
+        EvaluationError: out of memory, timeout, or the timing process died.
+    """
+    check_target(target)
+    if target.runtime == "eager":
+        return _measure_eager(model, architecture, target, limits or EstimatorLimits(), scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="candidate-", dir=scratch) as folder:
+        path = export_onnx(model, architecture, Path(folder) / "model.onnx")
+        return measure_onnx(path, architecture, target, limits=limits, scratch=scratch)
+
+
+def measure_onnx(
+    path: Path,
+    architecture: Architecture,
+    target: Target,
+    *,
+    limits: EstimatorLimits | None = None,
+    scratch: Path,
+) -> Measurement:
+    """Latency of an exported file of `architecture` (whose number formats say what the file computes in)."""
+    check_target(target)
+    limits = limits or EstimatorLimits()
+    number_format = reference_format(architecture.number_formats)
+    reference = TimedFile(reference_file(scratch, number_format), timed_input(reference_architecture(), 1, None))
+    candidate = TimedFile(path, timed_input(architecture, target.batch_size, target.tokens(architecture)))
+
+    def attempt(long_run_s: float | None) -> Estimate:
+        task = TimingTask(candidate, reference, limits, long_run_s)
+        (result,) = time_files([task], threads=target.threads)
+        if isinstance(result, Failure):
+            raise result.error()
+        return result
+
+    return _measured(attempt, architecture, target, limits, scratch)
+
+
+def _measure_eager(
+    model: nn.Module, architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
+) -> Measurement:
+    number_format = reference_format(architecture.number_formats)
+    frozen = reference_architecture(number_format)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        own = random_input(architecture, target.batch_size, target.tokens(architecture))
+        other = random_input(frozen, 1, None)
+    candidate = eager.timed_call(apply_number_formats(model, architecture), own)
+    reference = eager.timed_call(apply_number_formats(reference_model(), frozen), other)
+
+    def attempt(long_run_s: float | None) -> Estimate:
+        with eager.conditions(target.threads):
+            return estimate(
+                candidate, reference, limits=limits, long_run_s=long_run_s, threads=target.threads
+            )
+
+    return _measured(attempt, architecture, target, limits, scratch)
+
+
+def _measured(
+    attempt: Attempt, architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
+) -> Measurement:
+    began = time.monotonic()
+    history = ReferenceHistory(scratch, target, reference_format(architecture.number_formats))
+    undisturbed: list[bool] = []
+
+    def with_the_host_alone() -> Estimate:
+        with quiet_host(HOST_WAIT_S) as quiet:
+            undisturbed.append(quiet)
+            result = attempt(history.long_run_s())
+            if quiet and not result.is_contended and result.half_width <= limits.noisy_half_width:
+                history.add(result.reference_p10_s)
+            return result
+
+    result, flags, attempts = best_of(with_the_host_alone, limits=limits)
+    if not all(undisturbed):
+        flags |= {"contended"}
+    return Measurement(
+        quantity="latency_s",
+        value=result.value_s,
+        unit="s",
+        kind="measured",
+        spread=result.half_width * result.value_s,
+        repeats=result.runs,
+        flags=flags,
+        wall_s=time.monotonic() - began,
+        detail={
+            **asdict(result),
+            "attempts": attempts,
+            "conditions": conditions(architecture, target),
+            "device": device_facts(),
+        },
+    )
+
+
+def conditions(architecture: Architecture, target: Target) -> dict[str, Any]:
+    """Where and on what input the latency holds, as JSON."""
+    return {
+        **asdict(target),
+        "length": target.tokens(architecture),
+        "number_formats": [layer.number_format for layer in architecture.layers],
+        "cores": list(timing_cores(target.threads)),
+        "device_key": device_key(target),
+        "warm_up": "until the last 5 runs are within 3 % of the best before, at most 50 runs or 5 s",
+    }
+
+
+def timed_input(architecture: Architecture, batch_size: int, tokens: int | None) -> InputShape:
+    """What `architecture` is fed while it is timed."""
+    shape = input_shape(architecture, batch_size, tokens)
+    if isinstance(architecture.interface, BytesInterface):
+        return InputShape(shape, "int64", architecture.interface.vocab_size)
+    return InputShape(shape)
+
+
+def random_input(architecture: Architecture, batch_size: int, tokens: int | None) -> Tensor:
+    """A batch of `timed_input`, from torch's global generator."""
+    described = timed_input(architecture, batch_size, tokens)
+    if described.dtype == "int64":
+        return torch.randint(described.below, described.shape)
+    return torch.randn(described.shape)

@@ -1,0 +1,67 @@
+"""Eager torch in this long-lived process: models in their number formats, timed under set conditions.
+
+`inference_mode`, T intra-op threads, T cores. One thread: the calling thread is pinned. Several: every thread of the
+process is, since the pool's threads are among them. All is put back afterwards.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..target import timing_cores
+
+
+def timed_call(module: nn.Module, values: Tensor) -> Callable[[], object]:
+    """One forward pass on fixed inputs."""
+    module.eval()
+
+    def run() -> object:
+        return module(values)
+
+    return run
+
+
+@contextlib.contextmanager
+def conditions(threads: int) -> Iterator[None]:
+    """Inside: no gradients, `threads` intra-op threads, pinned to as many cores."""
+    before = torch.get_num_threads()
+    with _pinned(threads), torch.inference_mode():
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _pinned(threads: int) -> Iterator[None]:
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    before = _affinities() if threads > 1 else {0: own}  # 0 is the calling thread
+    _set_affinities(dict.fromkeys(before, set(timing_cores(threads))))
+    try:
+        yield
+    finally:
+        started_inside = dict.fromkeys(_affinities(), own) if threads > 1 else {}
+        _set_affinities({**started_inside, **before})
+
+
+def _affinities() -> dict[int, set[int]]:
+    """Cores of every thread of this process (Linux)."""
+    found = {}
+    for entry in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # a thread that ended meanwhile
+            found[int(entry.name)] = os.sched_getaffinity(int(entry.name))
+    return found
+
+
+def _set_affinities(wanted: dict[int, set[int]]) -> None:
+    for thread, cores in wanted.items():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, cores)

@@ -1,0 +1,127 @@
+"""Where and how a model will run, and the name of the machine that measured it."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from evaluators.protocol import fingerprint
+from space.architecture import Architecture
+from space.errors import InvalidInputError
+
+Runtime = Literal["onnxruntime", "eager"]
+
+EVALUATOR_VERSION = 1
+"""Raised whenever the estimator, the reference network or a runtime changes the number it gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The conditions of a latency: a number without them is not stored."""
+
+    device: Literal["cpu"] = "cpu"
+    runtime: Runtime = "onnxruntime"
+    threads: int = 1
+    batch_size: int = 1
+    length: int | None = None
+    """Tokens of one sequence; the architecture's full length when None. Images always have their full size."""
+    phase: Literal["prefill"] = "prefill"
+
+    def tokens(self, architecture: Architecture) -> int:
+        """Tokens of one sequence of the timed input."""
+        if self.length is None or architecture.interface.input == "image":
+            return architecture.tokens
+        if self.length > architecture.tokens:
+            raise InvalidInputError(
+                f"target length {self.length} is longer than the architecture's context of "
+                f"{architecture.tokens} tokens; choose at most {architecture.tokens}"
+            )
+        return self.length
+
+
+def check_target(target: Target) -> None:
+    """Raises InvalidInputError when this machine has fewer cores than the target has threads."""
+    available = len(allowed_cores())
+    if target.threads > available:
+        raise InvalidInputError(
+            f"target.threads={target.threads} is more than the {available} cores this process may use; "
+            f"choose at most {available}"
+        )
+
+
+def allowed_cores() -> tuple[int, ...]:
+    """The cores this process may run on, in order."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def timing_cores(threads: int) -> tuple[int, ...]:
+    """The last `threads` of the allowed cores: interrupts mostly go to the first."""
+    return allowed_cores()[-threads:]
+
+
+@functools.cache
+def device_facts() -> dict[str, Any]:
+    """What is known of this machine, as JSON. Turbo, governor and SMT are recorded, never changed."""
+    return {
+        "cpu": _cpu_model(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "allowed_cores": len(allowed_cores()),
+        "system": f"{platform.system()} {platform.release()}",
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "smt": _read("/sys/devices/system/cpu/smt/active"),
+        "boost": _read("/sys/devices/system/cpu/cpufreq/boost"),
+        "memory_bytes": _memory_bytes(),
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "onnxruntime": _version("onnxruntime"),
+        "numpy": _version("numpy"),
+    }
+
+
+def device_key(target: Target) -> str:
+    """Machine, threads and runtime with its version: latencies compare only at equal key."""
+    facts = device_facts()
+    package = "torch" if target.runtime == "eager" else "onnxruntime"
+    return (
+        f"{target.device}/{facts['cpu']}/{facts['cores']} cores/{target.threads} threads/"
+        f"{target.runtime} {facts[package]}"
+    )
+
+
+def latency_fingerprint(target: Target, *, of: Literal["model", "block"] = "model") -> str:
+    """Every condition a latency depends on besides the architecture or block."""
+    return fingerprint(f"latency_{of}", EVALUATOR_VERSION, device=device_key(target), target=asdict(target))
+
+
+def _cpu_model() -> str:
+    for line in _read("/proc/cpuinfo", default="").splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _memory_bytes() -> int | None:
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _read(path: str, default: str = "unknown") -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return default
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,383 @@
+"""The one writer of a job: stage results in, rows out, with an in-memory mirror of the trials.
+
+Every writing method is one transaction under the coordinator's fence, so a kill leaves all of it or nothing.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from evaluators.latency import Block, Correction, blocks_of, device_key, fit_correction, predict_latency
+from evaluators.protocol import Measurement, fingerprint
+from evaluators.training import training_fingerprint
+from space.architecture import Architecture, parse_architecture
+
+from .clock import Clock
+from .indicators import indicators
+from .plan import JobPlan, static_values
+from .records import (
+    FINAL_TRIAL_STATES,
+    Final,
+    JobRecord,
+    MeasurementRecord,
+    Origin,
+    Spread,
+    TrialReason,
+    TrialRecord,
+    TrialState,
+    is_trial_reason,
+)
+from .storage import events, jobs, measurements, trials
+from .storage.database import Database
+from .workers.stages import unpack
+
+log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Rows of one job, as its coordinator sees and writes them."""
+
+    def __init__(self, database: Database, job: JobRecord, plan: JobPlan, clock: Clock) -> None:
+        self.job = job
+        self.plan = plan
+        self._db = database
+        self._clock = clock
+        self._device_key = device_key(plan.target)
+        self.search_mark = training_fingerprint(plan.data, plan.training)
+        self.final_mark = training_fingerprint(plan.data, plan.finalist_training)
+        self._block_mark = fingerprint("latency.block", 1, device=self._device_key, target=plan.target)
+        self._architectures: dict[str, Architecture] = {}
+        self.blocks: dict[str, float] = {}
+        """Latency in seconds of every block known so far, by block id."""
+        self.rung_quality: dict[tuple[int, int], float] = {}
+        """Quality at (trial number, rung)."""
+        self._correction: Correction = fit_correction([])
+        with database.read() as session:
+            self.trials = {trial.number: trial for trial in trials.all_trials(session, job.id)}
+        for trial in self.trials.values():
+            self.know_blocks(self.architecture(trial))
+            for rung, steps in enumerate(plan.spec.training.rung_steps()[: trial.rung], start=1):
+                if found := self._training_row(trial.training_id, self.search_mark, steps, 0, plan.quality):
+                    self.rung_quality[trial.number, rung] = found.value or 0.0
+        self._fit()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    @property
+    def search_trials(self) -> list[TrialRecord]:
+        return [self.trials[number] for number in sorted(self.trials) if number >= 0]
+
+    @property
+    def references(self) -> list[TrialRecord]:
+        return [self.trials[number] for number in sorted(self.trials, reverse=True) if number < 0]
+
+    def architecture(self, trial: TrialRecord) -> Architecture:
+        if trial.architecture_id not in self._architectures:
+            self._architectures[trial.architecture_id] = parse_architecture(trial.architecture)
+        return self._architectures[trial.architecture_id]
+
+    def training_seed(self, repeat: int) -> int:
+        return self.plan.spec.strategy.seed + repeat
+
+    def elapsed_s(self) -> float:
+        """Seconds since the job first started, pauses included."""
+        started = self.job.started_at
+        return 0.0 if started is None else (self._clock.now() - started).total_seconds()
+
+    def last_event(self) -> int:
+        with self._db.read() as session:
+            return events.last_seq(session, self.job.id)
+
+    def know_blocks(self, architecture: Architecture) -> list[Block]:
+        """Loads what is stored of the architecture's blocks; returns those nobody has measured."""
+        blocks = blocks_of(architecture, self.plan.target)
+        unknown = {block.id: block for block in blocks if block.id not in self.blocks}
+        if unknown:
+            with self._db.read() as session:
+                stored = measurements.find_many(session, list(unknown), "latency_s", self._block_mark)
+            self.blocks |= {key: row.value for key, row in stored.items() if row.value is not None}
+        return [block for key, block in unknown.items() if key not in self.blocks]
+
+    def predict(self, architecture: Architecture) -> Measurement:
+        """Latency composed from the measured blocks; every block must be known."""
+        return predict_latency(architecture, self.plan.target, self.blocks, self._correction)
+
+    def trained(
+        self, training_id: str, steps: int, *, mark: str | None = None, repeat: int = 0
+    ) -> dict[str, Measurement] | None:
+        """Stored metrics of a training at `steps`, from this job or an earlier one, when its checkpoint is there."""
+        mark = mark or self.search_mark
+        if self.checkpoint(training_id, mark=mark, steps=steps, repeat=repeat) is None:
+            return None
+        rows = {key: self._training_row(training_id, mark, steps, repeat, key) for key in self.plan.data.metrics}
+        return {key: _measurement(row) for key, row in rows.items() if row is not None}
+
+    def checkpoint(self, training_id: str, *, mark: str, steps: int, repeat: int) -> str | None:
+        """Folder of a checkpoint below the training folder; None when it was never written or is gone."""
+        row = self._training_row(training_id, mark, steps, repeat, self.plan.quality)
+        name = str(row.detail.get("checkpoint") or "") if row else ""
+        return name if name and (self._db.data_dir / "training" / name / "state.json").exists() else None
+
+    def measured(
+        self, trial: TrialRecord, *, mark: str, steps: int, repeat: int, final: bool = False
+    ) -> dict[str, Measurement] | None:
+        """Stored numbers of a trial in its number formats; None unless all of them are there."""
+        wanted = [*self.plan.data.metrics, *(f"test.{key}" for key in self.plan.data.metrics if final)]
+        running, seed = self._running_mark(mark), self.training_seed(repeat)
+        rows = {key: self._find(trial.architecture_id, key, running, steps, seed) for key in wanted}
+        if repeat == 0:
+            rows["latency_s"] = self.latency(trial, final=final)
+        found = {key: _measurement(row) for key, row in rows.items() if row is not None}
+        return found if len(found) == len(rows) else None
+
+    def latency(self, trial: TrialRecord, *, final: bool = False) -> MeasurementRecord | None:
+        """The stored whole-model latency on this target; a finalist's own, when `final`."""
+        return self._find(trial.architecture_id, "latency_s", self._latency_mark(final), 0, 0)
+
+    def _latency_mark(self, final: bool) -> str:
+        weights = self.final_mark if final else None
+        return fingerprint("latency.model", 1, device=self._device_key, target=self.plan.target, final=weights)
+
+    def _running_mark(self, training_mark: str) -> str:
+        return fingerprint("quality.running", 1, training=training_mark, device=self._device_key)
+
+    def _training_row(
+        self, training_id: str, mark: str, steps: int, repeat: int, quantity: str
+    ) -> MeasurementRecord | None:
+        return self._find(training_id, quantity, mark, steps, self.training_seed(repeat))
+
+    def _find(self, subject: str, quantity: str, mark: str, steps: int, seed: int) -> MeasurementRecord | None:
+        with self._db.read() as session:
+            return measurements.find(session, subject, quantity, mark, fidelity=steps, seed=seed)
+
+    # -- measurements ---------------------------------------------------------------------------------------------
+
+    def record(
+        self, subject: str, measurement: Measurement, mark: str, *, steps: int = 0, seed: int = 0, quantity: str = ""
+    ) -> MeasurementRecord:
+        """A measurement as a row of the cache."""
+        return MeasurementRecord(
+            subject=subject,
+            quantity=quantity or measurement.quantity,
+            fingerprint=mark,
+            fidelity=steps,
+            seed=seed,
+            value=measurement.value,
+            unit=measurement.unit,
+            kind=measurement.kind,
+            status=measurement.status,
+            spread=measurement.spread,
+            repeats=measurement.repeats,
+            execution=measurement.execution,
+            flags=tuple(sorted(measurement.flags)),
+            wall_s=measurement.wall_s,
+            detail=measurement.detail,
+            device_key=self._device_key,
+            created_at=self._clock.now(),
+        )
+
+    def keep(self, records: Iterable[MeasurementRecord]) -> None:
+        with self._db.write() as session:
+            for record in records:
+                measurements.put(session, record)
+
+    def keep_blocks(self, found: Mapping[str, Measurement]) -> None:
+        self.keep(self.record(block, value, self._block_mark) for block, value in found.items())
+        self.blocks |= {block: value.value for block, value in found.items() if value.value is not None}
+
+    def keep_training(
+        self, training_id: str, result: Mapping[str, Any], *, mark: str, repeat: int
+    ) -> dict[str, Measurement]:
+        """Stores a worker's training result; each metric's row names the checkpoint."""
+        packed = {
+            key: {**value, "detail": {**value["detail"], "checkpoint": result["checkpoint"]}}
+            for key, value in result["metrics"].items()
+        }
+        found = {key: unpack(value) for key, value in packed.items()}
+        seed, steps = self.training_seed(repeat), int(result["step"])
+        self.keep(self.record(training_id, value, mark, steps=steps, seed=seed) for value in found.values())
+        return found
+
+    def keep_measures(
+        self, trial: TrialRecord, result: Mapping[str, Any], *, mark: str, steps: int, repeat: int, final: bool = False
+    ) -> dict[str, Measurement]:
+        """Stores a worker's whole-model measures; returns them with the latency that was known before."""
+        found = {key: unpack(value) for key, value in result["metrics"].items()}
+        running, seed = self._running_mark(mark), self.training_seed(repeat)
+        rows = [
+            self.record(trial.architecture_id, value, self._latency_mark(final), quantity=key)
+            if key == "latency_s"
+            else self.record(trial.architecture_id, value, running, steps=steps, seed=seed, quantity=key)
+            for key, value in found.items()
+        ]
+        self.keep(rows)
+        if repeat == 0 and "latency_s" not in found and (row := self.latency(trial, final=final)):
+            found["latency_s"] = _measurement(row)
+        return found
+
+    # -- trials ---------------------------------------------------------------------------------------------------
+
+    def create_trial(
+        self,
+        number: int,
+        architecture: Architecture,
+        *,
+        origin: Origin,
+        parents: Sequence[int] = (),
+        note: str = "",
+        asked_after: int,
+        known: Mapping[str, Measurement],
+    ) -> TrialRecord:
+        """A new trial with its closed-form costs and what else is known (predicted latency)."""
+        self._architectures[architecture.id] = architecture
+        static = static_values(architecture, self.plan.target)
+        with self._db.write() as session:
+            trials.create(
+                session, self.job.id, self.job.fence, number=number, origin=origin, parents=tuple(parents), note=note,
+                asked_after=asked_after, architecture=architecture, now=self._clock.time(),
+            )  # fmt: skip
+            created = trials.record(
+                session, self.job.id, number, self.job.fence, values=static, spread={},
+                kinds=dict.fromkeys(static, "computed"),
+            )  # fmt: skip
+        self._mirror(created)
+        return self.take_values(created, known) if known else created
+
+    def take_values(
+        self, trial: TrialRecord, found: Mapping[str, Measurement], *, rung: int | None = None, steps: int | None = None
+    ) -> TrialRecord:
+        """Sets a trial's numbers; a measured latency brings its median and 95th percentile along."""
+        values = {key: value.value for key, value in found.items() if value.value is not None}
+        kinds: dict[str, str] = {key: found[key].kind for key in values}
+        spread = {key: limits for key in values if (limits := interval(found[key])) is not None}
+        if latency := found.get("latency_s"):
+            for key, name in (("latency_p50_s", "p50_s"), ("latency_p95_s", "p95_s")):
+                if name in latency.detail:
+                    values[key], kinds[key] = float(latency.detail[name]), latency.kind
+        flags = set(trial.flags).union(*(value.flags for value in found.values()))
+        if any({**trial.values, **values}.get(key, 0.0) > limit for key, limit in self.plan.measured_limits.items()):
+            flags.add("infeasible")
+        with self._db.write() as session:
+            return self._mirror(
+                trials.record(
+                    session, self.job.id, trial.number, self.job.fence, values=values, spread=spread, kinds=kinds,
+                    flags=tuple(sorted(flags)), rung=rung, steps=steps,
+                )
+            )  # fmt: skip
+
+    def reach(self, trial: TrialRecord, metrics: Mapping[str, Measurement], *, rung: int, steps: int) -> None:
+        """A trial has its metrics at a rung and waits for what comes next."""
+        self.take_values(trial, metrics, rung=rung, steps=steps)
+        self.rung_quality[trial.number, rung] = metrics[self.plan.quality].value or 0.0
+        self.set_state(self.trials[trial.number], "waiting")
+
+    def step_back(self, trial: TrialRecord, rung: int) -> None:
+        """A lost checkpoint: the trial trains again from an earlier rung."""
+        self.rung_quality = {key: value for key, value in self.rung_quality.items() if key != (trial.number, trial.rung)}
+        self.take_values(trial, {}, rung=rung)
+
+    def set_state(
+        self, trial: TrialRecord, state: TrialState, *, reason: TrialReason | None = None, message: str | None = None
+    ) -> None:
+        if trial.state == state:
+            return
+        with self._db.write() as session:
+            self._mirror(
+                trials.set_state(
+                    session, self.job.id, trial.number, self.job.fence, state, reason=reason, message=message,
+                    now=self._clock.time(),
+                )
+            )  # fmt: skip
+
+    def fail(self, trial: TrialRecord, reason: str, message: str) -> None:
+        log.warning("trial failed", extra={"job_id": self.job.id, "trial": trial.number, "reason": reason})
+        known: TrialReason = reason if is_trial_reason(reason) else "internal"
+        self.set_state(trial, "failed", reason=known, message=message)
+
+    def end_trials(self, state: TrialState) -> None:
+        """Gives every trial that has not ended an end."""
+        for trial in list(self.trials.values()):
+            if trial.state not in FINAL_TRIAL_STATES:
+                self.set_state(trial, state)
+
+    def complete(self, trial: TrialRecord) -> None:
+        """Counts a trial; its Pareto flag and those it takes away change in the same transaction."""
+        before = {number for number, row in self.trials.items() if row.on_front}
+        with self._db.write() as session:
+            trials.complete(session, self.job.id, trial.number, self.job.fence, now=self._clock.time())
+            self.trials = {row.number: row for row in trials.all_trials(session, self.job.id)}
+        self._fit()
+        if trial.number < 0 or before != {number for number, row in self.trials.items() if row.on_front}:
+            self.update_indicators()
+
+    def set_final(self, trial: TrialRecord, final: Final) -> None:
+        with self._db.write() as session:
+            self._mirror(trials.set_final(session, self.job.id, trial.number, self.job.fence, final))
+
+    # -- the job --------------------------------------------------------------------------------------------------
+
+    def restate(self) -> None:
+        """The front in the finalists' numbers; the job's stage becomes final."""
+        with self._db.write() as session:
+            self.job = jobs.set_stage(session, self.job.id, self.job.fence, "final", now=self._clock.time())
+            self.trials = {row.number: row for row in trials.all_trials(session, self.job.id)}
+        self.update_indicators()
+
+    def count(self, **deltas: int) -> None:
+        with self._db.write() as session:
+            self.job = jobs.add_counters(session, self.job.id, self.job.fence, **deltas)
+
+    def update_context(self, **patch: Any) -> None:
+        with self._db.write() as session:
+            self.job = jobs.update_context(session, self.job.id, self.job.fence, patch)
+
+    def update_indicators(self) -> None:
+        """Hypervolume, gain, speed-up and suggestions, once every reference has ended."""
+        if any(trial.state not in FINAL_TRIAL_STATES for trial in self.references):
+            return
+        found = indicators(self.search_trials, self.references, self.job.objectives)
+        with self._db.write() as session:
+            self.job = jobs.set_indicators(session, self.job.id, self.job.fence, found, now=self._clock.time())
+
+    def warn(self, message: str, trial: int | None = None) -> None:
+        with self._db.write() as session:
+            events.append(session, self.job.id, "warning", trial, {"message": message}, now=self._clock.time())
+
+    def _mirror(self, trial: TrialRecord) -> TrialRecord:
+        self.trials[trial.number] = trial
+        return trial
+
+    def _fit(self) -> None:
+        """Refits the correction of composed latencies from the whole models measured so far."""
+        plain = fit_correction([])
+        pairs = []
+        for trial in self.trials.values():
+            architecture = self.architecture(trial)
+            if trial.kinds.get("latency_s") == "measured" and not self.know_blocks(architecture):
+                composed = predict_latency(architecture, self.plan.target, self.blocks, plain).value
+                if composed is not None:
+                    pairs.append((composed, trial.values["latency_s"]))
+        self._correction = fit_correction(pairs)
+
+
+def interval(measurement: Measurement) -> Spread | None:
+    """The 95 % interval of a measurement."""
+    if measurement.value is None or measurement.spread is None:
+        return None
+    return Spread(measurement.value - measurement.spread, measurement.value + measurement.spread, measurement.repeats)
+
+
+def _measurement(row: MeasurementRecord) -> Measurement:
+    return Measurement(
+        quantity=row.quantity,
+        value=row.value,
+        unit=row.unit,
+        kind=row.kind,  # type: ignore[arg-type]  # stored from a Measurement
+        status=row.status,  # type: ignore[arg-type]
+        spread=row.spread,
+        repeats=row.repeats,
+        execution=row.execution,  # type: ignore[arg-type]
+        flags=frozenset(row.flags),
+        wall_s=row.wall_s,
+        detail=row.detail,
+    )

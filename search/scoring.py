@@ -1,0 +1,66 @@
+"""One architecture outside any job: costs, proxies, and latency predicted and measured."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evaluators.latency import (
+    Target,
+    blocks_of,
+    fit_correction,
+    measure_blocks,
+    measure_model,
+    predict_latency,
+)
+from evaluators.proxies import score as proxy_scores
+from evaluators.training import TaskData, probe_batch
+from space.architecture import Architecture
+from space.costs import costs
+from space.errors import InvalidArchitectureError
+from space.model import build_model
+
+from .plan import AUTO_PROXIES
+from .workers.stages import pack
+
+
+def score(
+    architecture: Architecture,
+    target: Target,
+    *,
+    data: TaskData | None = None,
+    scratch: Path,
+    measure: bool = True,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Costs, proxies (with `data`), predicted and (with `measure`) measured latency, as JSON.
+
+    Raises:
+        InvalidArchitectureError: the architecture does not fit the data's interface.
+    """
+    found: dict[str, Any] = {
+        "architecture_id": architecture.id,
+        "training_id": architecture.training_id,
+        "costs": asdict(costs(architecture, batch_size=target.batch_size)),
+    }
+    if data is not None:
+        _check_fits(architecture, data)
+        inputs, labels = probe_batch(data)
+        scores = proxy_scores(architecture, inputs, labels, AUTO_PROXIES, seed=seed)
+        found["proxies"] = {name: pack(value) for name, value in scores.items()}
+    blocks = {block.id: block for block in blocks_of(architecture, target)}
+    measured = measure_blocks(list(blocks.values()), target, scratch=scratch)
+    known = {key: value.value for key, value in zip(blocks, measured, strict=True) if value.value is not None}
+    found["predicted"] = pack(predict_latency(architecture, target, known, fit_correction([])))
+    if measure:
+        model = build_model(architecture, seed=seed).eval()
+        found["measured"] = pack(measure_model(model, architecture, target, scratch=scratch))
+    return found
+
+
+def _check_fits(architecture: Architecture, data: TaskData) -> None:
+    wanted, given = data.interface(), architecture.interface
+    if (wanted.input, wanted.outputs) != (given.input, given.outputs) or architecture.model != data.model:
+        raise InvalidArchitectureError(
+            f"the architecture is a {architecture.model} on '{given.input}' with {given.outputs} outputs; "
+            f"task '{data.name}' needs a {data.model} on '{wanted.input}' with {wanted.outputs}"
+        )

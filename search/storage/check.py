@@ -1,0 +1,118 @@
+"""The invariants of a database, checked from what is stored: an empty list means that all hold.
+
+    I1  an ended job has one end, no lease, and only ended trials
+    I2  a completed job has its budget of trials, or says why not
+    I3  a trial ends once; trial numbers have no gaps
+    I4  trials run only under a lease
+    I5  Pareto flags equal the front computed anew from the values
+
+A lease that ran out is no fault: the next coordinator takes it over.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from ..records import FINAL_JOB_STATES, FINAL_TRIAL_STATES
+from .database import Database
+from .front import front_numbers, is_counted, vector_of
+from .models import Event, Job, Trial
+
+
+def check(db: Database) -> list[str]:
+    """One line per fault, with the job's id and the invariant's name."""
+    with db.read() as session:
+        faults = list(_engine_faults(session)) if db.dialect == "sqlite" else []
+        for job in session.scalars(select(Job).order_by(Job.position)):
+            trials = session.scalars(select(Trial).where(Trial.job_id == job.id).order_by(Trial.number)).all()
+            for found in (
+                _job_faults(job, trials),
+                _budget_faults(job, trials),
+                _trial_faults(trials),
+                _event_faults(session, job, trials),
+                _front_faults(job, trials),
+            ):
+                faults.extend(f"job {job.id}: {fault}" for fault in found)
+            session.expunge_all()
+    return faults
+
+
+def _engine_faults(session: Session) -> Iterator[str]:
+    for (line,) in session.execute(text("PRAGMA integrity_check")):
+        if line != "ok":
+            yield f"file: {line}"
+    for row in session.execute(text("PRAGMA foreign_key_check")):
+        yield f"file: a row of {row[0]} refers to a missing row of {row[2]}"
+
+
+def _job_faults(job: Job, trials: Sequence[Trial]) -> Iterator[str]:
+    has_ended = job.state in FINAL_JOB_STATES
+    if has_ended != (job.ended_at is not None):
+        yield f"I1 state {job.state}, ended at {job.ended_at}"
+    if has_ended and job.lease_owner is not None:
+        yield f"I1 {job.state}, but leased to {job.lease_owner}"
+    for trial in trials:
+        if has_ended and trial.state not in FINAL_TRIAL_STATES:
+            yield f"I1 {job.state}, but trial {trial.number} is {trial.state}"
+        if trial.state == "running" and job.lease_owner is None:
+            yield f"I4 trial {trial.number} is running without a lease"
+
+
+def _budget_faults(job: Job, trials: Sequence[Trial]) -> Iterator[str]:
+    if job.state != "completed":
+        return
+    if job.reason is None:
+        yield "I2 completed without a reason"
+    budget = job.spec.get("budget", {}).get("trials")
+    done = sum(trial.number >= 0 for trial in trials)
+    if job.reason == "budget_reached" and budget is not None and done != budget:
+        yield f"I2 budget_reached with {done} trials of {budget}"
+
+
+def _trial_faults(trials: Sequence[Trial]) -> Iterator[str]:
+    numbers = [trial.number for trial in trials]
+    if numbers != list(range(min(numbers, default=0), max(numbers, default=-1) + 1)):
+        yield f"I3 trial numbers have gaps: {len(numbers)} from {numbers[0]} to {numbers[-1]}"
+    for trial in trials:
+        if (trial.state in FINAL_TRIAL_STATES) != (trial.ended_at is not None):
+            yield f"I1 trial {trial.number} is {trial.state}, ended at {trial.ended_at}"
+        if trial.state == "failed" and trial.reason is None:
+            yield f"I3 trial {trial.number} failed without a reason"
+
+
+def _event_faults(session: Session, job: Job, trials: Sequence[Trial]) -> Iterator[str]:
+    count, newest = session.execute(
+        select(func.count(), func.coalesce(func.max(Event.seq), 0)).where(Event.job_id == job.id)
+    ).one()
+    if not count == newest == job.last_seq:
+        yield f"I3 {count} events, the newest {newest}, the job's count {job.last_seq}"
+    ends: Counter[int | None] = Counter()
+    states = select(Event).where(Event.job_id == job.id, Event.kind.in_(("trial.state", "job.state")))
+    for event in session.scalars(states):
+        final = FINAL_JOB_STATES if event.kind == "job.state" else FINAL_TRIAL_STATES
+        if event.data["state"] in final:
+            ends[event.trial] += 1
+    if ends[None] != (job.state in FINAL_JOB_STATES):
+        yield f"I1 the job is {job.state} and has ended {ends[None]} times"
+    for trial in trials:
+        if ends[trial.number] != (trial.state in FINAL_TRIAL_STATES):
+            yield f"I3 trial {trial.number} is {trial.state} and has ended {ends[trial.number]} times"
+
+
+def _front_faults(job: Job, trials: Sequence[Trial]) -> Iterator[str]:
+    for group, members in (
+        ("search", [trial for trial in trials if trial.number >= 0]),
+        ("reference", [trial for trial in trials if trial.number < 0]),
+    ):
+        vectors = {
+            trial.number: vector
+            for trial in members
+            if is_counted(trial, job.objectives)
+            and (vector := vector_of(trial, job.objectives, job.stage)) is not None
+        }
+        stored = {trial.number for trial in members if trial.on_front}
+        right = front_numbers(vectors)
+        if stored != right:
+            yield f"I5 {group} front is {sorted(stored)}, should be {sorted(right)}"

@@ -1,0 +1,63 @@
+"""Events of a job, numbered 1, 2, 3, ... without gaps: what streams replay and proposals refer to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ..records import EventKind, EventRecord
+from .fences import clock, job_row
+from .finite import finite_json
+from .models import Event, Job
+from .rows import event_record, utc
+
+
+def append(
+    session: Session,
+    job_id: str,
+    kind: EventKind,
+    trial: int | None = None,
+    data: Mapping[str, Any] | None = None,
+    now: float | None = None,
+) -> int:
+    """Adds an event and returns its sequence number.
+
+    Raises:
+        NotFoundError: there is no such job.
+    """
+    return add(session, job_row(session, job_id, lock=True), kind, trial, data, now)
+
+
+def add(
+    session: Session,
+    job: Job,
+    kind: EventKind,
+    trial: int | None = None,
+    data: Mapping[str, Any] | None = None,
+    now: float | None = None,
+) -> int:
+    """As `append`, for a row that is already locked: the lock is what keeps the numbers without gaps."""
+    job.last_seq += 1
+    session.add(
+        Event(
+            job_id=job.id,
+            seq=job.last_seq,
+            at=utc(clock(session, now)),
+            kind=kind,
+            trial=trial,
+            data=finite_json("event", data or {}),
+        )
+    )
+    return job.last_seq
+
+
+def after(session: Session, job_id: str, seq: int = 0, limit: int = 500) -> Sequence[EventRecord]:
+    """Up to `limit` events newer than `seq`, oldest first. An unknown job has none."""
+    query = select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
+    return [event_record(row) for row in session.scalars(query)]
+
+
+def last_seq(session: Session, job_id: str) -> int:
+    """Sequence number of the newest event, 0 before the first."""
+    return job_row(session, job_id).last_seq

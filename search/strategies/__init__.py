@@ -1,0 +1,18 @@
+"""Strategies: which architecture next. One file per strategy; `make_strategy` is the list."""
+
+from .make import make_strategy, strategy_names
+from .nsga2 import Nsga2
+from .random_search import RandomSearch
+from .strategy import Proposal, Strategy, Told
+from .tpe import Tpe
+
+__all__ = [
+    "Nsga2",
+    "Proposal",
+    "RandomSearch",
+    "Strategy",
+    "Told",
+    "Tpe",
+    "make_strategy",
+    "strategy_names",
+]

@@ -1,0 +1,111 @@
+"""NSGA-II without generations: every result counts as soon as it is there.
+
+The population is what (mu + lambda) survival leaves of all results so far: the best non-dominated ranks, and of the
+last rank that does not fit whole, those with the largest hypervolume of their own. A child is the crossover of two
+winners of binary tournaments on (rank, crowding), then mutated. The population is a function of the set of results,
+so neither their order nor a restart changes it.
+
+Source: Deb et al. 2002, doi:10.1109/4235.996017; Beume et al. 2007 (truncation by contribution),
+doi:10.1016/j.ejor.2006.08.008.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from space.architecture import Architecture
+from space.sampling import crossover, mutate, sample
+from space.search_space import SearchSpace
+
+from ..pareto import constrained_ranks, crowding, least_contribution_last, log_scaled
+from .strategy import Proposal, Told, stream
+
+WARM_UP = 4
+"""Results before the first child; a smaller population than mu already points somewhere."""
+CROSSOVER_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A survivor with what a tournament compares."""
+
+    told: Told
+    rank: int
+    crowding: float
+
+    @property
+    def fitness(self) -> tuple[int, float, int]:
+        """Smaller is better."""
+        return (self.rank, -self.crowding, self.told.number)
+
+
+@dataclass(frozen=True)
+class Nsga2:
+    """Asynchronous (mu + 1) NSGA-II."""
+
+    space: SearchSpace
+    seed: int
+    objectives: tuple[str, ...]
+    """Objective keys; logarithmic ones are compared by their logarithm."""
+    population: int = 40
+
+    def ask(
+        self, number: int, history: Sequence[Told], pending: Sequence[Architecture], *, draw: int = 0
+    ) -> Proposal:
+        """Random until `WARM_UP` results are in; failed trials teach nothing. Does not look at pending."""
+        rng = stream(self.seed, number, draw)
+        members = survivors(history, self.objectives, self.population)
+        if len(members) < WARM_UP:
+            return Proposal(sample(self.space, rng), origin="random")
+        mother, father = _tournament(members, rng), _tournament(members, rng)
+        if mother.number == father.number or rng.random() >= CROSSOVER_SHARE:
+            child = mutate(self.space, mother.architecture, rng)
+            return Proposal(child, origin="mutation", parents=(mother.number,))
+        child = mutate(self.space, crossover(self.space, mother.architecture, father.architecture, rng), rng)
+        return Proposal(child, origin="crossover", parents=(mother.number, father.number))
+
+
+def survivors(history: Sequence[Told], objectives: Sequence[str], count: int) -> list[Member]:
+    """At most `count` members, best first; of equal vectors only the lowest number.
+
+    Feasible and complete ones by rank, then feasible ones of unfinished trainings by rank, then infeasible ones by
+    violation.
+    """
+    members: list[Member] = []
+    for group in _groups(history):
+        told, vectors = _distinct(group, objectives)
+        ranks = constrained_ranks(vectors, [_violation(one) for one in told])
+        base = 1 + max((member.rank for member in members), default=-1)
+        for rank in range(max(ranks, default=-1) + 1):
+            level = [index for index, known in enumerate(ranks) if known == rank]
+            kept = least_contribution_last([vectors[index] for index in level], count - len(members))
+            level = [level[index] for index in kept]
+            gaps = crowding([vectors[index] for index in level])
+            members += [Member(told[index], base + rank, gap) for index, gap in zip(level, gaps, strict=True)]
+            if len(members) == count:
+                return members
+    return members
+
+
+def _groups(history: Sequence[Told]) -> list[list[Told]]:
+    """Results that may be compared with one another, best group first."""
+    known = sorted((told for told in history if told.objectives is not None), key=lambda told: told.number)
+    complete = [told for told in known if told.feasible and told.complete]
+    unfinished = [told for told in known if told.feasible and not told.complete]
+    return [complete, unfinished, [told for told in known if not told.feasible]]
+
+
+def _distinct(told: Sequence[Told], objectives: Sequence[str]) -> tuple[list[Told], list[tuple[float, ...]]]:
+    found: dict[tuple[float, ...], Told] = {}
+    for one in told:
+        found.setdefault(log_scaled(one.objectives or (), objectives), one)
+    return list(found.values()), list(found)
+
+
+def _violation(told: Told) -> float:
+    """Infeasible without a known excess counts as the worst there is."""
+    return 0.0 if told.feasible else told.violation or float("inf")
+
+
+def _tournament(members: Sequence[Member], rng: random.Random) -> Told:
+    return min(rng.choice(members), rng.choice(members), key=lambda member: member.fitness).told

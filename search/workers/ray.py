@@ -1,0 +1,171 @@
+"""Ray workers: long-lived actors that hold torch and the data, one per slot, on this machine or a cluster.
+
+The coordinator owns retries: actors never restart by themselves, a dead one is replaced and its work ends as
+`worker_lost`. Workers see no database; the data travels once through Ray's object store.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from space.errors import UnavailableError
+
+from .stages import Bench, outcome_of
+from .work import Outcome, Work
+
+log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 60.0
+_POLL_STEP_S = 0.2
+
+
+class _Worker:
+    """The actor: one thread, torch pinned to it."""
+
+    def __init__(self, bench: Bench, log_level: int) -> None:
+        import torch
+
+        logging.basicConfig(level=log_level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+        torch.set_num_threads(1)
+        self._bench = bench
+
+    def ready(self) -> int:
+        return os.getpid()
+
+    def run(self, work: Work) -> Outcome:
+        return outcome_of(work, self._bench)
+
+
+@dataclass
+class _Slot:
+    actor: Any
+    future: Any = None
+    """Ray's reference to the running call, None when the slot is free."""
+    work: Work | None = None
+    deadline: float = float("inf")
+
+
+def connect(address: str) -> bool:
+    """Connects this process to Ray; "local" starts one on this machine. True when it was started here.
+
+    Raises:
+        UnavailableError: no such cluster, or Ray cannot start; the message says how to go on without it.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "paretoformer"}
+    try:
+        if address == "local":
+            root = Path(tempfile.gettempdir()) / f"pf-ray-{os.getuid()}"  # Ray's sockets allow 107 characters
+            ray.init(address="local", include_dashboard=False, _temp_dir=str(root), **options)
+            return True
+        ray.init(address=address, **options)
+    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+        raise UnavailableError(
+            f"Ray at '{address}' is not available: {str(error).splitlines()[0]}",
+            hint="use --ray local for workers on this machine, or --ray none to run in this process",
+        ) from error
+    return False
+
+
+class RayExecutor:
+    """`num_slots` actors, each busy with at most one piece of work."""
+
+    def __init__(self, bench: Bench, *, address: str = "local", num_slots: int) -> None:
+        self._owns_ray = connect(address)
+        import ray
+
+        self._ray = ray
+        self._bench = ray.put(bench)
+        self._actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
+        self._log_level = logging.getLogger().getEffectiveLevel()
+        self._slots = [_Slot(self._new_actor()) for _ in range(num_slots)]
+
+    def _new_actor(self) -> Any:
+        threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        options = {"runtime_env": {"env_vars": threads}}
+        return self._actor_class.options(**options).remote(self._bench, self._log_level)
+
+    @property
+    def num_slots(self) -> int:
+        return len(self._slots)
+
+    @property
+    def num_busy(self) -> int:
+        return sum(slot.work is not None for slot in self._slots)
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers (waits until they answer)."""
+        return list(self._ray.get([slot.actor.ready.remote() for slot in self._slots], timeout=_START_TIMEOUT_S))
+
+    def submit(self, work: Work) -> None:
+        slot = next(slot for slot in self._slots if slot.work is None)
+        slot.future = slot.actor.run.remote(work)
+        slot.work = work
+        slot.deadline = time.monotonic() + work.timeout_s
+
+    def poll(self, timeout_s: float) -> Sequence[Outcome]:
+        futures = {slot.future: slot for slot in self._slots if slot.work is not None}
+        if not futures:
+            time.sleep(min(timeout_s, _POLL_STEP_S))
+            return []
+        done, _ = self._ray.wait(list(futures), num_returns=1, timeout=timeout_s)
+        if done:
+            done, _ = self._ray.wait(list(futures), num_returns=len(futures), timeout=0)
+        outcomes = [self._finish(futures[future]) for future in done]
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.work is not None and now > slot.deadline:
+                outcomes.append(
+                    Outcome(slot.work.key, reason="timeout", message=f"stopped after {slot.work.timeout_s:.0f} s")
+                )
+                self._replace(slot)
+        return outcomes
+
+    def _finish(self, slot: _Slot) -> Outcome:
+        assert slot.work is not None
+        try:
+            outcome: Outcome = self._ray.get(slot.future)
+            slot.future = slot.work = None
+        except self._ray.exceptions.RayActorError:
+            log.warning("worker lost", extra={"work": slot.work.key})
+            outcome = Outcome(slot.work.key, reason="worker_lost", message="the worker process died")
+            self._replace(slot)
+        return outcome
+
+    def _replace(self, slot: _Slot) -> None:
+        self._ray.kill(slot.actor, no_restart=True)
+        slot.actor = self._new_actor()
+        slot.future = slot.work = None
+
+    def cancel_all(self) -> None:
+        for slot in self._slots:
+            if slot.work is not None:
+                self._replace(slot)
+
+    def close(self) -> None:
+        """Kills the workers, and Ray itself when this executor started it."""
+        for slot in self._slots:
+            self._ray.kill(slot.actor, no_restart=True)
+        self._slots = []
+        if self._owns_ray:
+            self._ray.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,197 @@
+"""The stages of a trial as a worker runs them: architecture and settings in, plain records out.
+
+    screen   proxies of several candidates and latencies of the blocks nobody has measured yet
+    train    short training of the fp32 form up to a rung, from its newest checkpoint
+    measure  the trained model in its number formats: quality of what runs, whole-model latency, size
+
+Nothing here knows a job, a database or Ray.
+"""
+
+import dataclasses
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluators.latency import (
+    Target,
+    blocks_of,
+    measure_blocks,
+    measure_model,
+    predictor,
+    training_step,
+)
+from evaluators.protocol import Measurement
+from evaluators.proxies import score
+from evaluators.training import (
+    TaskData,
+    TrainingPlan,
+    evaluate,
+    load_weights,
+    module_predictor,
+    probe_batch,
+    train,
+)
+from evaluators.training.data import Array
+from evaluators.training.evaluation import Predict
+from space.architecture import Architecture, parse_architecture
+from space.errors import EvaluationError, InvalidArchitectureError, ServiceError, UnsupportedError
+from space.export import export_onnx
+from space.model import Model, build_model
+from space.quantization import apply_number_formats
+
+from .work import Outcome, Work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every piece of work of a job needs."""
+
+    data: TaskData
+    target: Target
+    folder: Path
+    """Where checkpoints live (`<data>/training`)."""
+    scratch: Path
+    """Where this host keeps its reference network and that network's long-run latency."""
+
+
+def outcome_of(work: Work, bench: Bench) -> Outcome:
+    """Runs a piece of work; every failure becomes an outcome with a reason from the closed list."""
+    stages = {"screen": screen, "train": train_to, "measure": measure}
+    try:
+        return Outcome(work.key, result=stages[work.stage](work.payload, bench))
+    except EvaluationError as error:
+        return Outcome(work.key, reason=error.reason, message=error.message)
+    except InvalidArchitectureError as error:
+        return Outcome(work.key, reason="invalid_architecture", message=error.message)
+    except UnsupportedError as error:
+        return Outcome(work.key, reason="unsupported_operator", message=error.message)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return Outcome(work.key, reason="out_of_memory", message=f"{work.stage} ran out of memory: {error}")
+    except ServiceError as error:
+        return Outcome(work.key, reason="internal", message=error.message)
+    except Exception as error:
+        log.exception("work failed", extra={"work": work.key, "stage": work.stage})
+        return Outcome(work.key, reason="internal", message=f"{work.stage}: {type(error).__name__}: {error}")
+
+
+def screen(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
+    """`architectures` (JSON texts), `proxies` (ids), `seed`, `known_blocks` (ids) ->
+    `proxies` (one mapping of records per architecture), `blocks` (id -> record)."""
+    architectures = [parse_architecture(text) for text in payload["architectures"]]
+    inputs, targets = probe_batch(bench.data)
+    scores = [
+        score(architecture, inputs, targets, payload["proxies"], seed=payload["seed"])
+        for architecture in architectures
+    ]
+    known = set(payload["known_blocks"])
+    missing = {
+        block.id: block
+        for architecture in architectures
+        for block in blocks_of(architecture, bench.target)
+        if block.id not in known
+    }
+    measured = measure_blocks(list(missing.values()), bench.target, scratch=bench.scratch)
+    return {
+        "proxies": [packed(row) for row in scores],
+        "blocks": packed(dict(zip(missing, measured, strict=True))),
+    }
+
+
+def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
+    """`architecture`, `plan`, `seed`, `until` -> `step`, `metrics` (quantity -> record), `checkpoint`, `curve`."""
+    architecture = parse_architecture(payload["architecture"])
+    result = train(
+        architecture,
+        bench.data,
+        TrainingPlan(**payload["plan"]),
+        seed=payload["seed"],
+        until=payload["until"],
+        folder=bench.folder,
+        step_guard=training_step,
+    )
+    detail = {"curve": [list(point) for point in result.train_curve], "cpu_s": result.cpu_s}
+    return {
+        "step": result.step,
+        "checkpoint": str(result.checkpoint.relative_to(bench.folder)) if result.checkpoint else None,
+        "metrics": packed(
+            quality(result.metrics, result.standard_error, {**detail, "data_digest": bench.data.digest}, result.wall_s)
+        ),
+    }
+
+
+def measure(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
+    """`architecture`, `checkpoint`, `parts`, `latency` -> records of the model in its number formats.
+
+    The quality is that of what runs on the target: the ONNX file for ONNX Runtime, the quantized module for eager.
+    """
+    architecture = parse_architecture(payload["architecture"])
+    model = build_model(architecture, seed=0)
+    load_weights(model, bench.folder / payload["checkpoint"])
+    model.eval()
+    records: dict[str, Measurement] = {}
+    with tempfile.TemporaryDirectory(prefix="pf-measure-") as name:
+        predict = running_form(model, architecture, bench.target, Path(name))
+        for part in payload["parts"]:
+            prefix = "" if part == "validation" else f"{part}."
+            metrics = evaluate(predict, bench.data, part)
+            detail = {"part": part, "data_digest": bench.data.digest}
+            found = quality(metrics.values, metrics.standard_error, detail, 0.0)
+            records |= {prefix + key: value for key, value in found.items()}
+        if payload["latency"]:
+            records["latency_s"] = measure_model(model, architecture, bench.target, scratch=bench.scratch)
+    return {"metrics": packed(records)}
+
+
+def running_form(model: Model, architecture: Architecture, target: Target, scratch: Path) -> Predict:
+    """The model as it runs on the target; it pauses while somebody measures a latency."""
+    if target.runtime == "onnxruntime":
+        path = scratch / "running.onnx"
+        export_onnx(model, architecture, path)
+        running = predictor(path, threads=1)
+    else:
+        running = module_predictor(apply_number_formats(model, architecture))
+
+    def predict(inputs: Array) -> Array:
+        with training_step():
+            return running(inputs)
+
+    return predict
+
+
+def quality(
+    values: Mapping[str, float], standard_error: Mapping[str, float], detail: Mapping[str, Any], wall_s: float
+) -> dict[str, Measurement]:
+    """One measured record per metric; its spread is that over the evaluated sequences, of this one training."""
+    units = {"bits_per_byte": "bits", "loss": "nats"}
+    return {
+        key: Measurement(
+            quantity=key,
+            value=value,
+            unit=units.get(key, "1"),
+            kind="measured",
+            spread=1.96 * standard_error[key] if key in standard_error else None,
+            wall_s=wall_s,
+            detail=detail,
+        )
+        for key, value in values.items()
+    }
+
+
+def packed(measurements: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:
+    return {key: pack(value) for key, value in measurements.items()}
+
+
+def pack(measurement: Measurement) -> dict[str, Any]:
+    """Plain data for the way between processes; `unpack` is its inverse."""
+    return {**dataclasses.asdict(measurement), "flags": sorted(measurement.flags)}
+
+
+def unpack(data: Mapping[str, Any]) -> Measurement:
+    return Measurement(**{**data, "flags": frozenset(data["flags"])})

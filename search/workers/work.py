@@ -1,0 +1,60 @@
+"""What the coordinator hands to a worker and what comes back: small plain records, no database."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+Stage = Literal["screen", "train", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One stage of one trial. `key` is unique among what is in flight."""
+
+    key: str
+    stage: Stage
+    payload: Mapping[str, Any]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a piece of work: a result, or a reason from `search.records.TrialReason` and a message."""
+
+    key: str
+    result: Mapping[str, Any] | None = None
+    reason: str | None = None
+    message: str = ""
+
+    @property
+    def lost(self) -> bool:
+        """The worker died; the work itself may be fine."""
+        return self.reason == "worker_lost"
+
+
+class Executor(Protocol):
+    """Runs work. One thread uses it; `close` kills whatever still runs and leaves nothing behind."""
+
+    @property
+    def num_slots(self) -> int: ...
+
+    @property
+    def num_busy(self) -> int: ...
+
+    def submit(self, work: Work) -> None:
+        """Starts `work`; a slot must be free."""
+
+    def poll(self, timeout_s: float) -> Sequence[Outcome]:
+        """What ended since the last call; waits up to `timeout_s` for the first. Overdue work ends as `timeout`."""
+
+    def cancel_all(self) -> None:
+        """Kills running work; its outcomes never arrive."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

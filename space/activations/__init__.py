@@ -1,0 +1,29 @@
+"""Activations: one file per choice, one closed list of their names."""
+
+from typing import Literal, assert_never
+
+from torch import nn
+
+from .gelu import Gelu
+from .relu import Relu
+from .relu2 import Relu2
+from .silu import Silu
+
+ActivationName = Literal["relu", "gelu", "silu", "relu2"]
+
+
+def build_activation(name: ActivationName) -> nn.Module:
+    """Module of this name; elementwise, without parameters."""
+    match name:
+        case "relu":
+            return Relu()
+        case "gelu":
+            return Gelu()
+        case "silu":
+            return Silu()
+        case "relu2":
+            return Relu2()
+    assert_never(name)
+
+
+__all__ = ["ActivationName", "Gelu", "Relu", "Relu2", "Silu", "build_activation"]

@@ -1,0 +1,280 @@
+"""One point of the space: an immutable architecture with a canonical JSON form and a stable id.
+
+The id is the first 16 bytes of SHA-256 over the canonical JSON, as 32 hex characters. Two descriptions of the same
+function that the rules of `canonicalise` know get the same id; everything in the JSON is hashed.
+
+Part of a layer (pre placement, serial residual):
+
+    x --+--> norm --> mixer --> (+) --+--> norm --> feed-forward --> (+) --> x
+        |______________________/      |_______________________________/
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from .choice import Choice, Surroundings
+from .errors import InvalidArchitectureError, nearest
+from .feedforward import FeedForwardConfig
+from .mixers import MixerConfig, SoftmaxConfig
+from .norms import NormConfig
+from .positions import NonePositionConfig, PositionConfig
+from .quantization import NumberFormat
+
+Model = Literal["decoder", "encoder", "vision"]
+
+
+class BytesInterface(Choice):
+    """Token ids [batch, tokens] in; `outputs` logits per token (language) or per sequence (classification)."""
+
+    input: Literal["bytes"] = "bytes"
+    vocab_size: int = Field(256, ge=2, le=1_000_000)
+    context_length: int = Field(ge=1, le=1_048_576)
+    outputs: int = Field(ge=1, le=1_000_000)
+
+    @property
+    def tokens(self) -> int:
+        return self.context_length
+
+
+class ValuesInterface(Choice):
+    """Real-valued sequences [batch, tokens, channels] in."""
+
+    input: Literal["values"] = "values"
+    channels: int = Field(1, ge=1, le=65_536)
+    context_length: int = Field(ge=1, le=1_048_576)
+    outputs: int = Field(ge=1, le=1_000_000)
+
+    @property
+    def tokens(self) -> int:
+        return self.context_length
+
+
+class ImageInterface(Choice):
+    """Images [batch, channels, height, width] in, cut into square patches: one token each."""
+
+    input: Literal["image"] = "image"
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    channels: int = Field(1, ge=1, le=1024)
+    patch_size: int = Field(ge=1, le=512)
+    outputs: int = Field(ge=1, le=1_000_000)
+
+    @property
+    def tokens(self) -> int:
+        return (self.height // self.patch_size) * (self.width // self.patch_size)
+
+
+InterfaceConfig = Annotated[BytesInterface | ValuesInterface | ImageInterface, Field(discriminator="input")]
+
+
+class LayerConfig(Choice):
+    """One block: mixer and feed-forward with their norms."""
+
+    mixer: MixerConfig
+    feed_forward: FeedForwardConfig
+    norm: NormConfig
+    placement: Literal["pre", "post"] = "pre"
+    residual: Literal["serial", "parallel"] = "serial"
+    number_format: NumberFormat = "fp32"
+
+
+class NoSharing(Choice):
+    kind: Literal["none"] = "none"
+
+
+class DenseProjection(Choice):
+    kind: Literal["dense"] = "dense"
+
+
+class LanguageHead(Choice):
+    """Logits of the next token at every position. `tied`: the weight is the embedding's."""
+
+    kind: Literal["language"] = "language"
+    tied: bool = False
+
+
+class ClassificationHead(Choice):
+    """Mean over the real tokens, then a linear map to the classes."""
+
+    kind: Literal["classification"] = "classification"
+
+
+HeadConfig = Annotated[LanguageHead | ClassificationHead, Field(discriminator="kind")]
+
+
+class Architecture(Choice):
+    """An architecture. Use `parse_architecture` for outside text: it checks and brings into canonical form."""
+
+    version: Literal[1] = 1
+    model: Model
+    interface: InterfaceConfig
+    d_model: int = Field(ge=1, le=16_384)
+    position: PositionConfig
+    layers: tuple[LayerConfig, ...] = Field(min_length=1, max_length=256)
+    sharing: NoSharing = NoSharing()
+    projection: DenseProjection = DenseProjection()
+    final_norm: NormConfig
+    head: HeadConfig
+
+    @property
+    def is_causal(self) -> bool:
+        return self.model == "decoder"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one full-length input."""
+        return self.interface.tokens
+
+    @cached_property
+    def canonical_json(self) -> str:
+        """Sorted keys, no spaces, defaults filled."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def id(self) -> str:
+        """32 hex characters; the identity for caching and duplicate detection."""
+        return hashlib.sha256(self.canonical_json.encode()).digest()[:16].hex()
+
+    @cached_property
+    def training_id(self) -> str:
+        """Id of the same architecture with every number format fp32: trainings are keyed by it."""
+        return self.with_number_format("fp32").id
+
+    @property
+    def number_formats(self) -> frozenset[str]:
+        return frozenset(layer.number_format for layer in self.layers)
+
+    def with_number_format(self, number_format: NumberFormat) -> "Architecture":
+        layers = tuple(layer.model_copy(update={"number_format": number_format}) for layer in self.layers)
+        return Architecture(**{**self._fields(), "layers": layers})
+
+    def surroundings(self) -> Surroundings:
+        return Surroundings(
+            d_model=self.d_model,
+            context_length=self.tokens,
+            num_layers=len(self.layers),
+            causal=self.is_causal,
+            position=self.position.kind,
+        )
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+def canonicalise(architecture: Architecture) -> Architecture:
+    """The same function in its one canonical description; idempotent.
+
+    - a window that covers the whole context becomes `softmax`;
+    - a position choice that acts inside mixers, in a stack where no mixer reads it, becomes `none`.
+    """
+    layers = tuple(
+        layer.model_copy(update={"mixer": _canonical_mixer(layer.mixer, architecture)})
+        for layer in architecture.layers
+    )
+    position = architecture.position
+    if position.kind in ("rope", "alibi") and not any(
+        position.kind in layer.mixer.positions for layer in layers
+    ):
+        position = NonePositionConfig()
+    return Architecture(**{**architecture._fields(), "layers": layers, "position": position})
+
+
+def _canonical_mixer(mixer: MixerConfig, architecture: Architecture) -> MixerConfig:
+    if mixer.kind != "sliding_window":
+        return mixer
+    n = architecture.tokens
+    covers = mixer.window >= n if architecture.is_causal else mixer.window // 2 >= n - 1
+    return SoftmaxConfig(num_heads=mixer.num_heads, num_kv_heads=mixer.num_kv_heads) if covers else mixer
+
+
+def check_architecture(architecture: Architecture) -> None:
+    """Raises InvalidArchitectureError when no model of this description can be built (`choices.md` 14)."""
+    interface = architecture.interface
+    if isinstance(interface, ImageInterface) and (
+        interface.height % interface.patch_size or interface.width % interface.patch_size
+    ):
+        raise InvalidArchitectureError(
+            f"patch_size={interface.patch_size} does not divide the image "
+            f"{interface.height}x{interface.width}; choose a divisor of both"
+        )
+    expected = {"decoder": ("bytes", "language"), "vision": ("image", "classification")}
+    if architecture.model in expected:
+        want_input, want_head = expected[architecture.model]
+        if interface.input != want_input or architecture.head.kind != want_head:
+            raise InvalidArchitectureError(
+                f"model '{architecture.model}' takes input '{want_input}' and head '{want_head}', "
+                f"not '{interface.input}' and '{architecture.head.kind}'"
+            )
+    for index, layer in enumerate(architecture.layers):
+        mixer = layer.mixer
+        if not (mixer.causal if architecture.is_causal else mixer.bidirectional):
+            way = "causal" if architecture.is_causal else "bidirectional"
+            raise InvalidArchitectureError(f"layer {index}: mixer '{mixer.kind}' has no {way} form")
+        try:
+            mixer.check(architecture.d_model)
+        except InvalidArchitectureError as error:
+            raise InvalidArchitectureError(f"layer {index}: {error.message}", hint=error.hint) from error
+        if architecture.position.kind == "rope" and "rope" in mixer.positions:
+            _check_rope(index, mixer, architecture.d_model)
+        if architecture.position.kind == "alibi" and "alibi" in mixer.positions:
+            heads = getattr(mixer, "num_heads", 1)
+            if heads < 4:
+                raise InvalidArchitectureError(
+                    f"layer {index}: alibi needs at least 4 heads, got {heads}; "
+                    "one head's slope of 1/256 is no position signal"
+                )
+    _check_order(architecture)
+
+
+def _check_rope(index: int, mixer: Any, d_model: int) -> None:
+    width = d_model // mixer.num_heads
+    if width < 2:
+        raise InvalidArchitectureError(
+            f"layer {index}: rope needs heads of width 2 or more, got {width}; use fewer heads"
+        )
+
+
+def _check_order(architecture: Architecture) -> None:
+    """V7: a bidirectional stack of order-blind mixers without positions cannot see order."""
+    if architecture.is_causal or architecture.position.kind != "none":
+        return
+    if not any(layer.mixer.order_aware for layer in architecture.layers):
+        raise InvalidArchitectureError(
+            "position 'none' with order-blind mixers makes the model blind to order; "
+            "choose a position, or one layer of gated_conv or pool"
+        )
+
+
+def parse_architecture(data: str | bytes | Mapping[str, Any]) -> Architecture:
+    """Outside text or mapping -> checked, canonical architecture.
+
+    Raises:
+        InvalidArchitectureError: not JSON, unknown or missing field, or a point no model can be built from.
+    """
+    try:
+        if isinstance(data, (str, bytes)):
+            architecture = Architecture.model_validate_json(data)
+        else:
+            architecture = Architecture.model_validate(dict(data))
+    except ValidationError as error:
+        raise InvalidArchitectureError(_first_problem(error)) from error
+    check_architecture(architecture)
+    return canonicalise(architecture)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in problem["loc"]) or "architecture"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    if problem["type"] == "union_tag_invalid":
+        context = problem.get("ctx", {})
+        tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
+        return f"{path}: unknown kind '{context.get('tag')}'; {nearest(str(context.get('tag')), tags)}"
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown field"
+    return f"{path}: {message}"

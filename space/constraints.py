@@ -1,0 +1,141 @@
+"""Static limits: what a candidate may cost at most, checked and repaired before anything is evaluated.
+
+Repair shrinks one gene at a time in random order (feed-forward ratio, width, depth) until every limit
+holds, at most 50 times. `smallest` tells a limit that no architecture of the space can keep.
+
+Source: evaluators_and_search.md 12.2.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+from .architecture import Architecture
+from .costs import costs
+from .errors import InvalidInputError, nearest
+from .genes import MODEL_GENES, Genotype, Value
+from .layer_options import active_mixer_genes
+from .search_space import SearchSpace
+
+StaticLimits = Mapping[str, int | float]
+"""Key of a closed-form cost (`STATIC_KEYS`) -> the largest value allowed."""
+STATIC_KEYS = ("params", "macs", "memory_bytes", "weights_bytes")
+MAX_REPAIRS = 50
+_SHRINKABLE = ("ff_ratio", "d_model", "num_layers")
+
+
+def static_costs(
+    architecture: Architecture, batch_size: int = 1, tokens: int | None = None
+) -> dict[str, float]:
+    """The costs that can be limited; `macs` counts one sequence, `tokens` None is the full context."""
+    counted = costs(architecture, batch_size=batch_size, tokens=tokens)
+    return {key: float(getattr(counted, key)) for key in STATIC_KEYS}
+
+
+def violations(
+    architecture: Architecture, limits: StaticLimits, batch_size: int = 1, tokens: int | None = None
+) -> dict[str, float]:
+    """Broken limits with their relative excess, value / limit - 1 > 0; empty when all hold."""
+    if not limits:
+        return {}
+    values = static_costs(architecture, batch_size, tokens)
+    return {
+        _known(key): values[key] / limit - 1 for key, limit in limits.items() if values[_known(key)] > limit
+    }
+
+
+def repair(
+    space: SearchSpace,
+    architecture: Architecture,
+    limits: StaticLimits,
+    rng: random.Random,
+    *,
+    batch_size: int = 1,
+    tokens: int | None = None,
+) -> Architecture | None:
+    """The architecture if it keeps the limits, else a shrunken one; None after 50 steps or at the bottom."""
+    for _ in range(MAX_REPAIRS):
+        if not violations(architecture, limits, batch_size, tokens):
+            return architecture
+        smaller = _shrunken(space, architecture, rng)
+        if smaller is None:
+            return None
+        architecture = smaller
+    return None if violations(architecture, limits, batch_size, tokens) else architecture
+
+
+def smallest(space: SearchSpace, key: str, batch_size: int = 1, tokens: int | None = None) -> float:
+    """The least value of one cost over the whole space.
+
+    It is enough to look at equal layers: the costs are sums over layers plus at most one maximum over
+    layers (the activation peak), so replacing every layer by the lightest among those with no higher peak
+    never costs more.
+    """
+    _known(key)
+    return min(static_costs(architecture, batch_size, tokens)[key] for architecture in _lean(space))
+
+
+def cautions(architecture: Architecture) -> tuple[str, ...]:
+    """What is valid but doubtful in this architecture (choices.md 14: V7b, V8, V15); empty for most."""
+    found = []
+    kinds = {layer.mixer.kind for layer in architecture.layers}
+    text = architecture.model == "encoder"
+    if text and architecture.position.kind in ("alibi", "none") and "gated_conv" not in kinds:
+        found.append("sees distance but not direction: a reversed input gives the same answer")
+    if architecture.model != "decoder":
+        n = architecture.tokens
+        reach = sum(layer.mixer.reach(n, causal=False) for layer in architecture.layers)
+        if reach < n - 1:
+            found.append(
+                f"the mixers together reach {reach} of {n - 1} positions; only the mean at the end sees all"
+            )
+    if len(architecture.layers) > 8 and any(layer.placement == "post" for layer in architecture.layers):
+        found.append("post-norm with more than 8 layers trains badly")
+    return tuple(found)
+
+
+def _known(key: str) -> str:
+    if key not in STATIC_KEYS:
+        raise InvalidInputError(f"'{key}' is not a closed-form cost; {nearest(key, STATIC_KEYS)}")
+    return key
+
+
+def _shrunken(space: SearchSpace, architecture: Architecture, rng: random.Random) -> Architecture | None:
+    """One gene one option down, chosen at random; None when everything is at its least."""
+    genotype = space.project(architecture)
+    genes = [
+        gene for gene in space.active_genes(genotype) if gene.key in ("ff_ratio", "d_model", "num_layers")
+    ]
+    kinds = ["ff_ratio", "d_model", "num_layers"]
+    rng.shuffle(kinds)
+    for kind in kinds:
+        lower = [g for g in genes if g.key == kind and g.options.index(genotype[g.name]) > 0]
+        rng.shuffle(lower)
+        for gene in lower:
+            value = gene.options[gene.options.index(genotype[gene.name]) - 1]
+            smaller = space.decode({**genotype, gene.name: value})
+            if smaller.id != architecture.id:
+                return smaller
+    return None
+
+
+def _lean(space: SearchSpace) -> Iterator[Architecture]:
+    """Every kind of shallowest, narrowest homogeneous architecture; what costs nothing keeps its default."""
+    domains = space.domains
+    cheapest = {"num_layers": min(domains.num_layers), "d_model": min(domains.d_model)}
+    free = [key for key in MODEL_GENES if key not in cheapest and key in space.options]
+    for values in product(*(domains.of(key) for key in free)):
+        model: dict[str, Value] = {**cheapest, **dict(zip(free, values, strict=True))}
+        for layer in _lean_layers(space):
+            yield space.decode(space.genotype(model, [layer]))
+
+
+def _lean_layers(space: SearchSpace) -> Iterator[dict[str, Value]]:
+    """One layer of every kind that can differ in cost, with the least feed-forward ratio."""
+    domains = space.domains
+    ratio, activation = min(domains.ff_ratio), domains.default("activation")
+    fixed: Genotype = {"ff_ratio": ratio, "activation": activation, "placement": domains.default("placement")}
+    for kind in domains.mixer:
+        keys = [*active_mixer_genes(kind)[1:], "feed_forward", "norm", "residual", "number_format"]
+        for values in product(*(domains.of(key) for key in keys)):
+            yield {**fixed, "mixer": kind, **dict(zip(keys, values, strict=True))}

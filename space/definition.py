@@ -1,0 +1,116 @@
+"""What a search space is made of: model kind, domains, shared genes, the task's interface."""
+
+from functools import cached_property
+from itertools import chain
+
+from pydantic import Field
+
+from .architecture import (
+    ClassificationHead,
+    HeadConfig,
+    ImageInterface,
+    InterfaceConfig,
+    LanguageHead,
+    Model,
+)
+from .choice import Choice
+from .errors import InvalidInputError
+from .genes import LAYER_GENES, MODEL_GENES, ORDINAL, Domains, Gene, Genotype, LayerGene, Value
+from .layer_options import Site, active_layer_genes
+
+ONLY_FOR = {"patch_size": "vision", "tied": "decoder"}
+"""Model genes that exist for one model kind only."""
+
+
+class SpaceDefinition(Choice):
+    """Frozen and hashable. `SearchSpace` adds the operations."""
+
+    name: str
+    description: str = ""
+    model: Model
+    domains: Domains
+    shared: tuple[LayerGene, ...] = ()
+    """Layer genes with one value for the whole model."""
+    interface: InterfaceConfig | None = None
+    edited: tuple[str, ...] = Field((), description="Genes whose domain the user set")
+
+    @cached_property
+    def all_genes(self) -> tuple[Gene, ...]:
+        """Model genes first, then shared ones, then layer by layer up to the greatest depth."""
+        model = [key for key in MODEL_GENES if ONLY_FOR.get(key, self.model) == self.model]
+        shared = [key for key in LAYER_GENES if key in self.shared]
+        own = [key for key in LAYER_GENES if key not in self.shared]
+        return (
+            *(self._gene(key, None) for key in chain(model, shared)),
+            *(self._gene(key, layer) for layer in range(max(self.domains.num_layers)) for key in own),
+        )
+
+    @cached_property
+    def options(self) -> dict[str, tuple[Value, ...]]:
+        """Gene name -> its options."""
+        return {gene.name: gene.options for gene in self.all_genes}
+
+    def gene_name(self, key: str, layer: int) -> str:
+        """Name of a layer gene: a shared one has the same name in every layer."""
+        return key if key in self.shared else f"layer{layer}.{key}"
+
+    def value(self, genotype: Genotype, key: str, layer: int | None = None) -> Value:
+        """The value of a gene, the default of its domain where the genotype leaves it out."""
+        name = key if layer is None else self.gene_name(key, layer)
+        return genotype[name] if name in genotype else self.domains.default(key)
+
+    def depth(self, genotype: Genotype) -> int:
+        return int(self.value(genotype, "num_layers"))
+
+    def levels(self, genotype: Genotype, layer: int) -> dict[str, Value]:
+        """All layer genes of one layer, the idle ones too."""
+        return {key: self.value(genotype, key, layer) for key in LAYER_GENES}
+
+    def active_genes(self, genotype: Genotype) -> tuple[Gene, ...]:
+        """The genes that this genotype does not switch off."""
+        depth = self.depth(genotype)
+        used = [active_layer_genes(str(self.value(genotype, "mixer", layer))) for layer in range(depth)]
+        anywhere = frozenset(MODEL_GENES).union(*used)
+        return tuple(
+            gene
+            for gene in self.all_genes
+            if (
+                gene.key in anywhere
+                if gene.layer is None
+                else gene.layer < depth and gene.key in used[gene.layer]
+            )
+        )
+
+    def genotype(self, model_genes: Genotype, layers: list[dict[str, Value]]) -> dict[str, Value]:
+        """Every gene of the space; deeper layers repeat the given ones, missing genes take the default."""
+        genotype: dict[str, Value] = {}
+        for gene in self.all_genes:
+            if gene.key in MODEL_GENES:
+                known = [model_genes[gene.key]] if gene.key in model_genes else []
+            elif gene.layer is None:  # read by some layers only
+                known = [levels[gene.key] for levels in layers if gene.key in levels]
+            else:
+                levels = layers[gene.layer % len(layers)]
+                known = [levels[gene.key]] if gene.key in levels else []
+            genotype[gene.name] = known[0] if known else self.domains.default(gene.key)
+        return genotype
+
+    def site(self, d_model: int, interface: InterfaceConfig, position: str) -> Site:
+        return Site(d_model, interface.tokens, self.model == "decoder", position)
+
+    def interface_with(self, patch_size: int) -> InterfaceConfig:
+        """The task's interface; images are cut into patches of this size."""
+        if self.interface is None:
+            raise InvalidInputError(
+                f"space '{self.name}' has no interface yet; call for_interface with the task's"
+            )
+        if isinstance(self.interface, ImageInterface):
+            return self.interface.model_copy(update={"patch_size": patch_size})
+        return self.interface
+
+    def head(self, tied: bool) -> HeadConfig:
+        return LanguageHead(tied=tied) if self.model == "decoder" else ClassificationHead()
+
+    def _gene(self, key: str, layer: int | None) -> Gene:
+        name = key if layer is None else f"layer{layer}.{key}"
+        return Gene(name, key, self.domains.options(key), key in ORDINAL, layer)

@@ -1,0 +1,156 @@
+"""What turns inputs into tokens, and what turns tokens into logits."""
+
+from typing import assert_never
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .architecture import (
+    BytesInterface,
+    ClassificationHead,
+    HeadConfig,
+    ImageInterface,
+    InterfaceConfig,
+    ValuesInterface,
+)
+from .errors import InvalidArchitectureError
+from .projection import linear, start
+from .roles import ParameterRole
+
+
+class ByteEmbedding(nn.Module):
+    """One vector per token id."""
+
+    def __init__(self, vocab_size: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab_size, d_model))
+        start(self.weight)
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {"weight": ParameterRole("embed")}
+
+    def forward(self, tokens: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens d_model"]:
+        return functional.embedding(tokens, self.weight)
+
+
+class ValuesEmbedding(nn.Module):
+    """A linear map of the channels of each step."""
+
+    def __init__(self, channels: int, d_model: int) -> None:
+        super().__init__()
+        self.projection = linear(channels, d_model)
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {"projection.weight": ParameterRole("embed")}
+
+    def forward(
+        self, values: Float[Tensor, "batch tokens channels"]
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        embedded: Tensor = self.projection(values)
+        return embedded
+
+
+class PatchEmbedding(nn.Module):
+    """A linear map of each square patch: a convolution whose stride is its width. Patches in reading order."""
+
+    def __init__(self, channels: int, patch_size: int, d_model: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.weight = nn.Parameter(torch.empty(d_model, channels, patch_size, patch_size))
+        start(self.weight)
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {"weight": ParameterRole("embed")}
+
+    def forward(
+        self, image: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        return functional.conv2d(image, self.weight, stride=self.patch_size).flatten(2).transpose(1, 2)
+
+
+class LanguageModelHead(nn.Module):
+    """Logits at every token."""
+
+    def __init__(self, d_model: int, outputs: int) -> None:
+        super().__init__()
+        self.projection = linear(d_model, outputs)
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {"projection.weight": ParameterRole("head")}
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch tokens outputs"]:
+        logits: Tensor = self.projection(x)
+        return logits
+
+
+class TiedHead(nn.Module):
+    """Logits at every token by the embedding's own weight; holds no parameter, so none is stored twice."""
+
+    def __init__(self, embedding: ByteEmbedding) -> None:
+        super().__init__()
+        # in a tuple: a module attribute would register the weight a second time
+        self._embedding = (embedding,)
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {}
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch tokens outputs"]:
+        return functional.linear(x, self._embedding[0].weight)
+
+
+class ClassifierHead(nn.Module):
+    """Mean over the real tokens, then one logit per class."""
+
+    def __init__(self, d_model: int, outputs: int) -> None:
+        super().__init__()
+        self.projection = linear(d_model, outputs)
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {"projection.weight": ParameterRole("head")}
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch outputs"]:
+        logits: Tensor = self.projection(masked_mean(x, mask))
+        return logits
+
+
+def masked_mean(
+    x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None
+) -> Float[Tensor, "batch d_model"]:
+    """Mean over the tokens where `mask` is True; 0 where there are none."""
+    if mask is None:
+        return x.mean(1)
+    real = mask[..., None].to(x.dtype)
+    return (x * real).sum(1) / real.sum(1).clamp(min=1.0)
+
+
+def build_embedding(interface: InterfaceConfig, d_model: int) -> nn.Module:
+    """Module from the interface's inputs to [batch, tokens, d_model]."""
+    match interface:
+        case BytesInterface():
+            return ByteEmbedding(interface.vocab_size, d_model)
+        case ValuesInterface():
+            return ValuesEmbedding(interface.channels, d_model)
+        case ImageInterface():
+            return PatchEmbedding(interface.channels, interface.patch_size, d_model)
+    assert_never(interface)
+
+
+def build_head(head: HeadConfig, embedding: nn.Module, *, d_model: int, outputs: int) -> nn.Module:
+    """Module from [batch, tokens, d_model] to logits."""
+    if isinstance(head, ClassificationHead):
+        return ClassifierHead(d_model, outputs)
+    if not head.tied:
+        return LanguageModelHead(d_model, outputs)
+    if not isinstance(embedding, ByteEmbedding) or embedding.weight.shape[0] != outputs:
+        raise InvalidArchitectureError(
+            f"a tied head gives one logit per token id, not outputs={outputs}; set outputs to vocab_size or tied to false"
+        )
+    return TiedHead(embedding)

@@ -1,0 +1,37 @@
+"""Architectures with weights as files: ONNX in their number formats, and the published model folder."""
+
+from .folder import (
+    FORMATS,
+    ExportedFolder,
+    Format,
+    Quantize,
+    check_formats,
+    load_folder,
+    write_folder,
+)
+from .onnx import (
+    ONNX_FORMATS,
+    export_module,
+    export_onnx,
+    input_name,
+    input_shape,
+    quantize_matmuls,
+    require_onnx_formats,
+)
+
+__all__ = [
+    "FORMATS",
+    "ONNX_FORMATS",
+    "ExportedFolder",
+    "Format",
+    "Quantize",
+    "check_formats",
+    "export_module",
+    "export_onnx",
+    "input_name",
+    "input_shape",
+    "load_folder",
+    "quantize_matmuls",
+    "require_onnx_formats",
+    "write_folder",
+]

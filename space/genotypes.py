@@ -1,0 +1,285 @@
+"""From a genotype to its architecture, and back.
+
+`decode` is total on the genotypes of a space: it repairs (snaps widths, gives ALiBi its heads, replaces a
+position choice that nothing in the stack reads) and returns a canonical architecture. `encode` is its
+inverse on the space: decode(encode(a)).id == a.id. `project` reads any architecture as well as the space
+can say it.
+
+Source: choices.md 14 (validity, canonical form); evaluators_and_search.md 12.1, 12.2.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from .architecture import (
+    Architecture,
+    DenseProjection,
+    ImageInterface,
+    LanguageHead,
+    LayerConfig,
+    NoSharing,
+    canonicalise,
+    check_architecture,
+)
+from .definition import SpaceDefinition
+from .errors import InvalidArchitectureError, InvalidInputError, nearest
+from .genes import BLOCK_GENES, MIXER_FIELDS, MIXERS, NORMS, POSITIONS, Genotype, Value
+from .layer_options import (
+    Levels,
+    World,
+    feed_forward_config,
+    feed_forward_worlds,
+    hidden_width,
+    mixer_config,
+    mixer_worlds,
+)
+
+_IN_MIXERS: frozenset[str] = frozenset().union(*(mixer.positions for mixer in MIXERS.values()))
+"""Position kinds that act inside mixers; the others act on the embedded tokens."""
+
+
+def settle(
+    definition: SpaceDefinition, position: str, reads: Collection[str], *, order_aware: bool
+) -> str | None:
+    """The position choice a stack really gets when its gene says `position`.
+
+    It is that one where it acts (`reads`: what the stack's mixers read); else `none` where some mixer sees
+    order by itself or a decoder asked for `none`; else the first of the domain that acts. Where nothing
+    acts a decoder has `none`, and a bidirectional model cannot be: None.
+    """
+    if _acts(position, reads):
+        return position
+    causal = definition.model == "decoder"
+    if order_aware or (position == "none" and causal):
+        return "none"
+    for other in definition.domains.position:
+        if _acts(other, reads):
+            return other
+    return "none" if causal else None
+
+
+def decode(definition: SpaceDefinition, genotype: Genotype) -> Architecture:
+    """The canonical architecture of a genotype; missing genes have the first value of their domain.
+
+    Raises:
+        InvalidInputError: an unknown gene or value, no interface yet, or no mixer and position of the space
+        let a
+            bidirectional model see order.
+    """
+    _check_values(definition, genotype)
+    architecture = _assemble(definition, genotype)
+    if architecture is not None:
+        return architecture
+    for kind in definition.domains.mixer:
+        architecture = _assemble(definition, {**genotype, definition.gene_name("mixer", 0): kind})
+        if architecture is not None:
+            return architecture
+    raise InvalidInputError(
+        f"positions {', '.join(definition.domains.position)} with mixers "
+        f"{', '.join(definition.domains.mixer)} leave every '{definition.model}' model blind to order; "
+        "add position 'learned' or mixer 'gated_conv'"
+    )
+
+
+def encode(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
+    """A genotype of every gene that decodes to the architecture; idle genes get plausible values.
+
+    Raises:
+        InvalidArchitectureError: the architecture is no member of the space; the message says which part.
+    """
+    model_genes = _encode_model(definition, architecture)
+    for position in _positions_behind(definition, architecture):
+        levels = _encode_layers(definition, architecture, position)
+        if levels is not None:
+            return definition.genotype({**model_genes, "position": position}, levels)
+    raise InvalidArchitectureError(
+        f"position or layers of architecture {architecture.id} lie outside space '{definition.name}'; "
+        "widen its domains with space.set"
+    )
+
+
+def project(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
+    """The genotype of a member; of any other architecture the one with the nearest value of each gene."""
+    try:
+        return encode(definition, architecture)
+    except InvalidArchitectureError:
+        pass
+    d_model = architecture.d_model
+    read: dict[str, Value] = {
+        "num_layers": len(architecture.layers),
+        "d_model": d_model,
+        "position": architecture.position.kind,
+    }
+    if isinstance(architecture.interface, ImageInterface):
+        read["patch_size"] = architecture.interface.patch_size
+    if isinstance(architecture.head, LanguageHead):
+        read["tied"] = architecture.head.tied
+    layers = [_read_layer(layer, d_model) for layer in architecture.layers]
+    genotype = definition.genotype(read, layers)
+    for gene in definition.all_genes:
+        genotype[gene.name] = _nearest_option(
+            genotype[gene.name], gene.options, definition.domains.default(gene.key)
+        )
+    return genotype
+
+
+def _acts(position: str, reads: Collection[str]) -> bool:
+    return position != "none" and (position not in _IN_MIXERS or position in reads)
+
+
+def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture | None:
+    """None: blind to order whatever the position."""
+    d_model = int(definition.value(genotype, "d_model"))
+    interface = definition.interface_with(int(definition.value(genotype, "patch_size")))
+    levels = [definition.levels(genotype, layer) for layer in range(definition.depth(genotype))]
+    kinds = [MIXERS[str(level["mixer"])] for level in levels]
+    position = settle(
+        definition,
+        str(definition.value(genotype, "position")),
+        frozenset().union(*(kind.positions for kind in kinds)),
+        order_aware=any(kind.order_aware for kind in kinds),
+    )
+    if position is None:
+        return None
+    site = definition.site(d_model, interface, position)
+    layers = tuple(
+        LayerConfig.model_validate(
+            {
+                "mixer": mixer_config(level, site),
+                "feed_forward": feed_forward_config(level, d_model),
+                "norm": NORMS[str(level["norm"])](),
+                **{key: level[key] for key in ("placement", "residual", "number_format")},
+            }
+        )
+        for level in levels
+    )
+    architecture = Architecture.model_validate(
+        {
+            "model": definition.model,
+            "interface": interface,
+            "d_model": d_model,
+            "position": POSITIONS[position](),
+            "layers": layers,
+            "final_norm": layers[-1].norm,
+            "head": definition.head(bool(definition.value(genotype, "tied"))),
+        }
+    )
+    check_architecture(architecture)
+    return canonicalise(architecture)
+
+
+def _check_values(definition: SpaceDefinition, genotype: Genotype) -> None:
+    for name, value in genotype.items():
+        options = definition.options.get(name)
+        if options is None:
+            raise InvalidInputError(f"unknown gene '{name}'; {nearest(name, definition.options)}")
+        if value not in options:
+            valid = nearest(str(value), map(str, options))
+            raise InvalidInputError(f"gene '{name}': unknown value '{value}'; {valid}")
+
+
+def _encode_model(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
+    found: dict[str, Value] = {"num_layers": len(architecture.layers), "d_model": architecture.d_model}
+    if isinstance(architecture.interface, ImageInterface):
+        found["patch_size"] = architecture.interface.patch_size
+    if isinstance(architecture.head, LanguageHead):
+        found["tied"] = architecture.head.tied
+    wrong = [f"{key}={value}" for key, value in found.items() if value not in definition.domains.of(key)]
+    if architecture.model != definition.model:
+        wrong.append(f"model={architecture.model}")
+    elif architecture.interface != definition.interface_with(int(found.get("patch_size", 1))):
+        wrong.append("interface")
+    elif architecture.head != definition.head(bool(found.get("tied", False))):
+        wrong.append("head")
+    if architecture.sharing != NoSharing() or architecture.projection != DenseProjection():
+        wrong.append("sharing or projection")
+    if architecture.final_norm != architecture.layers[-1].norm:
+        wrong.append("final_norm")
+    if wrong:
+        raise InvalidArchitectureError(
+            f"{', '.join(wrong)} of architecture {architecture.id} lies outside space '{definition.name}'"
+        )
+    return found
+
+
+def _positions_behind(definition: SpaceDefinition, architecture: Architecture) -> Iterator[str]:
+    """Position genes that can end as the architecture's position, itself first."""
+    kind = architecture.position.kind
+    mixers = [layer.mixer for layer in architecture.layers]
+    reads = frozenset().union(*(mixer.positions for mixer in mixers))
+    order_aware = any(mixer.order_aware for mixer in mixers)
+    for position in sorted(definition.domains.position, key=lambda name: name != kind):
+        if settle(definition, position, reads, order_aware=order_aware) == kind and kind in (
+            position,
+            "none",
+        ):
+            yield position
+
+
+def _encode_layers(
+    definition: SpaceDefinition, architecture: Architecture, position: str
+) -> list[dict[str, Value]] | None:
+    layers = architecture.layers
+    site = definition.site(architecture.d_model, architecture.interface, position)
+    mixers = _match(
+        mixer_worlds(definition.domains, definition.shared, site), [layer.mixer for layer in layers]
+    )
+    feed_forwards = _match(
+        feed_forward_worlds(definition.domains, definition.shared, architecture.d_model),
+        [layer.feed_forward for layer in layers],
+    )
+    blocks = [_block_levels(layer) for layer in layers]
+    for key in BLOCK_GENES:
+        values = {block[key] for block in blocks}
+        if not values <= set(definition.domains.of(key)) or (key in definition.shared and len(values) > 1):
+            return None
+    if mixers is None or feed_forwards is None:
+        return None
+    return [{**m, **f, **b} for m, f, b in zip(mixers, feed_forwards, blocks, strict=True)]
+
+
+def _match(worlds: Sequence[World], configs: Sequence[Any]) -> list[Levels] | None:
+    """The genes of every config in the first world that has them all."""
+    for world in worlds:
+        if all(config in world.options for config in configs):
+            return [{**world.options[config], **world.shared} for config in configs]
+    return None
+
+
+def _block_levels(layer: LayerConfig) -> dict[str, Value]:
+    return {
+        "norm": layer.norm.kind,
+        "placement": layer.placement,
+        "residual": layer.residual,
+        "number_format": layer.number_format,
+    }
+
+
+def _read_layer(layer: LayerConfig, d_model: int) -> dict[str, Value]:
+    mixer, feed_forward = layer.mixer, layer.feed_forward
+    levels: dict[str, Value] = {"mixer": mixer.kind, **_block_levels(layer)}
+    for field, gene in MIXER_FIELDS[mixer.kind].items():
+        value = getattr(mixer, field)
+        if gene == "head_width":
+            value = d_model // value
+        elif gene == "kv_heads":
+            heads = getattr(mixer, "num_heads", 1)
+            value = "full" if value == heads else "one" if value == 1 else "half"
+        levels[gene] = value
+    unit = hidden_width(feed_forward.kind, 100.0, d_model) / 100
+    return {
+        **levels,
+        "feed_forward": feed_forward.kind,
+        "activation": feed_forward.activation,
+        "ff_ratio": feed_forward.d_ff / unit,
+    }
+
+
+def _nearest_option(value: Value, options: Sequence[Value], default: Value) -> Value:
+    """The option itself, the nearest number (in ratio, the smaller of two), or the default."""
+    if value in options:
+        return value
+    if isinstance(value, str) or any(isinstance(option, (str, bool)) for option in options):
+        return default
+    return min(options, key=lambda option: (abs(math.log(float(option) / float(value))), float(option)))

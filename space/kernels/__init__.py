@@ -1,0 +1,1 @@
+"""Algebra that several mixers share: score biases, masked softmax attention, head layouts."""

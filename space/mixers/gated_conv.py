@@ -1,0 +1,133 @@
+"""Short gated convolution: a depthwise convolution along the tokens between gates.
+
+    gates = 1:  (u, g) = split(x W_i)       y = (conv_w(u) * silu(g)) W_o
+    gates = 2:  (B, C, u) = split(x W_i)    y = (C * conv_w(B * u)) W_o
+    conv_w(u)_t = sum_s c_s * u_{t-s} + bias,   s = 0 .. w-1 (causal), s = floor(w/2)-w+1 .. floor(w/2) (both ways)
+
+Source: the two-gate form is that of LFM2 (Liquid AI 2025, arXiv:2511.23404); the one-gate form is ours. The kernel starts
+at 1/w plus N(0, 0.02^2).
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..choice import Mixer, MixerChoice, Padding, Surroundings
+from ..projection import INIT_STD, linear, residual_linear
+from ..roles import ParameterRole
+
+
+class GatedConvConfig(MixerChoice):
+    """Sees order by itself; reaches `width - 1` tokens back per layer."""
+
+    causal: ClassVar[bool] = True
+    bidirectional: ClassVar[bool] = True
+    padding: ClassVar[Padding] = "masked"
+    positions: ClassVar[frozenset[str]] = frozenset()
+    order_aware: ClassVar[bool] = True
+    has_probabilities: ClassVar[bool] = False
+    own_nonlinearity: ClassVar[bool] = True
+
+    kind: Literal["gated_conv"] = "gated_conv"
+    width: int = Field(ge=1, le=255, description="Tokens the convolution reads, itself included.")
+    gates: Literal[1, 2] = Field(1, description="1: silu gate after; 2: linear gates before and after.")
+
+    def build(self, surroundings: Surroundings) -> "GatedConv":
+        return GatedConv(self.width, self.gates, surroundings)
+
+    def matrices(self, d_model: int) -> tuple[tuple[int, int], ...]:
+        return ((d_model, (1 + self.gates) * d_model), (d_model, d_model))
+
+    def params(self, d_model: int) -> int:
+        """Two projections, the kernel and its bias."""
+        return (2 + self.gates) * d_model**2 + (self.width + 1) * d_model
+
+    def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
+        """Projections and kernel taps; gates are elementwise, left out."""
+        return tokens * ((2 + self.gates) * d_model**2 + self.width * d_model)
+
+    def state_size(self, d_model: int, tokens: int) -> int:
+        """The last `width - 1` inputs of the convolution."""
+        return min(self.width - 1, tokens) * d_model
+
+    def activation_size(self, d_model: int, tokens: int, *, causal: bool) -> int:
+        """Input and projected parts; later the last gate and the convolution's padded input and output."""
+        return d_model * max((2 + self.gates) * tokens, 3 * tokens + self.width - 1)
+
+    def reach(self, context_length: int, *, causal: bool) -> int:
+        return min(context_length, self.width - 1 if causal else self.width // 2)
+
+
+class GatedConv(Mixer):
+    """The convolution runs as a 2-D one of height 1: the fastest form of ONNX Runtime on CPU."""
+
+    def __init__(self, width: int, gates: int, surroundings: Surroundings) -> None:
+        super().__init__()
+        d = surroundings.d_model
+        self.d_model, self.gates, self.causal = d, gates, surroundings.causal
+        self.input = linear(d, (1 + gates) * d)
+        self.kernel = nn.Parameter(torch.empty(d, width).normal_(1.0 / width, INIT_STD))
+        self.bias = nn.Parameter(torch.zeros(d))
+        self.out = residual_linear(d, d, surroundings.num_layers)
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {
+            "input.weight": ParameterRole("mixer.in", parts=(self.d_model,) * (1 + self.gates)),
+            "kernel": ParameterRole("mixer.state"),
+            "bias": ParameterRole("mixer.state"),
+            "out.weight": ParameterRole("mixer.out"),
+        }
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        parts = self.input(x).split(self.d_model, dim=-1)
+        u, gate = (parts[0] * parts[2], parts[1]) if self.gates == 2 else (parts[0], functional.silu(parts[1]))
+        if mask is not None:
+            u = u * mask[..., None].to(u.dtype)
+        mixed: Tensor = self.out(gate * depthwise(u, self.kernel, self.bias, causal=self.causal))
+        return mixed
+
+
+def depthwise(
+    u: Float[Tensor, "batch tokens d_model"],
+    kernel: Float[Tensor, "d_model width"],
+    bias: Float[Tensor, " d_model"],
+    *,
+    causal: bool,
+) -> Float[Tensor, "batch tokens d_model"]:
+    """Each channel convolved along the tokens with its own kernel; the last tap meets the token furthest ahead."""
+    width = kernel.shape[1]
+    ahead = 0 if causal else width - 1 - width // 2
+    padded = functional.pad(u.transpose(1, 2), (width - 1 - ahead, ahead)).unsqueeze(2)
+    convolved = functional.conv2d(padded, kernel[:, None, None, :], bias, groups=kernel.shape[0])
+    return convolved.squeeze(2).transpose(1, 2)
+
+
+def gated_conv_reference(
+    parts: tuple[Float[Tensor, "batch tokens d_model"], ...],
+    kernel: Float[Tensor, "d_model width"],
+    bias: Float[Tensor, " d_model"],
+    *,
+    causal: bool,
+    mask: Bool[Tensor, "batch tokens"] | None = None,
+) -> Float[Tensor, "batch tokens d_model"]:
+    """The definition, token by token and tap by tap, up to W_o; `parts` as split from x W_i."""
+    u = parts[0] * parts[2] if len(parts) == 3 else parts[0]
+    n, width = u.shape[1], kernel.shape[1]
+    ahead = 0 if causal else width - 1 - width // 2
+    rows = []
+    for t in range(n):
+        row = bias.expand(u.shape[0], -1)
+        for tap in range(width):
+            j = t + ahead - (width - 1 - tap)
+            if 0 <= j < n:
+                there = u[:, j] if mask is None else u[:, j] * mask[:, j, None]
+                row = row + kernel[:, tap] * there
+        rows.append(row)
+    mixed = torch.stack(rows, dim=1)
+    return mixed * (parts[1] if len(parts) == 3 else parts[1] * torch.sigmoid(parts[1]))

@@ -1,0 +1,239 @@
+"""Softmax attention inside a window.
+
+    causal: query i reads keys j with i - w < j <= i        both ways: |i - j| <= floor(w / 2)
+
+Source: Beltagy et al. 2020, arXiv:2004.05150; causal form: Jiang et al. 2023, arXiv:2310.06825. Projections as `softmax`.
+
+The module cuts the tokens into blocks; a block reads itself and its neighbours, so that the work grows with the window
+and not with the square of the tokens:
+
+    keys:      | previous | own | (next) |        causal: 2 w per query, both ways: 3 floor(w / 2)
+    queries:              | own |
+"""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..choice import Mixer, MixerChoice, Padding, Surroundings
+from ..errors import InvalidArchitectureError
+from ..kernels.attention import (
+    FORBIDDEN,
+    ScoreBias,
+    attention,
+    attention_explicit,
+    merge_heads,
+    pair_bias,
+    split_heads,
+)
+from ..positions.alibi import alibi_slopes
+from ..positions.rope import Rotary
+from ..projection import linear, residual_linear
+from ..roles import ParameterRole
+
+
+class SlidingWindowConfig(MixerChoice):
+    """A window that covers the context is the same as `softmax` and becomes it in canonical form."""
+
+    causal: ClassVar[bool] = True
+    bidirectional: ClassVar[bool] = True
+    padding: ClassVar[Padding] = "exact"
+    positions: ClassVar[frozenset[str]] = frozenset({"rope", "alibi"})
+    order_aware: ClassVar[bool] = False
+    has_probabilities: ClassVar[bool] = True
+
+    kind: Literal["sliding_window"] = "sliding_window"
+    num_heads: int = Field(ge=1, le=256, description="Query heads; divides the model width.")
+    num_kv_heads: int = Field(ge=1, le=256, description="Key and value heads; divides num_heads.")
+    window: int = Field(
+        ge=1, le=1_048_576, description="Tokens a causal query reads, itself included; both ways: half to each side."
+    )
+
+    def check(self, d_model: int) -> None:
+        if d_model % self.num_heads:
+            raise InvalidArchitectureError(
+                f"sliding_window: num_heads={self.num_heads} does not divide d_model={d_model}; choose a divisor"
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise InvalidArchitectureError(
+                f"sliding_window: num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}; "
+                "choose a divisor"
+            )
+
+    def build(self, surroundings: Surroundings) -> "SlidingWindow":
+        self.check(surroundings.d_model)
+        return SlidingWindow(self.num_heads, self.num_kv_heads, self.window, surroundings)
+
+    def matrices(self, d_model: int) -> tuple[tuple[int, int], ...]:
+        return ((d_model, d_model + 2 * self._kv_width(d_model)), (d_model, d_model))
+
+    def params(self, d_model: int) -> int:
+        return 2 * d_model * (d_model + self._kv_width(d_model))
+
+    def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
+        """Projections and every score the cheaper form computes, masked ones and the filled last block included.
+
+        The form is chosen for the context length a model is built for.
+        """
+        scores = min(_band_scores(tokens, self.window, causal=causal), tokens**2)
+        return tokens * self.params(d_model) + 2 * d_model * scores
+
+    def macs_causal(self, d_model: int, tokens: int) -> int:
+        """The permitted pairs only."""
+        w = min(self.window, tokens)
+        return tokens * self.params(d_model) + 2 * d_model * (tokens * w - w * (w - 1) // 2)
+
+    def state_size(self, d_model: int, tokens: int) -> int:
+        """Keys and values of the last `window` tokens."""
+        return 2 * self._kv_width(d_model) * min(self.window, tokens)
+
+    def activation_size(self, d_model: int, tokens: int, *, causal: bool) -> int:
+        """Queries beside the keys and values each block reads, and all scores of the form `macs` counts."""
+        kv = self._kv_width(d_model)
+        projected = tokens * (d_model + 2 * kv)
+        if _band_scores(tokens, self.window, causal=causal) >= tokens**2:
+            return projected + tokens * max(d_model, self.num_heads * tokens)
+        block, reads = _blocks(self.window, causal=causal)
+        padded = -(-tokens // block) * block
+        gathered = padded * (d_model + 2 * reads * kv)
+        scores = self.num_heads * _band_scores(tokens, self.window, causal=causal)
+        return max(projected + tokens * d_model, gathered + max(2 * padded * kv, scores))
+
+    def reach(self, context_length: int, *, causal: bool) -> int:
+        return min(context_length, self.window - 1 if causal else self.window // 2)
+
+    def _kv_width(self, d_model: int) -> int:
+        return d_model // self.num_heads * self.num_kv_heads
+
+
+def _blocks(window: int, *, causal: bool) -> tuple[int, int]:
+    """Queries per block, and how many blocks of keys each reads."""
+    return (window, 2) if causal else (max(1, window // 2), 3)
+
+
+def _band_scores(tokens: int, window: int, *, causal: bool) -> int:
+    """Scores per head of the banded form."""
+    block, reads = _blocks(window, causal=causal)
+    return -(-tokens // block) * reads * block**2
+
+
+class SlidingWindow(Mixer):
+    """Banded where that is less work for a full context, else the masked square."""
+
+    band: Tensor | None
+
+    def __init__(self, num_heads: int, num_kv_heads: int, window: int, surroundings: Surroundings) -> None:
+        super().__init__()
+        d, length, causal = surroundings.d_model, surroundings.context_length, surroundings.causal
+        self.num_heads, self.num_kv_heads, self.head_width = num_heads, num_kv_heads, d // num_heads
+        self.block, _ = _blocks(window, causal=causal)
+        self.qkv = linear(d, (num_heads + 2 * num_kv_heads) * self.head_width)
+        self.out = residual_linear(d, d, surroundings.num_layers)
+        self.rotary = Rotary(length, self.head_width) if surroundings.position == "rope" else nn.Identity()
+        heads = num_heads if surroundings.position == "alibi" else 0
+        is_banded = _band_scores(length, window, causal=causal) < length**2
+        slopes = alibi_slopes(heads).float() if heads else None
+        band = band_bias(window, causal=causal, slopes=slopes) if is_banded else None
+        self.register_buffer("band", band, persistent=False)
+        self.bias = (
+            nn.Identity() if is_banded else ScoreBias(length, causal=causal, alibi_heads=heads, window=window)
+        )
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        rows = tuple(
+            self.head_width * count for count in (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        )
+        return {
+            "qkv.weight": ParameterRole("mixer.in", parts=rows),
+            "out.weight": ParameterRole("mixer.out"),
+        }
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        heads, groups = self.num_heads, self.num_kv_heads
+        projected = split_heads(self.qkv(x), heads + 2 * groups)
+        unturned, v = projected.split([heads + groups, groups], dim=1)
+        q, k = self.rotary(unturned).split([heads, groups], dim=1)
+        if isinstance(self.bias, ScoreBias):
+            attended = attention(q, k, v, self.bias, mask)
+        else:
+            attended = banded(q, k, v, self.band, self.block, mask)
+        mixed: Tensor = self.out(merge_heads(attended))
+        return mixed
+
+
+def band_bias(
+    window: int, *, causal: bool, slopes: Float[Tensor, " heads"] | None = None
+) -> Float[Tensor, "heads_or_1 block keys"]:
+    """Score bias of a block of queries against the keys it reads."""
+    block, reads = _blocks(window, causal=causal)
+    query, key = torch.arange(block), torch.arange(reads * block) - block
+    return pair_bias(query[:, None] - key[None, :], causal=causal, slopes=slopes, window=window)
+
+
+def banded(
+    q: Float[Tensor, "batch heads tokens width"],
+    k: Float[Tensor, "batch groups tokens width"],
+    v: Float[Tensor, "batch groups tokens width"],
+    band: Float[Tensor, "heads_or_1 block keys"],
+    block: int,
+    mask: Bool[Tensor, "batch tokens"] | None = None,
+) -> Float[Tensor, "batch heads tokens width"]:
+    """Attended values, all blocks at once."""
+    n = q.shape[2]
+    reads = band.shape[2] // block
+    exists = torch.ones_like(q[:1, :1, :, :1]) if mask is None else mask[:, None, :, None].to(q.dtype)
+    q, k, v, exists = (_in_blocks(part, block) for part in (q, k, v, exists))
+    k, v, exists = (_with_neighbours(part, reads) for part in (k, v, exists))
+    absent = (1.0 - exists.transpose(-1, -2)) * FORBIDDEN
+    attended = attention_explicit(q, k, v, band + absent, has_empty_rows=mask is not None)
+    return attended.transpose(1, 2).flatten(2, 3)[:, :, :n]
+
+
+def _in_blocks(
+    part: Float[Tensor, "batch heads tokens width"], block: int
+) -> Float[Tensor, "batch blocks heads block width"]:
+    """Tokens cut into blocks, the last one filled up with zeros."""
+    b, heads, n, width = part.shape
+    padded = functional.pad(part, (0, 0, 0, (-n) % block))
+    return padded.reshape(b, heads, -1, block, width).transpose(1, 2)
+
+
+def _with_neighbours(
+    part: Float[Tensor, "batch blocks heads block width"], reads: int
+) -> Float[Tensor, "batch blocks heads keys width"]:
+    """Each block behind the one before it and, when `reads` is 3, in front of the one after it."""
+    nothing = torch.zeros_like(part[:, :1])
+    around = [torch.cat([nothing, part[:, :-1]], dim=1), part]
+    if reads == 3:
+        around.append(torch.cat([part[:, 1:], nothing], dim=1))
+    return torch.cat(around, dim=3)
+
+
+def sliding_window_reference(
+    q: Float[Tensor, "batch tokens heads width"],
+    k: Float[Tensor, "batch tokens groups width"],
+    v: Float[Tensor, "batch tokens groups width"],
+    *,
+    window: int,
+    causal: bool,
+    slopes: Float[Tensor, " heads"] | None = None,
+    mask: Bool[Tensor, "batch tokens"] | None = None,
+) -> Float[Tensor, "batch tokens heads width"]:
+    """The definition: the full square of scores, pairs outside the window masked."""
+    n, num_heads, width = q.shape[1:]
+    k, v = (part.repeat_interleave(num_heads // part.shape[2], dim=2) for part in (k, v))
+    behind = torch.arange(n)[:, None] - torch.arange(n)[None, :]
+    inside = (behind >= 0) & (behind < window) if causal else behind.abs() <= window // 2
+    permitted = inside[None, None] if mask is None else inside[None, None] & mask[:, None, None, :]
+    scores = torch.einsum("bihk,bjhk->bhij", q, k) / math.sqrt(width)
+    if slopes is not None:
+        scores = scores - slopes[:, None, None] * behind.abs()
+    weights = torch.softmax(scores.masked_fill(~permitted, -math.inf), dim=-1).nan_to_num(0.0)
+    return torch.einsum("bhij,bjhv->bihv", weights, v)

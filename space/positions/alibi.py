@@ -1,0 +1,40 @@
+"""Linear distance penalties on attention scores, one slope per head.
+
+    score_ij <- score_ij - m_a |i - j|,   m_a = 2^(-8 (a + 1) / H),  a = 0 .. H - 1,  H a power of two
+
+For other H: the slopes of the next lower power of two P, then every second slope of the sequence for 2 P.
+Source: Press et al. 2021, arXiv:2108.12409. Acts inside the mixers that read it.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..choice import PositionChoice, Surroundings
+
+
+class AlibiConfig(PositionChoice):
+    """Needs at least 4 heads: one head's slope of 1/256 is no position signal."""
+
+    kind: Literal["alibi"] = "alibi"
+
+    def build(self, surroundings: Surroundings) -> nn.Module:
+        return nn.Identity()
+
+    def params(self, d_model: int, context_length: int) -> int:
+        return 0
+
+
+def alibi_slopes(num_heads: int) -> Float[Tensor, " heads"]:
+    """Slope of each head, float64.
+
+    >>> alibi_slopes(8)[[0, 7]].tolist()
+    [0.5, 0.00390625]
+    """
+    lower = 2 ** int(math.log2(num_heads))
+    slopes = [2.0 ** (-8.0 * (a + 1) / lower) for a in range(lower)]
+    finer = [2.0 ** (-8.0 * (a + 1) / (2 * lower)) for a in range(0, 2 * lower, 2)]
+    return torch.tensor((slopes + finer)[:num_heads], dtype=torch.float64)

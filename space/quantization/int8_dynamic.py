@@ -1,0 +1,81 @@
+"""Eight-bit weights and activations, scales of activations found at run time (W8A8).
+
+    q = clip(round(x / s), -127, 127),   s = max|x| / 127, and 1 where max|x| = 0
+    y = (x_q w_q) * (s_x s_w)
+
+One scale per output channel of the weight and per row (token) of the input; sums of products are exact in int32.
+Source: Dettmers et al. 2022, arXiv:2208.07339, section 2 (vector-wise quantization). Rounds half to even. ONNX Runtime's
+dynamic quantization of the same maps takes unsigned activations with one scale per tensor: the same class of accuracy,
+other bits.
+"""
+
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Float32, Int8
+from torch import Tensor, nn
+
+from .format import Format
+
+LEVELS = 127
+
+
+class Int8Dynamic(Format):
+    """Scales are stored in float32."""
+
+    name: ClassVar[str] = "int8_dynamic"
+    real_on: ClassVar[frozenset[str]] = frozenset({"eager", "onnxruntime"})
+
+    def bits_per_weight(self, in_features: int) -> Fraction:
+        return 8 + Fraction(32, in_features)
+
+    def convert(self, linear: nn.Linear) -> nn.Module:
+        return Int8Linear(*quantize_rows(linear.weight.detach().float()))
+
+
+class Int8Linear(nn.Module):
+    """Integer product of quantized rows; float32 in, float32 out."""
+
+    weight: Int8[Tensor, "out_features in_features"]
+    scale: Float32[Tensor, "out_features 1"]
+
+    def __init__(
+        self, weight: Int8[Tensor, "out_features in_features"], scale: Float32[Tensor, "out_features 1"]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
+        rows, row_scale = quantize_rows(x.reshape(-1, x.shape[-1]).float())
+        sums = torch._int_mm(rows, self.weight.T)
+        y = sums.float() * (row_scale * self.scale.T)
+        return y.reshape(*x.shape[:-1], self.weight.shape[0]).to(x.dtype)
+
+
+def quantize_rows(
+    x: Float32[Tensor, "rows columns"],
+) -> tuple[Int8[Tensor, "rows columns"], Float32[Tensor, "rows 1"]]:
+    """Integers and the scale of each row; `integers * scale` differs from x by at most half a scale."""
+    scale = x.abs().amax(dim=1, keepdim=True) / LEVELS
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    return (x / scale).round().clamp(-LEVELS, LEVELS).to(torch.int8), scale
+
+
+def int8_linear_reference(
+    x: Float[Tensor, "rows in_features"], weight: Float[Tensor, "out_features in_features"]
+) -> Float[Tensor, "rows out_features"]:
+    """The definition, number by number in Python: quantize both, multiply integers, scale back."""
+
+    def quantized(row: list[float]) -> tuple[list[int], float]:
+        scale = max(map(abs, row)) / LEVELS or 1.0
+        return [max(-LEVELS, min(LEVELS, round(number / scale))) for number in row], scale
+
+    columns = [quantized(row) for row in weight.tolist()]
+    rows = [quantized(row) for row in x.tolist()]
+    products = [
+        [sum(a * b for a, b in zip(left, right, strict=True)) * (s * t) for right, t in columns]
+        for left, s in rows
+    ]
+    return torch.tensor(products, dtype=x.dtype)

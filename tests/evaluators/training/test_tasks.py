@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from evaluators.training import BUILT_IN, prepare_task
+from space.errors import InvalidInputError
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_data_set_can_be_prepared(name: str) -> None:
+    data = prepare_task(BUILT_IN[name], name)
+    assert data.name == name
+    assert data.kind == BUILT_IN[name]
+
+
+def test_a_path_may_hold_a_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"some text " * 2000)
+    assert prepare_task("language-model", str(tmp_path / "a.txt"), 64).length == 64
+    assert prepare_task("language-model", str(tmp_path), 64).length == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("langage-model", "x"), "unknown task kind 'langage-model'; did you mean 'language-model'"),
+        (("language-model", "python-stdlb"), "did you mean 'python-stdlib'"),
+        (("image", "python-stdlib"), "is of kind 'language-model', not 'image'"),
+        (("image", "missing.npz"), r"'missing.npz' does not exist; give an .npz file, or .* digits"),
+        (("image", "digits", 16), "task.length=16 is for text"),
+        (("language-model", "python-stdlib", 4), "task.length=4 must be from 8 to 8192"),
+        (("image", "."), r"'\.' is a folder; task kind 'image' needs an .npz file"),
+        (("text-classification", "pyproject.toml"), "is of format '.toml'"),
+    ],
+)
+def test_a_mistake_gets_one_line_with_the_way_out(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        prepare_task(*arguments)
+    assert "\n" not in caught.value.message
+
+
+def test_arrays_are_not_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"PK" * 20_000)
+    with pytest.raises(InvalidInputError, match="is not text; task kind 'language-model' needs"):
+        prepare_task("language-model", str(tmp_path / "a.npz"))

@@ -1,0 +1,147 @@
+"""One contract for every strategy, and that each beats random search on a problem with a known front."""
+
+import itertools
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from search.indicators import hypervolume
+from search.job import StrategySpec
+from search.strategies import Proposal, Strategy, Told, make_strategy, strategy_names
+from space.architecture import Architecture, BytesInterface
+from space.sampling import sample
+from space.search_space import SearchSpace, load_preset
+
+OBJECTIVES = ("bits_per_byte", "error")
+KINDS = strategy_names()
+Evaluate = Callable[[Architecture], tuple[float, ...]]
+
+
+@cache
+def space() -> SearchSpace:
+    """One layer setting for all layers: few genes, so that a model is quick to fit."""
+    shared = ["mixer", "window", "conv_width", "pool_width", "gates", "feed_forward", "activation", "ff_ratio", "norm",
+              "placement", "residual", "number_format", "head_width", "kv_heads"]  # fmt: skip
+    changes = {"shared": shared, "number_format": ["fp32"]}
+    return load_preset("decoder-small").with_domains(changes).for_interface(BytesInterface(context_length=32, outputs=256))
+
+
+def zdt1(architecture: Architecture) -> tuple[float, ...]:
+    """ZDT1 (Zitzler et al. 2000) on the active genes: width against the distance of all others from their first."""
+    genotype = space().project(architecture)
+    place = {
+        gene.name: gene.options.index(genotype[gene.name]) / (len(gene.options) - 1)
+        for gene in space().active_genes(genotype)
+        if len(gene.options) > 1
+    }
+    first = place.pop("d_model")
+    g = 1 + 9 * sum(place.values()) / len(place)
+    return first, g * (1 - math.sqrt(first / g))
+
+
+def told(count: int, seed: int = 0, evaluate: Evaluate = zdt1) -> list[Told]:
+    """A random history with a failed and an infeasible trial in it."""
+    rng = random.Random(seed)
+    drawn = [sample(space(), rng) for _ in range(count)]
+    rows = [Told(number, one, evaluate(one)) for number, one in enumerate(drawn)]
+    if count > 6:
+        rows[3] = Told(3, drawn[3], None)
+        rows[5] = Told(5, drawn[5], evaluate(drawn[5]), feasible=False, violation=0.5)
+        rows[6] = Told(6, drawn[6], evaluate(drawn[6]), complete=False)
+    return rows
+
+
+@pytest.fixture(params=KINDS)
+def strategy(request: pytest.FixtureRequest) -> Strategy:
+    return make_strategy(request.param, space(), 7, OBJECTIVES)
+
+
+def test_every_kind_of_a_job_file_is_a_strategy() -> None:
+    assert StrategySpec.model_fields["kind"].annotation.__args__ == KINDS  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("count", [0, 3, 30])
+def test_the_same_question_has_the_same_answer_whatever_the_order_of_history(strategy: Strategy, count: int) -> None:
+    history, pending = told(count), [one.architecture for one in told(3, seed=9)]
+    answer = strategy.ask(count, history, pending)
+    strategy.ask(count + 1, history, pending)
+    assert strategy.ask(count, history[::-1], pending) == answer
+
+
+def test_draws_and_numbers_have_streams_of_their_own(strategy: Strategy) -> None:
+    history = told(30)
+    drawn = [strategy.ask(30, history, [], draw=draw).architecture.id for draw in range(8)]
+    numbered = [strategy.ask(30 + k, history, []).architecture.id for k in range(8)]
+    assert len(set(drawn)) > 4
+    assert len(set(numbered)) > 4
+
+
+@pytest.mark.parametrize("count", [0, 1, 12, 40])
+def test_proposals_are_members_whose_parents_are_known(strategy: Strategy, count: int) -> None:
+    history = told(count)
+    for number in range(count, count + 6):
+        proposal = strategy.ask(number, history, [])
+        assert space().contains(proposal.architecture)
+        assert set(proposal.parents) <= {one.number for one in history if one.objectives is not None}
+
+
+def test_failed_trials_alone_teach_nothing(strategy: Strategy) -> None:
+    history = [Told(one.number, one.architecture, None) for one in told(30)]
+    assert strategy.ask(30, history, []) == strategy.ask(30, [], [])
+
+
+def test_a_history_of_equal_objectives_is_no_obstacle(strategy: Strategy) -> None:
+    history = told(30, evaluate=lambda _: (1.0, 1.0))
+    assert space().contains(strategy.ask(30, history, []).architecture)
+
+
+def test_architectures_from_outside_the_space_are_no_obstacle(strategy: Strategy) -> None:
+    wide = load_preset("decoder-small").for_interface(BytesInterface(context_length=64, outputs=256))
+    rng = random.Random(1)
+    outside = [Told(number, sample(wide, rng), (1.0 + number, 20.0 - number)) for number in range(20)]
+    proposal = strategy.ask(20, outside, [sample(wide, rng)])
+    assert space().contains(proposal.architecture)
+
+
+@pytest.mark.slow
+def test_another_process_gives_the_same_answer() -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_contract import *\n"
+        "for kind in KINDS: print(make_strategy(kind, space(), 7, OBJECTIVES).ask(30, told(30), []).architecture.id)"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    here = [make_strategy(kind, space(), 7, OBJECTIVES).ask(30, told(30), []).architecture.id for kind in KINDS]
+    assert printed == here
+
+
+def search(strategy: Strategy, evaluations: int) -> float:
+    """Hypervolume after a search in turn."""
+    history: list[Told] = []
+    for number in range(evaluations):
+        proposal: Proposal = strategy.ask(number, history, [])
+        history.append(Told(number, proposal.architecture, zdt1(proposal.architecture)))
+    return hypervolume([one.objectives for one in history if one.objectives], (1.1, 6.0))
+
+
+def permutation_p(differences: Sequence[float]) -> float:
+    """One-sided paired permutation test of mean > 0, exact."""
+    signs = itertools.product((1, -1), repeat=len(differences))
+    sums = [sum(s * d for s, d in zip(sign, differences, strict=True)) for sign in signs]
+    return sum(total >= sum(differences) - 1e-12 for total in sums) / len(sums)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "seeds", "evaluations"), [("nsga2", 10, 100), ("tpe", 5, 50)])
+def test_a_strategy_that_learns_beats_random_search(kind: str, seeds: int, evaluations: int) -> None:
+    """Equal evaluations, paired seeds, p < 0.05 (evaluators_and_search.md 16.7)."""
+    learned = [search(make_strategy(kind, space(), s, OBJECTIVES), evaluations) for s in range(seeds)]  # type: ignore[arg-type]
+    blind = [search(make_strategy("random", space(), s, OBJECTIVES), evaluations) for s in range(seeds)]
+    assert permutation_p([a - b for a, b in zip(learned, blind, strict=True)]) < 0.05

@@ -1,0 +1,183 @@
+"""What stands around every strategy."""
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+
+from search.proposer import Candidates, Proposer, SpaceExhausted
+from search.strategies import Proposal, Strategy, Told, make_strategy, strategy_names
+from space.architecture import Architecture, BytesInterface
+from space.costs import costs
+from space.sampling import enumerate_space, homogeneous_family, sample
+from space.search_space import SearchSpace, load_preset
+
+KEYS = ("bits_per_byte", "params")
+KINDS = strategy_names()
+
+
+@cache
+def space() -> SearchSpace:
+    return load_preset("decoder-small").for_interface(BytesInterface(context_length=32, outputs=256))
+
+
+@cache
+def tiny() -> SearchSpace:
+    """A few dozen architectures."""
+    changes = {"num_layers": [1, 2], "d_model": [32], "position": ["rope"], "mixer": ["softmax", "pool"],
+               "head_width": [16], "kv_heads": ["full"], "pool_width": [3], "feed_forward": ["glu"],
+               "activation": ["silu", "relu"], "ff_ratio": [2], "norm": ["rmsnorm"], "residual": ["serial"],
+               "number_format": ["fp32"]}  # fmt: skip
+    return load_preset("decoder-small").with_domains(changes).for_interface(BytesInterface(context_length=32, outputs=256))
+
+
+def evaluate(architecture: Architecture) -> tuple[float, float]:
+    """A function of the architecture alone."""
+    noise = int(architecture.id[:8], 16) / 2**32
+    return (1000.0 / costs(architecture).params ** 0.5 + noise, float(costs(architecture).params))
+
+
+def proposer(kind: str = "nsga2", where: SearchSpace | None = None, **changes: Any) -> Proposer:
+    where = where or space()
+    strategy = make_strategy(kind, where, 3, KEYS)  # type: ignore[arg-type]
+    return Proposer(strategy, where, **{"seed": 3, "budget": 30, **changes})
+
+
+def run(maker: Proposer, trials: int, count: int = 1, in_flight: int = 2) -> list[Proposal]:
+    """An asynchronous search: results arrive out of order, `in_flight` proposals are always pending."""
+    rng = random.Random(5)
+    history: list[Told] = []
+    pending: dict[int, Architecture] = {}
+    proposals = []
+    for number in range(trials):
+        while len(pending) >= in_flight:
+            done = rng.choice(sorted(pending))
+            one = pending.pop(done)
+            history.append(Told(done, one, evaluate(one)))
+        chosen = rng.choice(maker.candidates(number, count, history, list(pending.values())).proposals)
+        pending[number] = chosen.architecture
+        proposals.append(chosen)
+    return proposals
+
+
+@pytest.mark.parametrize(("kind", "trials"), [("random", 150), ("nsga2", 150), ("tpe", 45)])
+def test_no_proposal_repeats_an_earlier_or_pending_one(kind: str, trials: int) -> None:
+    proposals = run(proposer(kind), trials, count=2)
+    assert len({proposal.architecture.id for proposal in proposals}) == trials
+    assert all(space().contains(proposal.architecture) for proposal in proposals)
+
+
+@pytest.mark.slow
+def test_no_proposal_repeats_one_in_a_long_search() -> None:
+    proposals = run(proposer("random", budget=3000), 3000)
+    assert len({proposal.architecture.id for proposal in proposals}) == 3000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_candidates_of_one_number_are_distinct_and_rounds_differ(kind: str) -> None:
+    maker = proposer(kind)
+    history = [Told(k, one.architecture, evaluate(one.architecture)) for k, one in enumerate(run(maker, 20))]
+    first = maker.candidates(20, 4, history, []).proposals
+    second = maker.candidates(20, 4, history, [], round=1).proposals
+    assert len({one.architecture.id for one in first}) == len({one.architecture.id for one in second}) == 4
+    assert first != second
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fresh_proposer_goes_on_with_the_same_proposals(kind: str) -> None:
+    maker = proposer(kind, budget=9)
+    assert run(maker, 16) == run(proposer(kind, budget=9), 16)
+    history = [Told(k, one.architecture, evaluate(one.architecture)) for k, one in enumerate(run(maker, 20))]
+    assert maker.candidates(20, 3, history, []) == proposer(kind).candidates(20, 3, history, [])
+
+
+def test_enqueued_architectures_come_first_once_each_and_within_the_limits() -> None:
+    rng = random.Random(0)
+    small, large, other = sorted((sample(space(), rng) for _ in range(3)), key=lambda one: costs(one).params)
+    maker = proposer(enqueued=(other, small, large, small), limits={"params": float(costs(small).params)})
+    assert [one.origin for one in run(maker, 4)] == ["enqueued", "start", "start", "start"]
+    maker = proposer(enqueued=(large, small, large))
+    proposals = run(maker, 3)
+    assert [one.architecture.id for one in proposals[:2]] == [large.id, small.id]
+    assert proposals[2].origin == "start"
+
+
+def test_the_homogeneous_family_takes_a_third_of_the_budget() -> None:
+    proposals = run(proposer(budget=24), 24, count=4)
+    started = [proposal for proposal in proposals if proposal.origin == "start"]
+    assert started == proposals[:8]
+    assert [one.architecture.id for one in started] == [one.id for one in homogeneous_family(space())[:8]]
+    kinds = {layer.mixer.kind for one in started for layer in one.architecture.layers}
+    assert kinds == set(space().domains.mixer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_proposal_keeps_the_static_limits(kind: str) -> None:
+    maker = proposer(kind, limits={"params": 60_000.0}, budget=18)
+    assert all(costs(proposal.architecture).params <= 60_000 for proposal in run(maker, 18, count=2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_small_space_is_proposed_whole_and_then_exhausted(kind: str) -> None:
+    everything = {one.id for one in enumerate_space(tiny(), 1000)}
+    assert len(everything) == tiny().size() < 50
+    maker = proposer(kind, tiny())
+    proposals = run(maker, len(everything))
+    assert {proposal.architecture.id for proposal in proposals} == everything
+    history = [Told(k, one.architecture, evaluate(one.architecture)) for k, one in enumerate(proposals)]
+    with pytest.raises(SpaceExhausted, match=f"every architecture of the space is evaluated .*{len(everything)}"):
+        maker.candidates(len(everything), 1, history, [])
+
+
+def test_fewer_candidates_than_asked_for_are_given_when_no_more_are_left() -> None:
+    everything = enumerate_space(tiny(), 1000)
+    history = [Told(k, one, evaluate(one)) for k, one in enumerate(everything[:-2])]
+    left = proposer("random", tiny(), budget=1).candidates(len(history), 4, history, [])
+    assert {one.architecture.id for one in left.proposals} == {one.id for one in everything[-2:]}
+    assert left.duplicates > 0
+
+
+def test_limits_that_nothing_keeps_exhaust_the_space_and_say_so() -> None:
+    maker = proposer("random", tiny(), limits={"params": 10.0})
+    with pytest.raises(SpaceExhausted, match="within the constraints"):
+        maker.candidates(0, 1, [], [])
+
+
+def test_what_was_thrown_away_is_counted() -> None:
+    maker = proposer("random", limits={"params": 30_000.0}, budget=1)
+    drawn = maker.candidates(0, 8, [], [])
+    assert isinstance(drawn, Candidates)
+    assert drawn.strategy_errors == 0
+    assert all("repaired" in one.note for one in drawn.proposals if one.note)
+
+
+@dataclass(frozen=True)
+class FailsEveryThirdTime:
+    """A library that raises now and then."""
+
+    inner: Strategy
+
+    def ask(
+        self, number: int, history: Sequence[Told], pending: Sequence[Architecture], *, draw: int = 0
+    ) -> Proposal:
+        if number % 3 == 0:
+            raise RuntimeError("matrix is singular")
+        return self.inner.ask(number, history, pending, draw=draw)
+
+
+def test_a_strategy_that_raises_gives_a_random_proposal_a_count_and_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    maker = Proposer(FailsEveryThirdTime(proposer().strategy), space(), seed=3, budget=1)
+    with caplog.at_level(logging.ERROR):
+        drawn = maker.candidates(9, 1, [], [])
+    assert drawn.strategy_errors == 1
+    assert drawn.proposals[0].origin == "random"
+    assert drawn.proposals[0].note == "strategy failed: RuntimeError"
+    assert "matrix is singular" in caplog.text
+    assert maker.candidates(10, 1, [], []).strategy_errors == 0
+    assert maker.candidates(9, 1, [], []) == drawn

@@ -1,0 +1,112 @@
+"""Static limits: violations, repair, the smallest value of a cost, cautions."""
+
+import random
+from typing import Any
+
+import pytest
+
+from space.architecture import Architecture, BytesInterface
+from space.constraints import STATIC_KEYS, cautions, repair, smallest, static_costs, violations
+from space.costs import costs
+from space.errors import InvalidInputError
+from space.sampling import enumerate_space, sample
+from space.search_space import SearchSpace, load_preset
+
+TEXT = BytesInterface(context_length=32, outputs=256)
+SPACE = load_preset("decoder-small").for_interface(TEXT)
+LARGEST = SPACE.decode({"num_layers": 4, "d_model": 128})
+
+
+def test_violations_are_relative_excesses_of_the_costs() -> None:
+    counted = costs(LARGEST, batch_size=2)
+    limits = {"params": counted.params / 2, "macs": counted.macs, "memory_bytes": counted.memory_bytes / 4}
+    assert violations(LARGEST, limits, 2) == pytest.approx({"params": 1.0, "memory_bytes": 3.0})
+    assert violations(LARGEST, {}) == {}
+    assert static_costs(LARGEST, 2)["weights_bytes"] == counted.weights_bytes
+    assert static_costs(LARGEST, 1, 8)["macs"] < static_costs(LARGEST)["macs"]
+
+
+def test_an_unknown_cost_names_the_nearest() -> None:
+    for ask in (lambda: violations(LARGEST, {"parms": 1.0}), lambda: smallest(SPACE, "parms")):
+        with pytest.raises(
+            InvalidInputError, match="'parms' is not a closed-form cost; did you mean 'params'"
+        ):
+            ask()
+
+
+def test_repair_returns_a_member_within_the_limits_or_the_architecture_itself() -> None:
+    rng = random.Random(0)
+    limits = {"params": 60_000.0}
+    repaired = 0
+    for _ in range(40):
+        drawn = sample(SPACE, rng)
+        kept = repair(SPACE, drawn, limits, rng)
+        assert kept is not None
+        assert SPACE.contains(kept)
+        assert not violations(kept, limits)
+        repaired += kept.id != drawn.id
+        if not violations(drawn, limits):
+            assert kept is drawn
+    assert repaired > 10
+
+
+def test_repair_shrinks_depth_width_and_ratio_in_random_order() -> None:
+    found = {
+        (len(one.layers) < 4, one.d_model < 128, min(layer.feed_forward.d_ff for layer in one.layers) < 344)
+        for seed in range(12)
+        if (one := repair(SPACE, LARGEST, {"params": 500_000.0}, random.Random(seed))) is not None
+    }
+    assert len(found) > 2
+    assert any(depth for depth, _, _ in found)
+    assert any(width for _, width, _ in found)
+
+
+def test_repair_gives_up_at_the_bottom() -> None:
+    assert repair(SPACE, LARGEST, {"params": 10.0}, random.Random(0)) is None
+
+
+SMALL_DOMAINS: list[dict[str, Any]] = [
+    {
+        "mixer": ["softmax", "gated_conv", "pool"],
+        "head_width": [8, 32],
+        "number_format": ["fp32", "int8_dynamic"],
+    },
+    {"mixer": ["sliding_window", "linear_elu"], "window": [4, 16], "position": ["alibi", "rope"]},
+    {"d_model": [80, 88], "mixer": ["softmax"], "head_width": [16]},
+]
+
+
+@pytest.mark.parametrize("changes", SMALL_DOMAINS)
+@pytest.mark.parametrize("key", STATIC_KEYS)
+def test_the_smallest_cost_is_the_least_over_the_whole_space(key: str, changes: dict[str, Any]) -> None:
+    space = _narrow(changes)
+    everything = enumerate_space(space, 10_000)
+    assert len(everything) == space.size()
+    assert smallest(space, key, 2) == min(static_costs(one, 2)[key] for one in everything)
+
+
+def _narrow(changes: dict[str, Any]) -> SearchSpace:
+    one: dict[str, Any] = {
+        "num_layers": [1, 2], "d_model": [32, 40], "position": "rope", "kv_heads": "full", "conv_width": 4,
+        "gates": 1, "pool_width": 3, "feed_forward": ["mlp", "glu"], "activation": "relu", "ff_ratio": 1,
+        "norm": "rmsnorm", "residual": "serial", "number_format": "fp32",
+    }  # fmt: skip
+    return load_preset("decoder-small").with_domains({**one, **changes}).for_interface(TEXT)
+
+
+def test_the_smallest_cost_of_a_whole_preset_is_below_every_sample() -> None:
+    rng = random.Random(1)
+    drawn: list[Architecture] = [sample(SPACE, rng) for _ in range(100)]
+    for key in ("params", "memory_bytes"):
+        assert smallest(SPACE, key) <= min(static_costs(one)[key] for one in drawn)
+
+
+def test_cautions_name_what_is_valid_but_doubtful() -> None:
+    encoder = load_preset("encoder-small").with_domains({"position": ["rope", "alibi"]})
+    space = encoder.for_interface(BytesInterface(context_length=64, outputs=2))
+    assert cautions(SPACE.decode({})) == ()
+    local = space.decode({"num_layers": 1, "layer0.mixer": "gated_conv", "layer0.conv_width": 5})
+    assert any("reach 2 of 63 positions" in caution for caution in cautions(local))
+    blind = space.decode({"num_layers": 1, "position": "alibi", "layer0.mixer": "softmax"})
+    assert any("direction" in caution for caution in cautions(blind))
+    assert cautions(space.decode({"num_layers": 1, "position": "rope", "layer0.mixer": "softmax"})) == ()
