@@ -4,8 +4,8 @@
 
 Three networks on the text task's probe batch, one thread. `shared` scores all proxies in one call, `separate`
 calls once per proxy; the two alternate, so that a busy moment meets both. Wall seconds: 10th percentile and
-quartiles. Kendall's tau compares ranks of random architectures: one seed with another, a proxy with the parameter
-count. Writes `benchmarks/results/proxy_passes.json` with the machine.
+quartiles. Kendall's tau compares ranks of random architectures: one seed with another, a proxy with parameter
+count and with depth. Writes `benchmarks/results/proxy_passes.json` with the machine.
 """
 
 import itertools
@@ -102,7 +102,7 @@ def kendall(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def seed_agreement(interface: BytesInterface, inputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-    """Tau between two seeds, and with the parameter count, over random architectures."""
+    """Tau between two seeds, and with parameters and depth, over random architectures."""
     space = load_preset("decoder-small").for_interface(interface)
     rng = random.Random(0)
     population = [sample(space, rng) for _ in range(POPULATION)]
@@ -112,15 +112,16 @@ def seed_agreement(interface: BytesInterface, inputs: np.ndarray, targets: np.nd
     result = {}
     for name in proxy_names():
         rows = [
-            (x, y, float(costs(a).params))
+            (x, y, float(costs(a).params), float(len(a.layers)))
             for a, x, y in zip(population, values(first, name), values(second, name), strict=True)
             if x is not None and y is not None
         ]
-        one, two, params = (list(column) for column in zip(*rows, strict=True))
+        one, two, params, depth = (list(column) for column in zip(*rows, strict=True))
         result[name] = {
             "architectures": len(rows),
             "tau_between_seeds": kendall(one, two),
             "tau_with_params": kendall(one, params),
+            "tau_with_depth": kendall(one, depth),
         }
     return result
 
@@ -156,8 +157,9 @@ def main() -> None:
         )
     for name, own in seeds.items():
         print(
-            f"{name:>20}: tau between two seeds {own['tau_between_seeds']:.3f}, with parameters "
-            f"{own['tau_with_params']:.3f} ({own['architectures']} architectures)"
+            f"{name:>20}: tau between two seeds {own['tau_between_seeds']:.3f}, "
+            f"with parameters {own['tau_with_params']:.3f}, with depth {own['tau_with_depth']:.3f} "
+            f"({own['architectures']} architectures)"
         )
 
 

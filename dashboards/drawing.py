@@ -6,9 +6,10 @@
        ...
     final norm, head
 
-The residual stream is the line at the left. A mixer's small square shows which position (row) sees which (column); a
-feed-forward's bar is as long as its d_ff, on one scale for the whole drawing. Equal neighbours are drawn once.
-Everything stands in the file: no font, image or script from elsewhere; `title` and `desc` say it in words.
+The residual stream is the line at the left. A mixer's small square shows which position (row) sees which
+(column); a feed-forward's bar is as long as its d_ff, on one scale for the whole drawing. Equal neighbours
+are drawn once. Everything stands in the file: no font, image or script from elsewhere; `title` and `desc` say
+it in words.
 """
 
 import hashlib
@@ -128,7 +129,7 @@ def draw_strip(architecture: Mapping[str, Any]) -> str:
         bar = 4 + 13 * _d_ff(layer) / longest
         parts.append(
             f'<rect x="{x}" width="17" height="17" rx="4" fill="{_mixer_colour(kind)}" fill-opacity=".22"/>'
-            f'<text x="{x + 8.5}" y="12.6" text-anchor="middle">{escape(MIXER_LETTERS.get(kind, kind[0].upper()))}</text>'
+            f'<text x="{x + 8.5}" y="12.6" text-anchor="middle">{escape(mixer_letter(kind))}</text>'
             f'<rect x="{x}" y="20" width="{bar:.1f}" height="4" rx="2" '
             f'fill="{FORMAT_COLOURS.get(number_format, OTHER_COLOUR)}"/>'
         )
@@ -138,6 +139,10 @@ def draw_strip(architecture: Mapping[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" class="strip" viewBox="0 0 {width} 24" width="{width}" '
         f'height="24" role="img"><title>{words}</title>{"".join(parts)}</svg>'
     )
+
+
+def mixer_letter(kind: str) -> str:
+    return MIXER_LETTERS.get(kind, kind[:1].upper())
 
 
 def in_words(architecture: Mapping[str, Any]) -> str:
@@ -181,7 +186,7 @@ def mixer_sizes(mixer: Mapping[str, Any]) -> str:
 def sees(mixer: Mapping[str, Any], tokens: int, *, causal: bool) -> list[list[float]]:
     """CELLS x CELLS shades: how much row i's positions may see of column j's; 1 fully, 0 not at all.
 
-    The reach of a mixer is scaled from `tokens` positions to CELLS, at least its own cell and half of the next.
+    The reach of a mixer is scaled from `tokens` positions to CELLS, at least its own cell and the next one.
     """
     reach = CELLS * _reach(mixer, tokens, causal=causal) / tokens
     return [
@@ -231,7 +236,7 @@ def _block(
     parallel = layer.get("residual", "serial") == "parallel"
     post = layer.get("placement", "pre") == "post"
     top = canvas.y
-    height = 34 + 2 * 62 + (24 if post and not parallel else 0)
+    height = 34 + 2 * 62 + (0 if not post else 14 if parallel else 24)
     canvas.box(6, top, WIDTH - 12, height, "pf-frame", radius=10)
     name = f"layer {first}" if count == 1 else f"layers {first}–{first + count - 1}"
     canvas.text(48, top + 22, name, "pf-strong")
@@ -245,7 +250,7 @@ def _block(
     _badge(canvas, str(layer.get("number_format", "fp32")), top + 10)
     y = top + 34
     if parallel:
-        _branch(canvas, y + 24, y + 24 + 62, tap=y + 2, join=y + 24 + 62 + 28)
+        _branch(canvas, y + 24, y + 24 + 62, tap=y + 2, join=y + 24 + 62 + 28, post=post)
     mixer_y, feed_forward_y = y, y + 62 + (12 if post and not parallel else 0)
     _mixer(canvas, architecture, layer["mixer"], mixer_y)
     _feed_forward(canvas, layer["feed_forward"], feed_forward_y, longest)
@@ -269,13 +274,18 @@ def _serial(canvas: _Canvas, y: float, *, post: bool) -> None:
         canvas.join(y + 48)
 
 
-def _branch(canvas: _Canvas, mixer_y: float, feed_forward_y: float, *, tap: float, join: float) -> None:
-    """Both halves read the same stream and are added together."""
+def _branch(
+    canvas: _Canvas, mixer_y: float, feed_forward_y: float, *, tap: float, join: float, post: bool
+) -> None:
+    """Both halves read the same stream and are added together; `post` puts one norm behind the sum."""
     for middle in (mixer_y, feed_forward_y):
         canvas.wire(f"M{STREAM_X} {tap:g}H62V{middle - 6:g}H{BOX_X}")
         canvas.wire(f"M{BOX_X} {middle + 8:g}H50V{join:g}H{STREAM_X + 8}")
-        canvas.tint(68, middle - 12, 6, 12, LIGHT.muted, 0.9)
+        if not post:
+            canvas.tint(68, middle - 12, 6, 12, LIGHT.muted, 0.9)
     canvas.join(join)
+    if post:
+        canvas.tint(STREAM_X - 11, join + 12, 22, 6, LIGHT.muted, 0.9)
 
 
 def _badge(canvas: _Canvas, number_format: str, y: float) -> None:

@@ -115,7 +115,7 @@ def cell(trial: TrialRecord, key: str) -> Cell:
 
 
 def finalist_columns(job: JobRecord) -> tuple[str, ...]:
-    """Headers of the finalists' table: what quality changed from the search to the full budget, and the test part."""
+    """Headers of the finalists' table: quality in the search, at the full budget, on the test part; cost."""
     quality = label(job.objectives[0])
     return (
         f"{quality}, search",
@@ -150,7 +150,7 @@ def number_cell(key: str, values: Mapping[str, float], spread: Mapping[str, Spre
 
 
 def hover_text(job: JobRecord, trial: TrialRecord) -> str:
-    """What the point is: architecture, every objective with interval and kind. Markup of the text is escaped."""
+    """What the point is: architecture, every objective with interval and kind. Markup is escaped."""
     name = f"reference {trial.label}" if trial.number < 0 else f"trial {trial.label}"
     lines = [f"<b>{plain(name)}</b> {plain(describe(trial.architecture))}"]
     if trial.number < 0 and trial.note:

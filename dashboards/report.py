@@ -1,4 +1,4 @@
-"""The offline report: one HTML file with everything in it, to be kept or sent; needs no server and no network."""
+"""The offline report: one HTML file with everything in it, to be kept or sent; it needs no server."""
 
 import datetime as dt
 import importlib.metadata
@@ -22,6 +22,31 @@ from .theme import dark_colours
 from .wording import describe, label
 
 MAX_DRAWINGS = 8
+OBTAINED = (
+    (
+        "test part",
+        "evaluated once, for the finalists, after every choice was made; nothing was selected by it.",
+    ),
+    (
+        "latency",
+        "10th percentile over repeated runs of the whole exported model, in turns with a reference network "
+        "that shows contention, one measurement at a time on the host, with a 95 % bootstrap interval. "
+        "Predicted values are sums over measured blocks with a fitted correction and stand on no front.",
+    ),
+    ("flags", "noisy or contended: the machine was not quiet; the value is kept and marked."),
+    (
+        "hypervolume",
+        "volume the front dominates, objectives scaled so that the best reference is 0 and the worst is 1 "
+        "(latency as logarithm), bounded 10 % beyond the worst reference.",
+    ),
+    (
+        "speed-up at equal quality",
+        "latency of the reference front at the trial's quality, the logarithm of latency linear between "
+        "neighbouring references, divided by the trial's latency; the interval combines those of all numbers "
+        "involved.",
+    ),
+)
+"""How the numbers came about that are the same in every job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +68,7 @@ def report_html(
     warnings: Sequence[str] = (),
     now: dt.datetime | None = None,
 ) -> str:
-    """Self-contained HTML. `measurements`: latency measurements by architecture id; `warnings`: of the events."""
+    """Self-contained HTML. `measurements`: latency ones by architecture id; `warnings`: of the events."""
     now = now or dt.datetime.now(dt.UTC)
     known = {subject: list(records) for subject, records in (measurements or {}).items()}
     state = summary.status(job, trials, references, now)
@@ -79,47 +104,18 @@ def report_html(
 def obtained(job: JobRecord) -> list[tuple[str, str]]:
     """One sentence per kind of number of this job."""
     training, finalists = job.spec["training"], job.spec["finalists"]
-    rows = [
-        (
-            label(job.objectives[0]),
-            f"measured on validation data after {training['steps']:,} steps with one seed"
-            + (
-                f"; finalists: mean of {finalists['seeds']} seeds after {finalists['steps']:,} steps, with a 95 % "
-                "interval over the seeds"
-                if finalists["count"]
-                else ""
-            )
-            + ". Always of the model in the number format that runs on the target.",
-        ),
-        (
-            "test part",
-            "evaluated once, for the finalists, after every choice was made; nothing was selected by it.",
-        ),
-        (
-            "latency",
-            "10th percentile over repeated runs of the whole exported model, in turns with a reference network that "
-            "shows contention, one measurement at a time on the host, with a 95 % bootstrap interval. Predicted "
-            "values are sums over measured blocks with a fitted correction and stand on no front.",
-        ),
-        ("flags", "noisy or contended: the machine was not quiet; the value is kept and marked."),
-    ]
+    quality = f"measured on validation data after {training['steps']:,} steps with one seed"
+    if finalists["count"]:
+        quality += (
+            f"; finalists: mean of {finalists['seeds']} seeds after {finalists['steps']:,} steps, with a "
+            "95 % interval over the seeds"
+        )
     static = [label(key) for key, objective in OBJECTIVES.items() if objective.source == "static"]
-    rows.append((", ".join(static), "computed in closed form from the architecture, without running it."))
-    rows.append(
-        (
-            "hypervolume",
-            "share of the space the front dominates, objectives scaled so that the best reference is 0 and the worst "
-            "is 1 (latency as logarithm), bounded 10 % beyond the worst reference.",
-        )
-    )
-    rows.append(
-        (
-            "speed-up at equal quality",
-            "latency of the reference front at the trial's quality, logarithm of latency linear between neighbouring "
-            "references, divided by the trial's latency; the interval combines those of all numbers involved.",
-        )
-    )
-    return rows
+    return [
+        (label(job.objectives[0]), f"{quality}. Always of the model in the number formats that run."),
+        (", ".join(static), "computed in closed form from the architecture, without running it."),
+        *OBTAINED,
+    ]
 
 
 def device_rows(measurements: Mapping[str, Sequence[MeasurementRecord]]) -> list[tuple[str, str]]:

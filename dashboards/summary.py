@@ -115,8 +115,8 @@ def demonstration(job: JobRecord, trials: Sequence[TrialRecord]) -> str:
     if least >= CLAIM_STEPS:
         return ""
     return (
-        f"The finalists train for {least:,} steps; below {CLAIM_STEPS:,} steps the order of architectures may "
-        "still change, and short trainings favour local mixers."
+        f"The finalists train for {least:,} steps; below {CLAIM_STEPS:,} steps the order of architectures "
+        "may still change, and short trainings favour local mixers."
     )
 
 
@@ -143,12 +143,12 @@ def speedup_words(found: Mapping[str, Any]) -> str:
     if found.get("lower_bound"):
         words += "; at least, as it is better than every reference"
     elif found.get("quality") == "worse":
-        words += "; against the fastest reference, which is still better than it"
+        words += "; less accurate than every reference, so compared with the fastest"
     return words
 
 
 def speedup_lines(job: JobRecord) -> list[tuple[str, str, str]]:
-    """(against what, factor, remark) of the speed-up at equal quality: the largest, then the narrower readings."""
+    """(against what, factor, remark) of the speed-up at equal quality: the largest, then narrower ones."""
     found = job.indicators.get("speedup_at_equal_quality") or {}
     earlier = job.indicators.get("speedup_at_equal_quality_search")
     named = [
@@ -275,8 +275,13 @@ def _speedup(job: JobRecord) -> Stat:
         return Stat("speed-up at equal quality", "–", "against the reference front, once there is one")
     _, value, words = lines[0]
     found = job.indicators["speedup_at_equal_quality"]
+    if found.get("quality") == "worse" and (within := found.get("within_reference_quality")):
+        words += f"; {factor(within['value'])} by trial {within['trial']}, within their quality"
     return Stat(
-        "speed-up at equal quality", value, words, "good" if (found.get("low") or found["value"]) > 1 else ""
+        "speed-up at equal quality",
+        value,
+        words,
+        "" if found.get("quality") == "worse" or (found.get("low") or found["value"]) <= 1 else "good",
     )
 
 

@@ -1,8 +1,9 @@
 """Colours and figure layout, once for pages, drawings and figures, light and dark.
 
-The hues are those of Okabe and Ito (2008), which stay apart for colour-blind readers, darkened or lightened for contrast
-on the two backgrounds. Figures are built in the light palette with a transparent background; the browser replaces every
-light colour by its dark partner (`dark_colours`) when the reader prefers a dark page. No mark differs by colour alone.
+The hues are those of Okabe and Ito (2008), which stay apart for colour-blind readers, darkened or lightened
+for contrast on the two backgrounds. Figures are built in the light palette with a transparent background; the
+browser replaces every light colour by its dark partner (`dark_colours`) when the reader prefers a dark page.
+No mark differs by colour alone.
 """
 
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ def figure_layout(*, x: Mapping[str, Any], y: Mapping[str, Any], **more: Any) ->
         "showline": True,
         "ticks": "outside",
         "automargin": True,
-        "title": {"standoff": 8},
+        "title": {"standoff": 8, "font": {"size": 13, "color": LIGHT.muted}},
     }
     return {
         "template": "none",

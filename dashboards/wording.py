@@ -1,4 +1,4 @@
-"""How numbers, states and architectures are said to a person: one place, used by figures, tables, pages and report."""
+"""How numbers, states and architectures are said to a person: for figures, tables, pages and report alike."""
 
 import datetime as dt
 import html
@@ -161,7 +161,7 @@ def format_word(name: str) -> str:
 def mixers(architecture: Mapping[str, Any]) -> str:
     """The token mixers with their counts, in order of appearance.
 
-    >>> mixers({"layers": [{"mixer": {"kind": "pool"}}, {"mixer": {"kind": "softmax"}}, {"mixer": {"kind": "pool"}}]})
+    >>> mixers({"layers": [{"mixer": {"kind": kind}} for kind in ("pool", "softmax", "pool")]})
     'pool ×2 + softmax'
     """
     counts = Counter(str(layer["mixer"]["kind"]) for layer in architecture["layers"])

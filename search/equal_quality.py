@@ -3,14 +3,16 @@
     speedup(point) = L_ref(q) / latency      log L_ref is linear in quality between adjacent points of the
                                              reference front (quality minimised, latency positive)
 
-Worse than every reference: the fastest reference stands for L_ref. Better than every reference: the most accurate
-one, and the figure is a lower bound. The interval moves every known input (latency and quality of the point and of
-the references) to the ends of its own interval, one at a time, and adds the changes of log speed-up in quadrature.
+Worse than every reference: the fastest reference stands for L_ref. Better than every reference: the most
+accurate one, and the figure is a lower bound. The interval moves every known input (latency and quality of
+the point and of the references) to the ends of its own interval, one at a time, and adds the changes of log
+speed-up in quadrature.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from .pareto import front
@@ -61,7 +63,7 @@ def reference_latency(quality: float, references: Sequence[Point]) -> tuple[floa
         return best.latency_s, "better"
     if quality > worst.quality:
         return worst.latency_s, "worse"
-    for left, right in zip(points, points[1:], strict=False):
+    for left, right in pairwise(points):
         if quality <= right.quality:
             share = (quality - left.quality) / (right.quality - left.quality)
             log_latency = (1 - share) * math.log(left.latency_s) + share * math.log(right.latency_s)

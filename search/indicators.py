@@ -1,11 +1,11 @@
 """What a job has found, in a few numbers: hypervolume, gain over the references, speed-up, points to look at.
 
-    u_i = (g_i(f_i) - z_i) / (w_i - z_i)     g: logarithm of logarithmic objectives; z best, w worst of the references
-    hypervolume = volume between the front and the point (1.1, ..., 1.1)
+    u_i = (g_i(f_i) - z_i) / (w_i - z_i)     g: logarithm of logarithmic objectives; z best, w worst of the
+    references hypervolume = volume between the front and the point (1.1, ..., 1.1)
 
-The scale comes from the references' numbers of the search stage and never changes afterwards, so no reference is
-dropped and the history stays comparable. A front better than every reference can exceed 1.1^k.
-Source: Zitzler and Thiele 1999, doi:10.1109/4235.797969; computed by moocore, definition below.
+The scale comes from the references' numbers of the search stage and never changes afterwards, so no reference
+is dropped and the history stays comparable. A front better than every reference can exceed 1.1^k. Source:
+Zitzler and Thiele 1999, doi:10.1109/4235.797969; computed by moocore, definition below.
 """
 
 import math
@@ -29,7 +29,9 @@ REFERENCE_POINT = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Fixed after the references. Both vectors are minimised, with logarithms where the objective has them."""
+    """Fixed after the references. Both vectors are minimised, with logarithms where the objective has
+    them.
+    """
 
     objectives: tuple[str, ...]
     ideal: tuple[float, ...]
@@ -57,7 +59,9 @@ class Scale:
         return tuple((x - z) / (w - z) for x, z, w in zip(vector, self.ideal, self.worst, strict=True))
 
     def hypervolume(self, values: Sequence[Mapping[str, float]]) -> float:
-        return hypervolume([self.normalised(one) for one in values], (REFERENCE_POINT,) * len(self.objectives))
+        return hypervolume(
+            [self.normalised(one) for one in values], (REFERENCE_POINT,) * len(self.objectives)
+        )
 
 
 def hypervolume(vectors: Sequence[Vector], reference_point: Vector) -> float:
@@ -79,7 +83,9 @@ def hypervolume_2d(vectors: Sequence[Vector], reference_point: Vector) -> float:
 
 
 def counted(trials: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
-    """Trials that may stand on a front: completed, every objective known, every latency measured, by number."""
+    """Trials that may stand on a front: completed, every objective known, every latency measured, by
+    number.
+    """
     timed = [key for key in objectives if OBJECTIVES[key].source == "latency"]
     rows = [
         one
@@ -97,10 +103,10 @@ def indicators(
 ) -> dict[str, Any]:
     """Everything a page, a report or `--json` says about a job as a whole; plain JSON.
 
-    Keys: schema_version, stage, hypervolume, reference_hypervolume, hypervolume_gain (fraction of the references'),
-    hypervolume_history [[trials counted, hypervolume], ...], speedup_at_equal_quality,
-    speedup_at_equal_quality_search (once finalists exist: the same on the search stage's numbers), suggestions,
-    scale {objectives, ideal, worst, reference_point}. A figure that cannot be stated is None.
+    Keys: schema_version, stage, hypervolume, reference_hypervolume, hypervolume_gain (fraction of the
+    references'), hypervolume_history [[trials counted, hypervolume], ...], speedup_at_equal_quality,
+    speedup_at_equal_quality_search (once finalists exist: the same on the search stage's numbers),
+    suggestions, scale {objectives, ideal, worst, reference_point}. A figure that cannot be stated is None.
     """
     rows, ordinary = counted(trials, objectives), counted(references, objectives)
     scale = Scale.of(ordinary, objectives)
@@ -138,8 +144,9 @@ def indicators(
 
 
 def hypervolume_history(rows: Sequence[TrialRecord], scale: Scale) -> list[list[float]]:
-    """[trials counted, hypervolume] in the order of completion, on the search stage's numbers; only where it grew,
-    and the last."""
+    """[trials counted, hypervolume] in the order of completion, on the search stage's numbers; only where it
+    grew, and the last.
+    """
     ordered = sorted(rows, key=lambda one: (one.ended_at or one.created_at, one.number))
     history: list[list[float]] = []
     best: list[Mapping[str, float]] = []
@@ -178,7 +185,9 @@ def _speedups(
         "stage": "final" if final else "search",
         "within_reference_quality": _json(best_speedup([p for p in points if p.quality <= worst], ordinary)),
         "against_fp32": _json(best_speedup(points, [p for p in ordinary if formats[p.trial] == {"fp32"}])),
-        "against_int8": _json(best_speedup(points, [p for p in ordinary if "int8_dynamic" in formats[p.trial]])),
+        "against_int8": _json(
+            best_speedup(points, [p for p in ordinary if "int8_dynamic" in formats[p.trial]])
+        ),
     }
 
 

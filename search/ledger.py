@@ -7,7 +7,15 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evaluators.latency import Block, Correction, blocks_of, device_key, fit_correction, predict_latency
+from evaluators.latency import (
+    Block,
+    Correction,
+    blocks_of,
+    device_key,
+    fit_correction,
+    latency_fingerprint,
+    predict_latency,
+)
 from evaluators.protocol import Measurement, fingerprint
 from evaluators.training import training_fingerprint
 from space.architecture import Architecture, parse_architecture
@@ -45,13 +53,12 @@ class Ledger:
         self._device_key = device_key(plan.target)
         self.search_mark = training_fingerprint(plan.data, plan.training)
         self.final_mark = training_fingerprint(plan.data, plan.finalist_training)
-        self._block_mark = fingerprint("latency.block", 1, device=self._device_key, target=plan.target)
+        self._block_mark = latency_fingerprint(plan.target, of="block")
         self._architectures: dict[str, Architecture] = {}
         self.blocks: dict[str, float] = {}
         """Latency in seconds of every block known so far, by block id."""
         self.rung_quality: dict[tuple[int, int], float] = {}
         """Quality at (trial number, rung)."""
-        self._correction: Correction = fit_correction([])
         with database.read() as session:
             self.trials = {trial.number: trial for trial in trials.all_trials(session, job.id)}
         for trial in self.trials.values():
@@ -59,7 +66,6 @@ class Ledger:
             for rung, steps in enumerate(plan.spec.training.rung_steps()[: trial.rung], start=1):
                 if found := self._training_row(trial.training_id, self.search_mark, steps, 0, plan.quality):
                     self.rung_quality[trial.number, rung] = found.value or 0.0
-        self._fit()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -94,13 +100,18 @@ class Ledger:
         unknown = {block.id: block for block in blocks if block.id not in self.blocks}
         if unknown:
             with self._db.read() as session:
-                stored = measurements.find_many(session, list(unknown), "latency_s", self._block_mark)
+                stored = measurements.find_many(session, list(unknown), "block_latency_s", self._block_mark)
             self.blocks |= {key: row.value for key, row in stored.items() if row.value is not None}
         return [block for key, block in unknown.items() if key not in self.blocks]
 
-    def predict(self, architecture: Architecture) -> Measurement:
-        """Latency composed from the measured blocks; every block must be known."""
-        return predict_latency(architecture, self.plan.target, self.blocks, self._correction)
+    def predict(self, architectures: Sequence[Architecture]) -> list[Measurement]:
+        """Latencies composed from measured blocks, corrected by the whole models measured so far.
+
+        Every block must be known. The correction is fitted anew from what is stored, so that a coordinator that has
+        just started predicts what its predecessor would have.
+        """
+        correction = self._correction()
+        return [predict_latency(one, self.plan.target, self.blocks, correction) for one in architectures]
 
     def trained(
         self, training_id: str, steps: int, *, mark: str | None = None, repeat: int = 0
@@ -135,8 +146,9 @@ class Ledger:
         return self._find(trial.architecture_id, "latency_s", self._latency_mark(final), 0, 0)
 
     def _latency_mark(self, final: bool) -> str:
-        weights = self.final_mark if final else None
-        return fingerprint("latency.model", 1, device=self._device_key, target=self.plan.target, final=weights)
+        """A finalist's latency is measured anew, so that the final front stands on fresh numbers."""
+        mark = latency_fingerprint(self.plan.target)
+        return fingerprint("latency_final", 1, latency=mark, training=self.final_mark) if final else mark
 
     def _running_mark(self, training_mark: str) -> str:
         return fingerprint("quality.running", 1, training=training_mark, device=self._device_key)
@@ -306,7 +318,6 @@ class Ledger:
         with self._db.write() as session:
             trials.complete(session, self.job.id, trial.number, self.job.fence, now=self._clock.time())
             self.trials = {row.number: row for row in trials.all_trials(session, self.job.id)}
-        self._fit()
         if trial.number < 0 or before != {number for number, row in self.trials.items() if row.on_front}:
             self.update_indicators()
 
@@ -347,8 +358,7 @@ class Ledger:
         self.trials[trial.number] = trial
         return trial
 
-    def _fit(self) -> None:
-        """Refits the correction of composed latencies from the whole models measured so far."""
+    def _correction(self) -> Correction:
         plain = fit_correction([])
         pairs = []
         for trial in self.trials.values():
@@ -357,7 +367,7 @@ class Ledger:
                 composed = predict_latency(architecture, self.plan.target, self.blocks, plain).value
                 if composed is not None:
                     pairs.append((composed, trial.values["latency_s"]))
-        self._correction = fit_correction(pairs)
+        return fit_correction(pairs)
 
 
 def interval(measurement: Measurement) -> Spread | None:

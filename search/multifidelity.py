@@ -1,8 +1,9 @@
 """Multi-objective asynchronous successive halving: which trial is trained further, as a pure decision.
 
-At rung k with m results, a trial may go on when its position is at most max(1, floor(m / reduction)). Positions go by
-non-dominated rank; inside a front the best point of each objective comes first, then the point farthest from those
-before it. So the extremes of the front are counted among the promoted, never added to them.
+At rung k with m results, a trial may go on when its position is at most max(1, floor(m / reduction)).
+Positions go by non-dominated rank; inside a front the best point of each objective comes first, then the
+point farthest from those before it. So the extremes of the front are counted among the promoted, never added
+to them.
 
 Source: Li et al. 2020 (ASHA, promotion variant), arXiv:1810.05934; Schmucker et al. 2021 (several objectives,
 epsilon-net order), arXiv:2106.12639. Deliberately different: the extremes come first.
@@ -55,8 +56,8 @@ def next_promotion(
 ) -> Promotion | None:
     """The promotion to start now, at the highest possible rung; None: start a new trial instead.
 
-    `waiting`: the trials that could be trained further now. The others (running, failed, cancelled) keep their
-    positions at the rungs they completed, but are not promoted. The order of `results` does not matter.
+    `waiting`: the trials that could be trained further now. The others (running, failed, cancelled) keep
+    their positions at the rungs they completed, but are not promoted. The order of `results` does not matter.
     """
     for rung in range(num_rungs - 1, 0, -1):
         gone_on = {result.number for result in results if result.rung > rung}

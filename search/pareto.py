@@ -1,11 +1,11 @@
 """Dominance, non-dominated sorting, crowding and truncation. Every component of a vector is minimised.
 
-    a dominates b   iff   a_i <= b_i for all i and a_j < b_j for some j
-    with constraints: a feasible point beats an infeasible one, of two infeasible ones the smaller violation wins,
-    of two feasible ones dominance decides
+    a dominates b   iff   a_i <= b_i for all i and a_j < b_j for some j with constraints: a feasible point
+    beats an infeasible one, of two infeasible ones the smaller violation wins, of two feasible ones dominance
+    decides
 
-Source: Deb et al. 2002 (NSGA-II), doi:10.1109/4235.996017. The filter and the ranks are moocore's; the definitions
-stand beside them and are tested against them.
+Source: Deb et al. 2002 (NSGA-II), doi:10.1109/4235.996017. The filter and the ranks are moocore's; the
+definitions stand beside them and are tested against them.
 """
 
 import math
@@ -81,7 +81,9 @@ def constrained_ranks(vectors: Sequence[Vector], violations: Sequence[float]) ->
 
 
 def crowding(vectors: Sequence[Vector]) -> list[float]:
-    """Sum over the objectives of the gap between a point's neighbours, as a share of the range; ends are infinite."""
+    """Sum over the objectives of the gap between a point's neighbours, as a share of the range; ends are
+    infinite.
+    """
     distance = [0.0] * len(vectors)
     for axis in range(len(vectors[0]) if vectors else 0):
         order = sorted(range(len(vectors)), key=lambda index: (vectors[index][axis], index))
@@ -96,8 +98,8 @@ def crowding(vectors: Sequence[Vector]) -> list[float]:
 def farthest_order(vectors: Sequence[Vector]) -> list[int]:
     """Indices so that every prefix covers the points well.
 
-    First the best point of each objective, then, again and again, the point farthest from all chosen ones (every
-    objective stretched to [0, 1]); the earlier index wins a tie.
+    First the best point of each objective, then, again and again, the point farthest from all chosen ones
+    (every objective stretched to [0, 1]); the earlier index wins a tie.
     """
     points = unit(vectors)
     left = list(range(len(points)))
@@ -118,10 +120,11 @@ def farthest_order(vectors: Sequence[Vector]) -> list[int]:
 
 
 def least_contribution_last(vectors: Sequence[Vector], count: int) -> list[int]:
-    """Which `count` mutually non-dominated points to keep: the one with the least hypervolume of its own goes first.
+    """Which `count` mutually non-dominated points to keep: the one with the least hypervolume of its own goes
+    first.
 
-    The best point of each objective stays while there is room for all of these. The reference point lies 10 % beyond
-    the worst of the points (each objective stretched to [0, 1]).
+    The best point of each objective stays while there is room for all of these. The reference point lies 10 %
+    beyond the worst of the points (each objective stretched to [0, 1]).
     """
     points = unit(vectors)
     kept = list(range(len(points)))
@@ -158,7 +161,9 @@ def _log(value: float, key: str) -> float:
 def _matrix(vectors: Sequence[Vector]) -> np.ndarray:
     matrix = np.array(vectors, dtype=np.float64)
     if not np.isfinite(matrix).all():
-        raise InvalidInputError("an objective vector is not finite; leave failed trials out of the comparison")
+        raise InvalidInputError(
+            "an objective vector is not finite; leave failed trials out of the comparison"
+        )
     return matrix
 
 

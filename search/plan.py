@@ -4,16 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from evaluators.latency import Target, device_key
 from evaluators.proxies import proxy_names
 from evaluators.training import TaskData, TrainingPlan, prepare_task
 from space.architecture import Architecture, parse_architecture
-from space.constraints import smallest
-from space.costs import Costs, costs
+from space.constraints import STATIC_KEYS, smallest, static_costs
 from space.errors import InvalidArchitectureError, InvalidInputError, nearest
-from space.quantization import unreal_formats
+from space.quantization import NumberFormat, number_format
 from space.reference_family import Reference, reference_family
 from space.search_space import SearchSpace, load_preset
 
@@ -21,7 +20,6 @@ from .job import JobSpec
 from .objectives import OBJECTIVES, QUALITY
 
 AUTO_PROXIES = ("w_pca", "zico", "synaptic_diversity")
-STATIC_KEYS = tuple(key for key, objective in OBJECTIVES.items() if objective.source == "static")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,9 @@ def _space(spec: JobSpec, data: TaskData) -> tuple[SearchSpace, list[str]]:
             f"leave the preset out or use '{data.default_preset}'"
         )
     space = space.with_domains(spec.space.set).for_interface(data.interface())
-    space, warnings = space.without_formats(unreal_formats(spec.target.runtime), spec.target.runtime)
+    runtime = spec.target.runtime
+    unreal = [name for name in get_args(NumberFormat) if runtime not in number_format(name).real_on]
+    space, warnings = space.without_formats(unreal, runtime)
     return space, list(warnings)
 
 
@@ -145,8 +145,7 @@ def _enqueued(spec: JobSpec) -> tuple[Architecture, ...]:
 
 def static_values(architecture: Architecture, target: Target) -> dict[str, float]:
     """The closed-form objectives of an architecture on the target."""
-    counted: Costs = costs(architecture, batch_size=target.batch_size)
-    return {key: float(getattr(counted, key)) for key in STATIC_KEYS}
+    return static_costs(architecture, target.batch_size, target.tokens(architecture))
 
 
 def job_context(plan: JobPlan) -> dict[str, Any]:

@@ -1,9 +1,12 @@
-"""What stands around every strategy: the order of a job's proposals, duplicates, static constraints, exhaustion.
+"""What stands around every strategy: the order of a job's proposals, duplicates, static constraints,
+exhaustion.
 
-    number 0, 1, ...   enqueued architectures | homogeneous family (at most a third of the budget) | the strategy
+    number 0, 1, ...   enqueued architectures | homogeneous family (at most a third of the budget) | the
+    strategy
 
-A proposal of a seen architecture is mutated again, more strongly each time; then the nearest unseen neighbour is
-taken; when there is none, the space is exhausted. A pure function of (seed, number, round, history, pending).
+A proposal of a seen architecture is mutated again, more strongly each time; then the nearest unseen neighbour
+is taken; when there is none, the space is exhausted. A pure function of (seed, number, round, history,
+pending).
 """
 
 import logging
@@ -32,7 +35,7 @@ START_SHARE = 1 / 3
 """Largest share of the budget that the homogeneous family takes."""
 
 
-class SpaceExhausted(ServiceError):  # noqa: N818 - the reason of the job's end, not a fault
+class SpaceExhausted(ServiceError):
     """No unseen architecture that keeps the constraints was found."""
 
     code = "space_exhausted"
@@ -40,7 +43,9 @@ class SpaceExhausted(ServiceError):  # noqa: N818 - the reason of the job's end,
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Distinct proposals for one trial number, all new and within the static limits, and what was thrown away."""
+    """Distinct proposals for one trial number, all new and within the static limits, and what was thrown
+    away.
+    """
 
     proposals: tuple[Proposal, ...]
     duplicates: int = 0
@@ -91,7 +96,8 @@ class Proposer:
         *,
         round: int = 0,
     ) -> Candidates:
-        """Up to `count` proposals for trial `number`; exactly one while enqueued and homogeneous ones are left.
+        """Up to `count` proposals for trial `number`; exactly one while enqueued and homogeneous ones are
+        left.
 
         `round`: asked again for the same number, because every candidate of the round before was turned down.
 
@@ -133,8 +139,9 @@ class Proposer:
 
     @cached_property
     def _start(self) -> tuple[Architecture, ...]:
-        allowed = (one for one in homogeneous_family(self.space) if self._keeps_limits(one))
-        return tuple(islice(allowed, int(self.budget * START_SHARE)))
+        places = int(self.budget * START_SHARE)
+        family = homogeneous_family(self.space) if places else ()
+        return tuple(islice((one for one in family if self._keeps_limits(one)), places))
 
     def _new(self, question: _Question, seen: set[str], tally: _Tally) -> Proposal:
         """The strategy's proposal, mended until it is new and within the limits."""
@@ -161,13 +168,17 @@ class Proposer:
             log.exception("strategy failed", extra={"trial": number})
             tally.strategy_errors += 1
             note = f"strategy failed: {type(error).__name__}"
-            return Proposal(sample(self.space, stream(self.seed, "fallback", number, draw)), "random", note=note)
+            return Proposal(
+                sample(self.space, stream(self.seed, "fallback", number, draw)), "random", note=note
+            )
 
     def _keeps_limits(self, architecture: Architecture) -> bool:
         return not violations(architecture, self.limits, self.batch_size, self.tokens)
 
     def _legal(self, architecture: Architecture, rng: random.Random) -> Architecture | None:
-        return repair(self.space, architecture, self.limits, rng, batch_size=self.batch_size, tokens=self.tokens)
+        return repair(
+            self.space, architecture, self.limits, rng, batch_size=self.batch_size, tokens=self.tokens
+        )
 
     def _nearest_unseen(self, start: Architecture, seen: set[str]) -> Architecture:
         """Breadth-first over one-gene moves, through seen and infeasible architectures alike."""

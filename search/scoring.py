@@ -12,6 +12,7 @@ from evaluators.latency import (
     measure_model,
     predict_latency,
 )
+from evaluators.proxies import probe_size
 from evaluators.proxies import score as proxy_scores
 from evaluators.training import TaskData, probe_batch
 from space.architecture import Architecture
@@ -44,7 +45,7 @@ def score(
     }
     if data is not None:
         _check_fits(architecture, data)
-        inputs, labels = probe_batch(data)
+        inputs, labels = probe_batch(data, probe_size(data.length))
         scores = proxy_scores(architecture, inputs, labels, AUTO_PROXIES, seed=seed)
         found["proxies"] = {name: pack(value) for name, value in scores.items()}
     blocks = {block.id: block for block in blocks_of(architecture, target)}

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
-from evaluators.protocol import Measurement, fingerprint
-from evaluators.proxies import combined_rank, proxy
+from evaluators.protocol import Measurement
+from evaluators.proxies import combined_rank, proxy, proxy_fingerprint
 from space.architecture import Architecture
-from space.errors import ServiceError
 
-from .ledger import Ledger, is_quality
+from .ledger import Ledger
 from .multifidelity import Promotion, RungResult, next_promotion
 from .objectives import minimised
 from .pareto import dominates, log_scaled, nondominated_ranks, violation
@@ -54,6 +53,8 @@ class SearchStage:
         self._plan = plan = ledger.plan
         self._rungs = plan.spec.training.rung_steps()
         self._screenings: dict[str, Screening] = {}
+        self._screened: dict[int, tuple[Screening, Outcome]] = {}
+        """Answers for later numbers, kept until the earlier ones have become trials: numbers have no gaps."""
         self._redraw: dict[int, int] = {}
         """Trial numbers whose candidates all broke a limit, and the round to draw next."""
         self._owner: dict[str, int] = {}
@@ -207,9 +208,8 @@ class SearchStage:
     # -- proposals ------------------------------------------------------------------------------------------------
 
     def _next_number(self) -> int:
-        used = [trial.number for trial in self._ledger.search_trials]
         under_way = [screening.number for screening in self._screenings.values()]
-        return max([*used, *under_way, *self._redraw], default=-1) + 1
+        return max([len(self._ledger.search_trials) - 1, *under_way, *self._screened, *self._redraw]) + 1
 
     def _may_propose(self) -> bool:
         if self._ended:
@@ -226,14 +226,15 @@ class SearchStage:
         asked_after = self._ledger.last_event()
         pending = [
             *(self._ledger.architecture(row) for row in self._ledger.search_trials if row.state not in FINAL_TRIAL_STATES),
-            *(proposal.architecture for screening in self._screenings.values() for proposal in screening.proposals),
+            *(proposal.architecture for screening in self._open_screenings() for proposal in screening.proposals),
         ]  # fmt: skip
         try:
             drawn = self._proposer.candidates(
                 number, self._plan.spec.screen.candidates, self._history(), pending, round=round
             )
         except SpaceExhausted as error:
-            self._ended, self.message = "space_exhausted", str(error)
+            if not self._open_screenings():  # else what those leave unused may still be free
+                self._ended, self.message = "space_exhausted", error.message
             return False
         self._ledger.count(
             proposed=len(drawn.proposals), duplicates=drawn.duplicates, infeasible=drawn.infeasible
@@ -250,6 +251,9 @@ class SearchStage:
             "known_blocks": sorted(self._ledger.blocks),
         }
         return Work(key, "screen", payload, self._plan.spec.limits.trial_timeout)
+
+    def _open_screenings(self) -> list[Screening]:
+        return [*self._screenings.values(), *(screening for screening, _ in self._screened.values())]
 
     def _history(self) -> list[Told]:
         """Every trial with a result; those short of the last rung say so, so that fidelities never mix."""
@@ -269,6 +273,12 @@ class SearchStage:
 
     def _take_screening(self, key: str, outcome: Outcome) -> None:
         screening = self._screenings.pop(key)
+        self._screened[screening.number] = screening, outcome
+        while (number := len(self._ledger.search_trials)) in self._screened:
+            self._settle(*self._screened.pop(number))
+
+    def _settle(self, screening: Screening, outcome: Outcome) -> None:
+        """One of the candidates becomes the trial, or the number is drawn again."""
         if outcome.result is None:
             trial = self._create(screening, 0, {})
             self._ledger.fail(trial, outcome.reason or "internal", outcome.message)
@@ -276,7 +286,7 @@ class SearchStage:
         self._ledger.keep_blocks({block: unpack(value) for block, value in outcome.result["blocks"].items()})
         scores = [{name: unpack(value) for name, value in row.items()} for row in outcome.result["proxies"]]
         self._keep_scores(screening, scores)
-        latencies = [self._ledger.predict(proposal.architecture) for proposal in screening.proposals]
+        latencies = self._ledger.predict([proposal.architecture for proposal in screening.proposals])
         limit = self._plan.measured_limits.get("latency_s")
         allowed = [
             index
@@ -326,7 +336,7 @@ class SearchStage:
             self._ledger.record(
                 proposal.architecture.id,
                 value,
-                proxy_fingerprint(proxy(name), data=self._plan.data.digest),
+                proxy_fingerprint(proxy(name), digest=self._plan.data.digest),
                 seed=seed,
             )
             for proposal, row in zip(screening.proposals, scores, strict=True)

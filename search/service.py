@@ -10,7 +10,7 @@ from .clock import Clock
 from .coordinator import LEASE_S, Coordinator
 from .exporting import run_next_export
 from .records import FINAL_JOB_STATES, JobRecord
-from .run import make_executor, owner_name, stored_plan
+from .running import make_executor, owner_name, stored_plan
 from .storage import jobs
 from .storage.database import Database
 

@@ -1,7 +1,9 @@
-"""Points of a front worth a look: the knee and two more, each with a reason; and the ones a person asks for by name.
+"""Points of a front worth a look: the knee and two more, each with a reason; and the ones a person asks for
+by name.
 
-    knee: largest (1 - sum_i u_i), u the front stretched to [0, 1]: the distance to the line (plane) through the ends
-    trade-off: largest of min over the other points of (gain given up) / (loss avoided) when moving away from it
+    knee: largest (1 - sum_i u_i), u the front stretched to [0, 1]: the distance to the line (plane) through
+    the ends trade-off: largest of min over the other points of (gain given up) / (loss avoided) when moving
+    away from it
 
 Source: Das 1999, Structural Optimization 18 (knee); Rachmawati and Srinivasan 2009, IEEE TEVC 13 (trade-off).
 """
@@ -19,8 +21,8 @@ Position = tuple[float, ...]
 
 
 def suggestions(best: Sequence[TrialRecord], objectives: Sequence[str]) -> list[dict[str, Any]]:
-    """At most three of the front's trials: {trial, kind, reason}, kind of knee, trade_off, most_accurate, fastest
-    (cheapest where the second objective is not a latency).
+    """At most three of the front's trials: {trial, kind, reason}, kind of knee, trade_off, most_accurate,
+    fastest (cheapest where the second objective is not a latency).
     """
     if not best:
         return []
@@ -57,7 +59,9 @@ def pick(best: Sequence[TrialRecord], objectives: Sequence[str], which: str) -> 
     if which not in choose:
         raise InvalidInputError(f"unknown pick '{which}'; {nearest(which, PICKS)}")
     if not best:
-        raise InvalidInputError(f"there is no '{which}': the front is empty; wait for the first completed trial")
+        raise InvalidInputError(
+            f"there is no '{which}': the front is empty; wait for the first completed trial"
+        )
     return choose[which]()
 
 
@@ -87,7 +91,7 @@ def _sharpness(index: int, points: Sequence[Position]) -> float:
 
 
 def _trade_off_reason(sharpness: float) -> str:
-    return f"any other point gives up at least {sharpness:.2g} times what it gains (shares of the front's ranges)"
+    return f"any other point gives up {sharpness:.2g} times what it gains, or more (shares of the ranges)"
 
 
 def _cheapest(cost: str) -> str:
@@ -101,4 +105,3 @@ def _least(best: Sequence[TrialRecord], key: str) -> TrialRecord:
 def _tie(row: TrialRecord) -> tuple[float, int]:
     """Lower latency first, then the lower number."""
     return (row.effective.get("latency_s", 0.0), row.number)
-

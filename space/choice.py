@@ -68,7 +68,7 @@ class MixerChoice(Choice):
         raise NotImplementedError
 
     def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
-        """Multiply-accumulates of one forward pass over `tokens` tokens, as the built module computes them."""
+        """Multiply-accumulates of one forward pass over `tokens` tokens, as the module computes them."""
         raise NotImplementedError
 
     def macs_causal(self, d_model: int, tokens: int) -> int:
@@ -83,7 +83,8 @@ class MixerChoice(Choice):
         """Peak of live numbers for one sequence while the mixer runs, without the residual stream.
 
         A number lives from the operator that makes it to the last that reads it, input and output included.
-        Elementwise operators and the softmax write over an input that nobody reads after them; views are free.
+        Elementwise operators and the softmax write over an input that nobody reads after them; views are
+        free.
         """
         raise NotImplementedError
 
@@ -124,10 +125,10 @@ class NormChoice(Choice):
 
 
 class PositionChoice(Choice):
-    """Config of the model's position choice. What acts inside mixers is built there; `learned` adds a table."""
+    """Config of the model's position choice; what acts in mixers is built there, `learned` adds a table."""
 
     def build(self, surroundings: Surroundings) -> nn.Module:
-        """Module applied to the embedded tokens [batch, tokens, d_model]; identity for what acts in mixers."""
+        """Module applied to embedded tokens [batch, tokens, d_model]; identity for what acts in mixers."""
         raise NotImplementedError
 
     def params(self, d_model: int, context_length: int) -> int:

@@ -13,7 +13,7 @@ from itertools import product
 from .architecture import Architecture
 from .costs import costs
 from .errors import InvalidInputError, nearest
-from .genes import MODEL_GENES, Genotype, Value
+from .genes import MODEL_GENES, NORMS, Value
 from .layer_options import active_mixer_genes
 from .search_space import SearchSpace
 
@@ -67,12 +67,16 @@ def repair(
 def smallest(space: SearchSpace, key: str, batch_size: int = 1, tokens: int | None = None) -> float:
     """The least value of one cost over the whole space.
 
-    It is enough to look at equal layers: the costs are sums over layers plus at most one maximum over
-    layers (the activation peak), so replacing every layer by the lightest among those with no higher peak
-    never costs more.
+    It is enough to look at equal layers: the costs are sums over layers plus at most one maximum over layers
+    (the activation peak), so replacing every layer by the lightest among those with no higher peak never
+    costs more. The least width is not always the least memory: a wider model may have fewer heads.
     """
-    _known(key)
-    return min(static_costs(architecture, batch_size, tokens)[key] for architecture in _lean(space))
+    widths = space.domains.d_model if _known(key) == "memory_bytes" else (min(space.domains.d_model),)
+    return min(
+        static_costs(architecture, batch_size, tokens)[key]
+        for d_model in widths
+        for architecture in _lean(space, d_model)
+    )
 
 
 def cautions(architecture: Architecture) -> tuple[str, ...]:
@@ -119,23 +123,27 @@ def _shrunken(space: SearchSpace, architecture: Architecture, rng: random.Random
     return None
 
 
-def _lean(space: SearchSpace) -> Iterator[Architecture]:
-    """Every kind of shallowest, narrowest homogeneous architecture; what costs nothing keeps its default."""
-    domains = space.domains
-    cheapest = {"num_layers": min(domains.num_layers), "d_model": min(domains.d_model)}
-    free = [key for key in MODEL_GENES if key not in cheapest and key in space.options]
-    for values in product(*(domains.of(key) for key in free)):
-        model: dict[str, Value] = {**cheapest, **dict(zip(free, values, strict=True))}
-        for layer in _lean_layers(space):
+def _lean(space: SearchSpace, d_model: int) -> Iterator[Architecture]:
+    """Every kind of shallowest homogeneous architecture; what costs nothing keeps its default."""
+    depth = min(space.domains.num_layers)
+    free = [key for key in MODEL_GENES if key not in ("num_layers", "d_model") and key in space.options]
+    for values in product(*(space.domains.of(key) for key in free)):
+        model: dict[str, Value] = {"num_layers": depth, "d_model": d_model}
+        model.update(zip(free, values, strict=True))
+        for layer in _lean_layers(space, d_model):
             yield space.decode(space.genotype(model, [layer]))
 
 
-def _lean_layers(space: SearchSpace) -> Iterator[dict[str, Value]]:
-    """One layer of every kind that can differ in cost, with the least feed-forward ratio."""
+def _lean_layers(space: SearchSpace, d_model: int) -> Iterator[dict[str, Value]]:
+    """One layer of every kind that differs in cost, with the least feed-forward ratio and norm."""
     domains = space.domains
-    ratio, activation = min(domains.ff_ratio), domains.default("activation")
-    fixed: Genotype = {"ff_ratio": ratio, "activation": activation, "placement": domains.default("placement")}
+    fixed: dict[str, Value] = {
+        "activation": domains.default("activation"),
+        "ff_ratio": min(domains.ff_ratio),
+        "norm": min(domains.norm, key=lambda kind: NORMS[kind]().params(d_model)),
+        "placement": domains.default("placement"),
+    }
     for kind in domains.mixer:
-        keys = [*active_mixer_genes(kind)[1:], "feed_forward", "norm", "residual", "number_format"]
+        keys = [*active_mixer_genes(kind)[1:], "feed_forward", "residual", "number_format"]
         for values in product(*(domains.of(key) for key in keys)):
             yield {**fixed, "mixer": kind, **dict(zip(keys, values, strict=True))}

@@ -2,8 +2,9 @@
 
     memory = weights + state + activation peak
 
-A number outside a linear map of a layer takes 4 bytes: state and activations stay float32 in every number format.
-Elementwise work (norms, activations, gates, rotations, softmax) counts nothing; FLOPs are twice the MACs.
+A number outside a linear map of a layer takes 4 bytes: state and activations stay float32 in every number
+format. Elementwise work (norms, activations, gates, rotations, softmax) counts nothing; FLOPs are twice the
+MACs.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Costs:
     macs: int
     """Multiply-accumulates per sequence, as the built model computes them."""
     macs_causal: int
-    """The same without the pairs that a causal mask forbids; equal to `macs` for models that are not causal."""
+    """The same without the pairs that a causal mask forbids; `macs` where nothing is masked."""
     weights_bytes: int
     """Parameters in their number formats, scales included."""
     state_bytes: int
@@ -76,7 +77,7 @@ def num_params(architecture: Architecture) -> int:
 
 
 def weights_bytes(architecture: Architecture) -> int:
-    """Bytes of all parameters: the linear maps of each layer in its number format, everything else float32."""
+    """Bytes of all parameters: linear maps of each layer in its number format, everything else float32."""
     total = Fraction(BYTES_PER_NUMBER * num_params(architecture))
     for layer in architecture.layers:
         form = number_format(layer.number_format)

@@ -53,7 +53,7 @@ class ValuesEmbedding(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """A linear map of each square patch: a convolution whose stride is its width. Patches in reading order."""
+    """A linear map of each square patch, a convolution whose stride is its width; reading order."""
 
     def __init__(self, channels: int, patch_size: int, d_model: int) -> None:
         super().__init__()
@@ -151,6 +151,7 @@ def build_head(head: HeadConfig, embedding: nn.Module, *, d_model: int, outputs:
         return LanguageModelHead(d_model, outputs)
     if not isinstance(embedding, ByteEmbedding) or embedding.weight.shape[0] != outputs:
         raise InvalidArchitectureError(
-            f"a tied head gives one logit per token id, not outputs={outputs}; set outputs to vocab_size or tied to false"
+            f"a tied head gives one logit per token id, not outputs={outputs}; "
+            "set outputs to vocab_size or tied to false"
         )
     return TiedHead(embedding)

@@ -63,9 +63,8 @@ def decode(definition: SpaceDefinition, genotype: Genotype) -> Architecture:
     """The canonical architecture of a genotype; missing genes have the first value of their domain.
 
     Raises:
-        InvalidInputError: an unknown gene or value, no interface yet, or no mixer and position of the space
-        let a
-            bidirectional model see order.
+        InvalidInputError: an unknown gene or value, no interface yet, or a bidirectional model that no mixer
+            and position of the space lets see order.
     """
     _check_values(definition, genotype)
     architecture = _assemble(definition, genotype)

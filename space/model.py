@@ -1,8 +1,8 @@
 """Architecture -> module.
 
-    x = position(embedding(inputs))
-    x = block_l(x) for every layer l          (see `Block`)
-    logits = head(final_norm(x))
+x = position(embedding(inputs))
+x = block_l(x) for every layer l          (see `Block`)
+logits = head(final_norm(x))
 """
 
 from dataclasses import replace
@@ -43,17 +43,16 @@ class Block(nn.Module):
         match self.placement, self.residual:
             case "pre", "serial":
                 x = x + self.mixer(self.mixer_norm(x), mask)
-                return x + self.feed_forward(self.feed_forward_norm(x))
+                x = x + self.feed_forward(self.feed_forward_norm(x))
             case "pre", _:
                 mixed = self.mixer(self.mixer_norm(x), mask)
-                return x + mixed + self.feed_forward(self.feed_forward_norm(x))
+                x = x + mixed + self.feed_forward(self.feed_forward_norm(x))
             case _, "serial":
                 x = self.mixer_norm(x + self.mixer(x, mask))
-                normed: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
-                return normed
+                x = self.feed_forward_norm(x + self.feed_forward(x))
             case _:
-                joined: Tensor = self.mixer_norm(x + self.mixer(x, mask) + self.feed_forward(x))
-                return joined
+                x = self.mixer_norm(x + self.mixer(x, mask) + self.feed_forward(x))
+        return x
 
 
 class Model(nn.Module):
@@ -73,13 +72,13 @@ class Model(nn.Module):
         )
 
     def forward(
-        self, inputs: Num[Tensor, "batch *axes"], mask: Bool[Tensor, "batch tokens"] | None = None
-    ) -> Float[Tensor, "batch *tokens outputs"]:
-        """Logits: per token for a language head, else per input. `mask` is True at tokens that are not padding."""
+        self, inputs: Num[Tensor, "batch ..."], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch ... outputs"]:
+        """Logits: per token for a language head, else per input. `mask` is True at real tokens."""
         x = self.embedding(inputs)
-        if not torch.jit.is_tracing() and x.shape[1] > self.context_length:
+        if not torch.onnx.is_in_onnx_export() and x.shape[1] > self.context_length:
             raise InvalidInputError(
-                f"{x.shape[1]} tokens are more than the context length of {self.context_length}; cut the input"
+                f"{x.shape[1]} tokens are more than the context length, {self.context_length}; cut the input"
             )
         x = self.position(x)
         for block in self.blocks:
@@ -96,8 +95,8 @@ def num_norms(layer: LayerConfig) -> int:
 def build_model(architecture: Architecture, *, seed: int | None = None) -> Model:
     """A freshly initialised model on the CPU, in float32.
 
-    With a seed the weights depend on it alone and torch's global generator is left as it was; without one they come
-    from that generator.
+    With a seed the weights depend on it alone and torch's global generator is left as it was; without one
+    they come from that generator.
 
     Raises:
         InvalidArchitectureError: no model of this description can be built.

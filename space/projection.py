@@ -1,6 +1,7 @@
 """Linear maps of a model and how they start.
 
-    W ~ N(0, 0.02^2) cut at two deviations; times 1 / sqrt(2 L) where the map writes into the residual stream of L layers
+    W ~ N(0, 0.02^2) cut at two deviations
+    times 1 / sqrt(2 L) where the map writes into the residual stream of L layers
 
 Source: Radford et al. 2019 (GPT-2, section 2.3) for the residual factor; no biases.
 """

@@ -13,8 +13,8 @@ ROLES: tuple[str, ...] = get_args(Role)
 class ParameterRole:
     """Role of one parameter.
 
-    `layer` counts from 0 and is None outside the blocks. `parts` are the row counts of the matrices that are fused
-    in one weight, in order (query, key, value; gate, up; ...), and () when the weight is one matrix.
+    `layer` counts from 0 and is None outside the blocks. `parts` are the row counts of the matrices that are
+    fused in one weight, in order (query, key, value; gate, up; ...), and () when the weight is one matrix.
     """
 
     role: Role

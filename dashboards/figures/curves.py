@@ -31,7 +31,7 @@ def curve_key(job: JobRecord) -> str:
 
 
 def learning_curves(job: JobRecord, measurements: Sequence[MeasurementRecord]) -> list[Curve]:
-    """One curve per run (fingerprint and seed), in the unit of `curve_key`; training losses are stored in nats."""
+    """One curve per run (fingerprint and seed), in the unit of `curve_key`; stored losses are nats."""
     key = curve_key(job)
     scale = 1 / math.log(2) if key == "bits_per_byte" else 1.0
     runs: dict[tuple[str, int], list[MeasurementRecord]] = {}

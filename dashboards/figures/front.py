@@ -1,10 +1,11 @@
 """The front: quality against the first cost, with what was evaluated, the references and the suggestions.
 
-Colour says who proposed it (search or reference), shape says the number format, a hollow mark says predicted or noisy.
+Colour says who proposed it (search or reference), shape the number format, a hollow mark predicted or noisy.
 Between two points of a front the slower one is not yet available, hence the steps.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -19,6 +20,26 @@ from ..wording import axis_title, factor, format_word
 MAX_MARKS = 3000
 """An SVG figure with more marks is slow to move."""
 EMPTY = "No architecture has been trained and measured yet."
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the marks of one group are drawn; `rank` is its place in the legend."""
+
+    symbols: Mapping[str, str]
+    colour: str
+    size: int
+    rank: int
+    opacity: float = 1.0
+    has_bars: bool = False
+
+
+SEARCH = Look(SEARCH_SYMBOLS, LIGHT.accent, 11, 1, has_bars=True)
+REFERENCE = Look(REFERENCE_SYMBOLS, LIGHT.reference, 10, 2, has_bars=True)
+FAINT = Look(REFERENCE_SYMBOLS, LIGHT.reference, 8, 2, opacity=0.45)
+CLOUD = Look(SEARCH_SYMBOLS, LIGHT.cloud, 7, 3, opacity=0.75)
+STOPPED = Look(SEARCH_SYMBOLS, LIGHT.cloud, 6, 5, opacity=0.7)
+SUGGESTED_RANK = 4
 
 
 def front_figure(
@@ -60,78 +81,72 @@ def _axis(key: str, remark: str) -> dict[str, Any]:
 
 
 def _cloud(cloud: Sequence[Point]) -> list[go.Scatter]:
-    return (
-        [] if not cloud else [_marks(cloud, SEARCH_SYMBOLS, LIGHT.cloud, "evaluated", size=7, opacity=0.75)]
-    )
+    return [_marks(cloud, "evaluated", CLOUD)] if cloud else []
 
 
 def _stopped(stopped: Sequence[Point]) -> list[go.Scatter]:
     """Their quality is that of fewer steps, so they are shown on request only."""
     if not stopped:
         return []
-    shown = thinned(stopped, MAX_MARKS)
-    trace = _marks(
-        shown, {}, LIGHT.cloud, "stopped early", size=6, opacity=0.7, symbols=["x-thin"] * len(shown)
-    )
-    return [trace.update(visible="legendonly", marker_line_width=1.2, marker_line_color=LIGHT.cloud)]
+    trace = _marks(thinned(stopped, MAX_MARKS), "stopped early", STOPPED)
+    return [trace.update(visible="legendonly", marker_symbol="x-thin", marker_line_width=1.2)]
 
 
 def _references(family: Sequence[Point]) -> list[go.Scatter]:
     best = [point for point in family if point.on_front]
     rest = [point for point in family if not point.on_front]
-    traces = []
-    if best:
-        traces.append(_steps(best, LIGHT.reference, "reference front", dash="dash", width=1.6))
-    for name in _formats(family):
-        group = f"reference, {format_word(name)}"
+    traces = [_steps(best, "reference front", REFERENCE, dash="dash", width=1.6)] if best else []
+    for name in sorted({point.number_format for point in family}):
+        title = f"reference, {format_word(name)}"
         strong = [point for point in best if point.number_format == name]
         weak = [point for point in rest if point.number_format == name]
         if strong:
-            traces.append(
-                _marks(strong, REFERENCE_SYMBOLS, LIGHT.reference, group, size=10, bars=True, group=group)
-            )
+            traces.append(_marks(strong, title, REFERENCE).update(legendgroup=title))
         if weak:
-            faint = _marks(weak, REFERENCE_SYMBOLS, LIGHT.reference, group, size=8, opacity=0.45, group=group)
-            traces.append(faint.update(showlegend=not strong))
+            traces.append(_marks(weak, title, FAINT).update(legendgroup=title, showlegend=not strong))
     return traces
 
 
 def _front(front: Sequence[Point]) -> list[go.Scatter]:
     if not front:
         return []
-    traces = [_steps(front, LIGHT.accent, "search front", dash="solid", width=2.4)]
-    for name in _formats(front):
+    traces = [_steps(front, "search front", SEARCH, dash="solid", width=2.4)]
+    for name in sorted({point.number_format for point in front}):
         members = [point for point in front if point.number_format == name]
-        title = f"search, {format_word(name)}"
-        traces.append(_marks(members, SEARCH_SYMBOLS, LIGHT.accent, title, size=11, bars=True))
+        traces.append(_marks(members, f"search, {format_word(name)}", SEARCH))
     return traces
 
 
 def _speedup(job: JobRecord, counted: Sequence[Point]) -> list[go.Scatter]:
     """A line from the reference front to the trial of the speed-up, at that trial's quality.
 
-    A lower bound has no reference of equal quality, so no line.
+    Only where the reference front has that quality: a trial better or worse than all of it has no such line.
     """
     found = job.indicators.get("speedup_at_equal_quality") or {}
-    by_number = {point.number: point for point in counted}
-    point = by_number.get(found.get("trial"))
-    value = found.get("value")
-    drawable = OBJECTIVES[axes(job)[0]].source == "latency" and not found.get("lower_bound")
-    if point is None or not value or value <= 1 or not drawable:
+    readings = [one for one in (found, found.get("within_reference_quality")) if one]
+    equal = next((one for one in readings if one.get("quality") == "within" and one["value"] > 1), None)
+    if equal is None or OBJECTIVES[axes(job)[0]].source != "latency":
         return []
     return [
-        go.Scatter(
-            x=[point.x, point.x * value**0.5, point.x * value],
-            y=[point.y] * 3,
-            mode="lines+text",
-            text=["", f"{factor(value)} faster", ""],
-            textposition="bottom center",
-            textfont={"color": LIGHT.highlight, "size": 12},
-            line={"color": LIGHT.highlight, "width": 1.6, "dash": "dot"},
-            name="speed-up at equal quality",
-            hoverinfo="skip",
-        )
+        _speedup_line(point, float(equal["value"]))
+        for point in counted
+        if point.number == int(equal["trial"])
     ]
+
+
+def _speedup_line(point: Point, value: float) -> go.Scatter:
+    return go.Scatter(
+        x=[point.x, point.x * value**0.5, point.x * value],
+        y=[point.y] * 3,
+        mode="lines+text",
+        text=["", f"{factor(value)} faster", ""],
+        textposition="bottom center",
+        textfont={"color": LIGHT.highlight, "size": 12},
+        line={"color": LIGHT.highlight, "width": 1.6, "dash": "dot"},
+        name="speed-up at equal quality",
+        legendrank=SUGGESTED_RANK,
+        hoverinfo="skip",
+    )
 
 
 def _suggestions(job: JobRecord, front: Sequence[Point]) -> list[go.Scatter]:
@@ -159,35 +174,26 @@ def _suggestions(job: JobRecord, front: Sequence[Point]) -> list[go.Scatter]:
                 "line": {"width": 2, "color": LIGHT.highlight},
             },
             name="suggested",
+            legendrank=SUGGESTED_RANK,
             hoverinfo="skip",
         )
     ]
 
 
-def _steps(front: Sequence[Point], colour: str, name: str, *, dash: str, width: float) -> go.Scatter:
+def _steps(front: Sequence[Point], name: str, look: Look, *, dash: str, width: float) -> go.Scatter:
     stairs = staircase(front)
     return go.Scatter(
         x=[point.x for point in stairs],
         y=[point.y for point in stairs],
         mode="lines",
-        line={"shape": "hv", "color": colour, "dash": dash, "width": width},
+        line={"shape": "hv", "color": look.colour, "dash": dash, "width": width},
         name=name,
+        legendrank=look.rank,
         hoverinfo="skip",
     )
 
 
-def _marks(
-    cloud: Sequence[Point],
-    table: Mapping[str, str],
-    colour: str,
-    name: str,
-    *,
-    size: int,
-    opacity: float = 1.0,
-    bars: bool = False,
-    group: str | None = None,
-    symbols: Sequence[str] = (),
-) -> go.Scatter:
+def _marks(cloud: Sequence[Point], name: str, look: Look) -> go.Scatter:
     trace = go.Scatter(
         x=[point.x for point in cloud],
         y=[point.y for point in cloud],
@@ -196,19 +202,19 @@ def _marks(
         hovertemplate="%{hovertext}<extra></extra>",
         mode="markers",
         marker={
-            "symbol": list(symbols)
-            or [symbol(table, point.number_format, hollow=point.hollow) for point in cloud],
-            "size": size,
-            "color": colour,
-            "opacity": opacity,
+            "symbol": [symbol(look.symbols, point.number_format, hollow=point.hollow) for point in cloud],
+            "size": look.size,
+            "color": look.colour,
+            "opacity": look.opacity,
+            "line": {"color": look.colour},
         },
         name=name,
-        legendgroup=group,
+        legendrank=look.rank,
     )
-    if bars:
+    if look.has_bars:
         trace.update(
-            error_x=_bars([(p.x_low, p.x, p.x_high) for p in cloud], colour),
-            error_y=_bars([(p.y_low, p.y, p.y_high) for p in cloud], colour),
+            error_x=_bars([(p.x_low, p.x, p.x_high) for p in cloud], look.colour),
+            error_y=_bars([(p.y_low, p.y, p.y_high) for p in cloud], look.colour),
         )
     return trace
 
@@ -224,7 +230,3 @@ def _bars(intervals: Sequence[tuple[float, float, float]], colour: str) -> dict[
         "thickness": 1.2,
         "width": 3,
     }
-
-
-def _formats(cloud: Sequence[Point]) -> list[str]:
-    return sorted({point.number_format for point in cloud})

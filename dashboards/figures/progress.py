@@ -15,7 +15,7 @@ def progress_rows(job: JobRecord) -> list[tuple[int, float]]:
 
 
 def progress_figure(job: JobRecord) -> go.Figure:
-    """Hypervolume (normalised objectives, larger is better) over counted trials, in the search stage's numbers."""
+    """Hypervolume (larger is better) over counted trials, in the numbers of the search stage."""
     history = progress_rows(job)
     if not history:
         return go.Figure(layout=empty_layout(EMPTY))

@@ -8,7 +8,7 @@ import yaml
 from search.records import JobRecord
 
 from .. import summary
-from ..drawing import MIXER_LETTERS
+from ..drawing import mixer_letter
 from ..theme import MIXER_COLOURS, dark_colours
 from ..wording import ACTION_MEANING, MIXER_WORDS
 from .environment import render
@@ -38,6 +38,5 @@ def spec_text(job: JobRecord) -> str:
 def strip_key() -> list[tuple[str, str, str]]:
     """(letter, words, colour) of every mixer of the small drawings."""
     return [
-        (MIXER_LETTERS.get(kind, kind[0].upper()), MIXER_WORDS.get(kind, kind), colour)
-        for kind, colour in MIXER_COLOURS.items()
+        (mixer_letter(kind), MIXER_WORDS.get(kind, kind), colour) for kind, colour in MIXER_COLOURS.items()
     ]

@@ -33,9 +33,9 @@ def jobs_page(
     state: str | None = None,
     query: str = "",
 ) -> str:
-    """HTML of `/`. `counts`: jobs per state. `example`: YAML of the quickstart job, for the button of the empty page.
+    """HTML of `/`. `counts`: jobs per state. `state` and `query` are the filters that made this slice.
 
-    `state` and `query` are the filters that made this slice.
+    `example`: YAML of the quickstart job, for the button of the empty page.
     """
     known = {name: count for name, count in counts.items() if count}
     return render(

@@ -1,7 +1,7 @@
 """The form of a new job, and the way from its fields to the plain data of a job file.
 
-The browser sends flat text fields. `mode` says whether the fields or the text in `yaml` count. Nothing is judged here:
-`search.job.parse_job` does, and its problems come back as `problems`.
+The browser sends flat text fields. `mode` says whether the fields or the text in `yaml` count. Nothing is
+judged here: `search.job.parse_job` does, and its problems come back as `problems`.
 """
 
 import typing

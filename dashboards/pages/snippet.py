@@ -9,24 +9,22 @@ from search.records import JobRecord, TrialRecord
 def onnx_snippet(architecture: Mapping[str, Any]) -> str:
     """Python that runs `model.onnx` of the downloaded folder with ONNX Runtime alone."""
     interface = architecture["interface"]
-    lines = ["import numpy as np", "import onnxruntime"]
+    name = "tokens" if interface["input"] == "bytes" else "values"
     if interface["input"] == "bytes":
-        given = 'np.frombuffer(b"import ", dtype=np.uint8).astype(np.int64)[None]'
-        name = "tokens"
-    elif interface["input"] == "values":
-        given = f"np.zeros((1, {interface['context_length']}, {interface['channels']}), np.float32)"
-        name = "values"
+        given = 'np.frombuffer(b"import ", np.uint8).astype(np.int64)[None]'
     else:
-        shape = f"1, {interface['channels']}, {interface['height']}, {interface['width']}"
-        given, name = f"np.zeros(({shape}), np.float32)", "values"
-    lines += [
-        'session = onnxruntime.InferenceSession("model.onnx")',
-        f'(logits,) = session.run(["logits"], {{"{name}": {given}}})',
-        "print(logits[0, -1].argmax())"
-        if architecture["head"]["kind"] == "language"
-        else "print(logits[0].argmax())",
-    ]
-    return "\n".join(lines)
+        sizes = (
+            ("context_length", "channels")
+            if interface["input"] == "values"
+            else ("channels", "height", "width")
+        )
+        given = f"np.zeros((1, {', '.join(str(interface[size]) for size in sizes)}), np.float32)"
+    answer = "logits[0, -1]" if architecture["head"]["kind"] == "language" else "logits[0]"
+    return f"""import numpy as np, onnxruntime
+{name} = {given}
+session = onnxruntime.InferenceSession("model.onnx")
+(logits,) = session.run(["logits"], {{"{name}": {name}}})
+print({answer}.argmax())"""
 
 
 def export_command(job: JobRecord, trial: TrialRecord) -> str:

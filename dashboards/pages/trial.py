@@ -1,10 +1,9 @@
-"""The page of one trial: the architecture drawn, its numbers and how they were obtained, and the model to take."""
+"""The page of one trial: the architecture drawn, its numbers with their origin, and the model to take."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from search.objectives import OBJECTIVES
 from search.records import FINAL_TRIAL_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
@@ -24,10 +23,12 @@ from ..wording import (
     label,
     number_format,
     shown,
-    shown_spread,
 )
 from .environment import render
 from .snippet import export_command, onnx_snippet
+
+CONDITIONS = ("threads", "batch_size", "length")
+"""Of a latency measurement, shown beside the runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ def trial_page(
 ) -> str:
     """HTML of `/jobs/{id}/trials/{number}`.
 
-    `measurements`: those of its architecture and of its training id. `trials`: the others of its group (search or
-    reference), for the reason it is or is not on the front and for its relatives.
+    `measurements`: those of its architecture and of its training id. `trials`: the others of its group
+    (search or reference), for the reason it is or is not on the front and for its relatives.
     """
     curves = learning_curves(job, measurements)
     kind = curve_key(job)
@@ -131,7 +132,7 @@ def trial_page(
 
 
 def number_rows(job: JobRecord, trial: TrialRecord) -> list[NumberRow]:
-    """Every known quantity: objectives first, then the rest in the order of the objective list, then by name."""
+    """Every known quantity: the job's objectives, then the other objective keys, then the rest by name."""
     order = [*job.objectives, *(key for key in OBJECTIVES if key not in job.objectives)]
     keys = [key for key in order if key in trial.effective]
     keys += sorted(key for key in trial.effective if key not in order)
@@ -204,7 +205,8 @@ def _conditions(record: MeasurementRecord) -> str:
     """The conditions a latency holds under; for the rest which part of the data."""
     found = record.detail.get("conditions")
     if isinstance(found, Mapping):
-        return f"{found.get('runtime')}, {found.get('threads')} threads, batch {found.get('batch_size')}, length {found.get('length')}"
+        words = [str(found.get("runtime")), *(f"{name} {found.get(name)}" for name in CONDITIONS)]
+        return ", ".join(words).replace("_", " ")
     part = record.detail.get("part")
     return f"{part} part" if part else ""
 

@@ -1,4 +1,4 @@
-"""The moving part of a job page as one JSON value: embedded in the page, fetched again when something happened."""
+"""The moving part of a job page as one JSON value: embedded in the page, fetched again after each event."""
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,9 @@ from ..wording import actions, is_over, label
 from .environment import render
 
 EMPTY_FRONT = "No trial has been trained to the last rung and measured whole yet."
+EMPTY_FINALISTS = (
+    "When the search is done, front members and references are trained again with several seeds."
+)
 EMPTY_REFERENCES = "The references come first; none is there yet."
 
 
@@ -26,10 +29,10 @@ def view(
     last_seq: int = 0,
     now: dt.datetime | None = None,
 ) -> dict[str, Any]:
-    """Figures as Plotly JSON, tables and numbers as HTML, and what the script must know; plain JSON throughout.
+    """Figures as Plotly JSON, tables as HTML, and what the script must know; plain JSON throughout.
 
-    `measurements`: latency measurements by architecture id. `warnings`: messages of `warning` events. `last_seq`: the
-    event this view has seen, from which the page listens on.
+    `measurements`: latency measurements by architecture id. `warnings`: messages of `warning` events.
+    `last_seq`: the event this view has seen, from which the page listens on.
     """
     now = now or dt.datetime.now(dt.UTC)
     state = summary.status(job, trials, references, now)
@@ -86,7 +89,7 @@ def fragments(
             "fragments/front_table.html",
             **{**shared, "columns": finalist_columns(job)},
             rows=finalist_rows(job, [*trials, *references]),
-            empty="Front members and references are trained again, with several seeds, when the search is done.",
+            empty=EMPTY_FINALISTS,
         ),
         "outcomes": render(
             "fragments/outcomes.html",

@@ -35,6 +35,7 @@ class Figures {
     for (const element of document.querySelectorAll("[data-figure]")) {
       const figure = this.known[element.dataset.figure];
       if (!figure) continue;
+      if (element.dataset.optional) element.closest("section").hidden = !(figure.data || []).length;
       const shown = themed(figure, dark.matches ? this.theme : {});
       const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
       window.Plotly.react(element, shown.data || [], shown.layout || {}, options);

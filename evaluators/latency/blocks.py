@@ -1,67 +1,46 @@
-"""The blocks a model's latency is composed of, and their measurement, many in one process.
+"""The blocks a model's latency is composed of.
 
     embedding (with position) | norm + mixer + residual | norm + feed-forward + residual | final norm + head
 
-A block is described by a one-layer *host* architecture in which everything that cannot change the block's time is
-fixed; so its id, and its measurement, are shared by every architecture that contains it. What a call of an empty
-network costs is taken off every block but the embedding, which keeps it once for the whole model.
+A block is described by a one-layer *host* architecture in which everything that cannot change the block's
+time is fixed; so its id, and its measurement, are shared by every architecture that contains it.
 """
 
-import math
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from evaluators.protocol import Measurement, fingerprint
+from evaluators.protocol import fingerprint
 from space.architecture import (
     Architecture,
     BytesInterface,
     ClassificationHead,
-    ImageInterface,
+    HeadConfig,
+    InterfaceConfig,
     LanguageHead,
     LayerConfig,
 )
-from space.errors import ServiceError
-from space.export import export_module, input_shape, quantize_matmuls, require_onnx_formats
-from space.feedforward import MlpConfig
-from space.mixers import PoolConfig
-from space.model import Model, build_model
-from space.positions import NonePositionConfig
-from space.quantization import NumberFormat, apply_number_formats
+from space.export import export_module, input_name, quantize_matmuls, require_onnx_formats
+from space.feedforward import FeedForwardConfig, MlpConfig
+from space.mixers import MixerConfig, PoolConfig
+from space.model import build_model
+from space.norms import NormConfig, RMSNormConfig
+from space.positions import NonePositionConfig, PositionConfig
+from space.quantization import NumberFormat
+from space.quantization.apply import apply_number_formats
 
-from .estimator import Estimate, EstimatorLimits, calmer, estimate, flags_of, is_calm
-from .host_lock import quiet_host
-from .measure import HOST_WAIT_S, timed_input
-from .reference import (
-    ReferenceHistory,
-    reference_architecture,
-    reference_file,
-    reference_format,
-    reference_model,
-)
-from .runtimes import eager
-from .runtimes.onnxruntime import Failure, InputShape, TimedFile, TimingTask, time_files
-from .target import Target, check_target, device_key
+from .runtimes.onnxruntime import InputShape
+from .target import Target
+from .timed_input import timed_input
 
 Part = Literal["embedding", "mixer", "feed_forward", "head", "empty"]
 
-BLOCK_LIMITS = EstimatorLimits(
-    max_seconds=0.3, max_runs=200, target_half_width=0.03, noisy_half_width=0.10, attempts=2
-)
-PER_PROCESS = 16
-"""Blocks timed before the host is given back to the trainings."""
-SMALLEST_S = 1e-7
-"""A block is no faster than this, whatever the empty call took."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Block:
     """One part of a model on one input shape. Equal ids have equal latency on equal targets."""
 
@@ -70,7 +49,7 @@ class Block:
     batch_size: int
     tokens: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         """32 hex characters: the subject under which its measurement is stored."""
         return fingerprint(
@@ -79,13 +58,11 @@ class Block:
 
     @property
     def name(self) -> str:
-        """For people: part, kind, width and number format."""
+        """For people: part, kind, number format and size."""
         layer = self.host.layers[0]
-        kind = {
-            "mixer": f" {layer.mixer.kind} {layer.number_format}",
-            "feed_forward": f" {layer.feed_forward.kind} {layer.number_format}",
-        }.get(self.part, "")
-        return f"{self.part}{kind} d={self.host.d_model} n={self.tokens} {self.id[:8]}"
+        kinds = {"mixer": layer.mixer.kind, "feed_forward": layer.feed_forward.kind}
+        kind = f" {kinds[self.part]} {layer.number_format}" if self.part in kinds else ""
+        return f"{self.part}{kind}, d_model {self.host.d_model}, {self.tokens} tokens"
 
     @property
     def number_format(self) -> NumberFormat:
@@ -98,13 +75,22 @@ class Block:
             return timed_input(self.host, self.batch_size, self.tokens)
         return InputShape((self.batch_size, self.tokens, self.host.d_model))
 
+    def emptied(self) -> "Block":
+        """What a call costs that computes nothing on this shape and runtime."""
+        host = _host(self.host.d_model, interface=_tokens_of(self.tokens))
+        return Block("empty", host, self.batch_size, self.tokens)
+
     def build(self) -> nn.Module:
         """The part alone, freshly initialised, in fp32."""
-        return _module(self.part, build_model(self.host, seed=0))
+        return _part_of(build_model(self.host, seed=0), self.part)
+
+    def build_in_format(self) -> nn.Module:
+        """The part alone in its number format, for eager torch."""
+        return _part_of(apply_number_formats(build_model(self.host, seed=0), self.host), self.part)
 
 
 def blocks_of(architecture: Architecture, target: Target) -> tuple[Block, ...]:
-    """Embedding, then mixer and feed-forward of every layer, then head: what a forward pass runs, in order."""
+    """Embedding, mixer and feed-forward of every layer, head: what a forward pass runs, in order."""
     tokens = target.tokens(architecture)
     hosts: list[tuple[Part, Architecture]] = [("embedding", _embedding_host(architecture))]
     for layer in architecture.layers:
@@ -114,114 +100,128 @@ def blocks_of(architecture: Architecture, target: Target) -> tuple[Block, ...]:
     return tuple(Block(part, host, target.batch_size, tokens) for part, host in hosts)
 
 
-def measure_blocks(
-    blocks: Sequence[Block], target: Target, *, limits: EstimatorLimits = BLOCK_LIMITS, scratch: Path
-) -> list[Measurement]:
-    """Net latency of every block (quantity `block_latency_s`), in order; takes `quiet_host` itself.
+def export_block(block: Block, path: Path) -> Path:
+    """Writes the part alone as an ONNX file in its number format.
 
-    A block without a form on this runtime gives a measurement of status `unsupported` that says why.
-    `scratch` as in `measure_model`.
+    Raises:
+        UnsupportedError: an operator or the number format has no ONNX Runtime form.
     """
-    check_target(target)
-    scratch.mkdir(parents=True, exist_ok=True)
-    found: list[Measurement] = []
-    for start in range(0, len(blocks), PER_PROCESS):
-        group = blocks[start : start + PER_PROCESS]
-        empties = dict.fromkeys(_empty(block) for block in group)
-        results = _attempts([*group, *empties], target, limits, scratch)
-        overheads = dict(zip(empties, results[len(group) :], strict=True))
-        for block, result in zip(group, results[: len(group)], strict=True):
-            found.append(_measurement(block, result, overheads[_empty(block)], target, limits))
-    return found
+    require_onnx_formats(block.host)
+    name = input_name(block.host) if block.part == "embedding" else "x"
+    dtype = torch.int64 if block.input.dtype == "int64" else torch.float32
+    export_module(
+        block.build(), (name, torch.zeros(block.input.shape, dtype=dtype)), "y", {name: {0: "batch"}}, path
+    )
+    if block.number_format == "int8_dynamic":
+        quantize_matmuls(path, lambda _: True)
+    return path
 
 
-Result = Estimate | Failure
+class Residual(nn.Module):
+    """x + part(norm(x))."""
+
+    def __init__(self, norm: nn.Module, part: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.part = norm, part
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = x + self.part(self.norm(x))
+        return mixed
 
 
-def _attempts(
-    blocks: Sequence[Block], target: Target, limits: EstimatorLimits, scratch: Path
-) -> list[Result]:
-    """Every block's calmest attempt; those that were disturbed are timed again, up to `limits.attempts` times."""
-    with _timer(blocks, target, limits, scratch) as time_some:
-        best = dict(enumerate(time_some(list(range(len(blocks))))))
-        for made in range(1, limits.attempts):
-            again = [i for i, r in best.items() if isinstance(r, Estimate) and not is_calm(r, limits)]
-            if not again:
-                break
-            time.sleep(limits.backoff_s * 2 ** (made - 1))
-            for index, result in zip(again, time_some(again), strict=True):
-                earlier = best[index]
-                if isinstance(result, Estimate) and isinstance(earlier, Estimate):
-                    best[index] = calmer(earlier, result)
-    return [best[index] for index in range(len(blocks))]
+def _part_of(model: nn.Module, part: Part) -> nn.Module:
+    block = model.get_submodule("blocks.0")
+    match part:
+        case "embedding":
+            return nn.Sequential(model.get_submodule("embedding"), model.get_submodule("position"))
+        case "mixer":
+            return Residual(block.get_submodule("mixer_norm"), block.get_submodule("mixer"))
+        case "feed_forward":
+            return Residual(block.get_submodule("feed_forward_norm"), block.get_submodule("feed_forward"))
+        case "head":
+            return nn.Sequential(model.get_submodule("final_norm"), model.get_submodule("head"))
+        case "empty":
+            return nn.Identity()
 
 
-Timer = Callable[[Sequence[int]], list[Result]]
+def _mixer_host(architecture: Architecture, layer: LayerConfig, tokens: int) -> Architecture:
+    reads = architecture.position.kind in layer.mixer.positions
+    return _host(
+        architecture.d_model,
+        interface=_tokens_of(tokens),
+        layer=_layer(mixer=layer.mixer, norm=layer.norm, number_format=layer.number_format),
+        position=architecture.position if reads else NonePositionConfig(),
+        causal=architecture.is_causal,
+    )
 
 
-@contextmanager
-def _timer(
-    blocks: Sequence[Block], target: Target, limits: EstimatorLimits, scratch: Path
-) -> Iterator[Timer]:
-    """Prepares the blocks (outside the lock); the function it yields times the chosen ones with the host alone."""
-    histories = {f: ReferenceHistory(scratch, target, f) for f in {block.number_format for block in blocks}}
-
-    def remember(chosen: Sequence[int], results: Sequence[Result]) -> None:
-        """One value per number format and visit, so that a visit of many blocks does not outweigh the others."""
-        for number_format, history in histories.items():
-            calm = [
-                result.reference_p10_s
-                for index, result in zip(chosen, results, strict=True)
-                if blocks[index].number_format == number_format
-                and isinstance(result, Estimate)
-                and is_calm(result, limits)
-                and not result.is_contended
-            ]
-            if calm:
-                history.add(sorted(calm)[len(calm) // 2])
-
-    with tempfile.TemporaryDirectory(prefix="blocks-", dir=scratch) as folder:
-        time_now = (_onnx_timer if target.runtime == "onnxruntime" else _eager_timer)(
-            blocks, target, limits, histories, Path(folder)
-        )
-
-        def time_some(chosen: Sequence[int]) -> list[Result]:
-            with quiet_host(HOST_WAIT_S):
-                results = time_now(chosen)
-                remember(chosen, results)
-                return results
-
-        yield time_some
+def _feed_forward_host(architecture: Architecture, layer: LayerConfig, tokens: int) -> Architecture:
+    """A parallel layer with its norm behind it has one norm, counted with the mixer."""
+    one_norm = layer.placement == "post" and layer.residual == "parallel"
+    ways = {"placement": layer.placement, "residual": layer.residual} if one_norm else {}
+    host = _layer(feed_forward=layer.feed_forward, norm=layer.norm, number_format=layer.number_format)
+    return _host(architecture.d_model, interface=_tokens_of(tokens), layer=host.model_copy(update=ways))
 
 
-Histories = dict[NumberFormat, ReferenceHistory]
+def _embedding_host(architecture: Architecture) -> Architecture:
+    learned = architecture.position.kind == "learned"
+    return _host(
+        architecture.d_model,
+        interface=architecture.interface.model_copy(update={"outputs": 1}),
+        position=architecture.position if learned else NonePositionConfig(),
+        head=ClassificationHead(),
+    )
 
 
-def _onnx_timer(
-    blocks: Sequence[Block], target: Target, limits: EstimatorLimits, histories: Histories, folder: Path
-) -> Timer:
-    files = [_export(block, folder / f"{index}.onnx") for index, block in enumerate(blocks)]
-    references = {
-        number_format: TimedFile(
-            reference_file(history.scratch, reference_format(frozenset({number_format}))),
-            timed_input(reference_architecture(), 1, None),
-        )
-        for number_format, history in histories.items()
-        if not any(isinstance(f, Failure) and b.number_format == number_format for f, b in zip(files, blocks))
-    }
+def _head_host(architecture: Architecture, tokens: int) -> Architecture:
+    head = (
+        LanguageHead() if architecture.head.kind == "language" else ClassificationHead()
+    )  # tied or not: one time
+    return _host(
+        architecture.d_model,
+        interface=_tokens_of(tokens, architecture.interface.outputs),
+        final_norm=architecture.final_norm,
+        head=head,
+    )
 
-    def time_now(chosen: Sequence[int]) -> list[Result]:
-        results: dict[int, Result] = {}
-        tasks: dict[int, TimingTask] = {}
-        for index in chosen:
-            file, number_format = files[index], blocks[index].number_format
-            if isinstance(file, Failure):
-                results[index] = file
-                continue
-            long_run_s = histories[number_format].long_run_s()
-            tasks[index] = TimingTask(file, references[number_format], limits, long_run_s)
-        timed = time_files(list(tasks.values()), threads=target.threads)
-        results.update(zip(tasks, timed, strict=True))
-        return [results[index] for index in chosen]
 
-    return time_now
+def _tokens_of(tokens: int, outputs: int = 1) -> BytesInterface:
+    return BytesInterface(vocab_size=2, context_length=tokens, outputs=outputs)
+
+
+def _layer(
+    *,
+    mixer: MixerConfig | None = None,
+    feed_forward: FeedForwardConfig | None = None,
+    norm: NormConfig | None = None,
+    number_format: NumberFormat = "fp32",
+) -> LayerConfig:
+    """A layer whose parts are the cheapest ones unless they are given."""
+    return LayerConfig(
+        mixer=mixer or PoolConfig(width=1),
+        feed_forward=feed_forward or MlpConfig(activation="relu", d_ff=1),
+        norm=norm or RMSNormConfig(),
+        number_format=number_format,
+    )
+
+
+def _host(
+    d_model: int,
+    *,
+    interface: InterfaceConfig,
+    layer: LayerConfig | None = None,
+    position: PositionConfig | None = None,
+    causal: bool = True,
+    final_norm: NormConfig | None = None,
+    head: HeadConfig | None = None,
+) -> Architecture:
+    """The model kind only says whether mixers are causal: a host is built, never proposed."""
+    return Architecture(
+        model="decoder" if causal else "encoder",
+        interface=interface,
+        d_model=d_model,
+        position=position or NonePositionConfig(),
+        layers=(layer or _layer(),),
+        final_norm=final_norm or RMSNormConfig(),
+        head=head or ClassificationHead(),
+    )

@@ -6,10 +6,11 @@
               else median wall of the reference / its long-run p10
     interval  95 % of the ratio by bootstrap over blocks of 8 cycles; measuring ends when its half is <= 2 %
 
-On a machine of 2 cores at load 8-11 the median wall time varied by 40 % between repeats, the 10th percentile by 4 %.
-The reference takes out slow drifts (frequency, co-tenants), not preemption: the percentile does that.
+On a machine of 2 cores at load 8-11 the median wall time varied by 40 % between repeats, the 10th percentile
+by 4 %. The reference takes out slow drifts (frequency, co-tenants), not preemption: the percentile does that.
 
-Imports the standard library and numpy only: the fresh process that times ONNX Runtime loads this file by its path.
+Imports the standard library and numpy only: the fresh process that times ONNX Runtime loads this file by its
+path.
 """
 
 import gc
@@ -68,7 +69,7 @@ class HostClock:
 
 @dataclass(frozen=True)
 class EstimatorLimits:
-    """When to stop. `max_seconds` and `max_runs` (of the candidate) hold for one attempt, without its warm-up."""
+    """When to stop. `max_seconds` and `max_runs` (of the candidate) are of one attempt after warm-up."""
 
     max_seconds: float = 30.0
     max_runs: int = 400
@@ -117,7 +118,7 @@ def estimate(
     threads: int = 1,
     clock: Clock | None = None,
 ) -> Estimate:
-    """One attempt at the latency of `candidate`. Without `long_run_s` this attempt's reference stands for it."""
+    """One attempt at the latency of `candidate`. Without `long_run_s` its own reference stands for it."""
     clock = clock or HostClock(threads)
     started = clock.wall()
     with _collector_off():
@@ -162,13 +163,22 @@ def best_of(
             sleep(limits.backoff_s * 2 ** (made - 1))
         result = attempt()
         made += 1
-        if best is None or _disturbance(result) < _disturbance(best):
-            best = result
-        if result.contention <= POSTPONED and result.half_width <= limits.noisy_half_width:
+        best = result if best is None else calmer(best, result)
+        if is_calm(result, limits):
             break
     if best is None:
         raise ValueError(f"attempts={limits.attempts} must be at least 1")
     return best, flags_of(best, limits), made
+
+
+def is_calm(result: Estimate, limits: EstimatorLimits) -> bool:
+    """Whether an attempt need not be made again."""
+    return result.contention <= POSTPONED and result.half_width <= limits.noisy_half_width
+
+
+def calmer(first: Estimate, second: Estimate) -> Estimate:
+    """The one that was not crowded out, or else the one with the narrower interval."""
+    return min(first, second, key=lambda result: (result.contention > POSTPONED, result.half_width))
 
 
 def flags_of(result: Estimate, limits: EstimatorLimits) -> frozenset[str]:
@@ -180,8 +190,8 @@ def flags_of(result: Estimate, limits: EstimatorLimits) -> frozenset[str]:
 def warm_up(run: Callable[[], object], clock: Clock, max_seconds: float = WARM_UP_S) -> int:
     """Runs until the last five are no faster than what came before; returns the number of runs.
 
-    At least 6 runs; ends when the minimum of the last 5 is within 3 % of the best of the earlier ones, after 50
-    runs, or after 5 s.
+    At least 6 runs; ends when the minimum of the last 5 is within 3 % of the best of the earlier ones, after
+    50 runs, or after 5 s.
     """
     window, most = WARM_UP_RUNS
     began = clock.wall()
@@ -200,8 +210,8 @@ def warm_up(run: Callable[[], object], clock: Clock, max_seconds: float = WARM_U
 def ratio_half_width(candidate: Times, reference: Times) -> float:
     """Half of the 95 % interval of p10(candidate) / p10(reference), as a fraction, by block bootstrap.
 
-    Runs that are neighbours in time are alike, so whole blocks of cycles are drawn: of 8 cycles, or of fewer when
-    there are not 4 such blocks. Both arrays hold 2 runs per cycle. Infinite below 4 cycles.
+    Runs that are neighbours in time are alike, so whole blocks of cycles are drawn: of 8 cycles, or of fewer
+    when there are not 4 such blocks. Both arrays hold 2 runs per cycle. Infinite below 4 cycles.
     """
     cycles = candidate.size // 2
     length = min(BLOCK_CYCLES, cycles // MIN_BLOCKS)
@@ -252,19 +262,13 @@ def _timed(run: Callable[[], object], clock: Clock, wall: list[float], cpu: list
         cpu.append(cpu_end - cpu_start)
 
 
-def _resampled_p10(
-    runs: Times, blocks: int, drawn: NDArray[np.int64]
-) -> Times:
+def _resampled_p10(runs: Times, blocks: int, drawn: NDArray[np.int64]) -> Times:
     by_block = runs.reshape(blocks, -1)
     return np.asarray(np.percentile(by_block[drawn].reshape(len(drawn), -1), 10, axis=1))
 
 
 def _p10(runs: Times) -> float:
     return float(np.percentile(runs, 10))
-
-
-def _disturbance(result: Estimate) -> tuple[bool, float]:
-    return result.contention > POSTPONED, result.half_width
 
 
 @contextmanager

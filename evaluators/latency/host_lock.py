@@ -3,9 +3,9 @@
     measurement:  lock turnstile (exclusive), lock room (exclusive), measure, release both
     training:     pass the turnstile (shared, at once released), lock room (shared), one step, release
 
-A measurement that waits holds the turnstile, so no new step begins and it cannot starve; steps already in the room
-finish. Both locks are `flock` on files in the host's temporary folder: the kernel releases them when a process dies,
-however it dies, and a stale file means nothing.
+A measurement that waits holds the turnstile, so no new step begins and it cannot starve; steps already in the
+room finish. Both locks are `flock` on files in the host's temporary folder: the kernel releases them when a
+process dies, however it dies, and a stale file means nothing.
 
 Readers and writers with a turnstile: Downey, The Little Book of Semaphores, section 4.2.
 """
@@ -47,7 +47,7 @@ def quiet_host(timeout_s: float = 120.0, *, folder: Path | None = None) -> Itera
 
 @contextlib.contextmanager
 def training_step(*, folder: Path | None = None) -> Iterator[None]:
-    """Around each training step: waits while a measurement runs on this host. Costs some 20 µs when none does."""
+    """Around each training step: waits while a measurement runs on this host; some 20 µs when none does."""
     with _opened("turnstile", folder) as turnstile:
         fcntl.flock(turnstile, fcntl.LOCK_SH)
     with _opened("room", folder) as room:
@@ -76,7 +76,9 @@ def _opened(name: str, folder: Path | None) -> Iterator[int]:
     """A descriptor of its own (flock belongs to it, not to the process); closing it releases the lock."""
     path = _path(name, folder)
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # also another user's: locking needs no right to write
+        file = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC
+        )  # also another user's: locking needs no right to write
     except FileNotFoundError:
         file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

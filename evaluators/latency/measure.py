@@ -1,7 +1,7 @@
 """Whole-model latency: the candidate in its number formats, on its runtime, with the host to itself.
 
-A value is stored only for number formats that really ran. Every attempt takes the host alone; between attempts the
-trainings go on.
+A value is stored only for number formats that really ran. Every attempt takes the host alone; between
+attempts the trainings go on.
 """
 
 import tempfile
@@ -11,15 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.protocol import Measurement
-from space.architecture import Architecture, BytesInterface
-from space.export import export_onnx, input_shape
-from space.quantization import apply_number_formats
+from space.architecture import Architecture
+from space.export import export_onnx
+from space.quantization.apply import apply_number_formats
 
-from .estimator import Estimate, EstimatorLimits, best_of, estimate
+from .estimator import Estimate, EstimatorLimits, best_of, estimate, is_calm
 from .host_lock import quiet_host
 from .reference import (
     ReferenceHistory,
@@ -29,8 +28,9 @@ from .reference import (
     reference_model,
 )
 from .runtimes import eager
-from .runtimes.onnxruntime import Failure, InputShape, TimedFile, TimingTask, time_files
+from .runtimes.onnxruntime import Failure, TimedFile, TimingTask, time_files
 from .target import Target, check_target, device_facts, device_key, timing_cores
+from .timed_input import random_input, timed_input
 
 HOST_WAIT_S = 600.0
 
@@ -48,8 +48,8 @@ def measure_model(
 ) -> Measurement:
     """10th percentile latency of one forward pass, measured; takes `quiet_host` itself.
 
-    `model` is the fp32 form; number formats are applied here. `scratch` is a folder that stays between calls: it
-    keeps the exported reference network and its long-run value on this machine.
+    `model` is the fp32 form; number formats are applied here. `scratch` is a folder that stays between calls:
+    it keeps the exported reference network and its long-run value on this machine.
 
     Raises:
         UnsupportedError: an operator or number format is not real on this runtime.
@@ -76,7 +76,7 @@ def measure_onnx(
     check_target(target)
     limits = limits or EstimatorLimits()
     number_format = reference_format(architecture.number_formats)
-    reference = TimedFile(reference_file(scratch, number_format), timed_input(reference_architecture(), 1, None))
+    reference = TimedFile(reference_file(scratch, number_format), timed_input(reference_architecture(), 1))
     candidate = TimedFile(path, timed_input(architecture, target.batch_size, target.tokens(architecture)))
 
     def attempt(long_run_s: float | None) -> Estimate:
@@ -94,10 +94,8 @@ def _measure_eager(
 ) -> Measurement:
     number_format = reference_format(architecture.number_formats)
     frozen = reference_architecture(number_format)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        own = random_input(architecture, target.batch_size, target.tokens(architecture))
-        other = random_input(frozen, 1, None)
+    own = random_input(timed_input(architecture, target.batch_size, target.tokens(architecture)))
+    other = random_input(timed_input(frozen, 1))
     candidate = eager.timed_call(apply_number_formats(model, architecture), own)
     reference = eager.timed_call(apply_number_formats(reference_model(), frozen), other)
 
@@ -121,7 +119,7 @@ def _measured(
         with quiet_host(HOST_WAIT_S) as quiet:
             undisturbed.append(quiet)
             result = attempt(history.long_run_s())
-            if quiet and not result.is_contended and result.half_width <= limits.noisy_half_width:
+            if quiet and is_calm(result, limits) and not result.is_contended:
                 history.add(result.reference_p10_s)
             return result
 
@@ -156,19 +154,3 @@ def conditions(architecture: Architecture, target: Target) -> dict[str, Any]:
         "device_key": device_key(target),
         "warm_up": "until the last 5 runs are within 3 % of the best before, at most 50 runs or 5 s",
     }
-
-
-def timed_input(architecture: Architecture, batch_size: int, tokens: int | None) -> InputShape:
-    """What `architecture` is fed while it is timed."""
-    shape = input_shape(architecture, batch_size, tokens)
-    if isinstance(architecture.interface, BytesInterface):
-        return InputShape(shape, "int64", architecture.interface.vocab_size)
-    return InputShape(shape)
-
-
-def random_input(architecture: Architecture, batch_size: int, tokens: int | None) -> Tensor:
-    """A batch of `timed_input`, from torch's global generator."""
-    described = timed_input(architecture, batch_size, tokens)
-    if described.dtype == "int64":
-        return torch.randint(described.below, described.shape)
-    return torch.randn(described.shape)

@@ -1,9 +1,10 @@
 """Whole-model latency composed from measured blocks, corrected by what whole measurements showed so far.
 
-    t = exp(c) * sum of blocks,        c = mean of log(measured / sum) over the whole models measured on this target
+    t = exp(c) * sum of blocks,        c = mean of log(measured / sum) over measured models
 
-The 95 % interval of a new model is c +- t_{0.975, n-1} s sqrt(1 + 1/n), s no less than 2 %; below 3 pairs it is wide.
-A sum of blocks leaves out fusion and cache effects across blocks, and counts one session call, in the embedding.
+The 95 % interval of a new model is c +- t_{0.975, n-1} s sqrt(1 + 1/n), s no less than 2 %; below 3 pairs it
+is wide. A sum of blocks leaves out fusion and cache effects across blocks, and counts one session call, in
+the embedding.
 """
 
 import math
@@ -22,13 +23,24 @@ ENOUGH_PAIRS = 3
 WIDE = math.log(1.5)
 """Half width of log(measured / sum) without enough whole measurements."""
 NARROWEST = 0.02
-T_975 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 8: 2.306, 10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042}
-"""Student's t at 97.5 % by degrees of freedom; the next smaller entry is used, 1.96 is approached from above."""
+T_975 = {
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    8: 2.306,
+    10: 2.228,
+    15: 2.131,
+    20: 2.086,
+    30: 2.042,
+}
+"""Student's t at 97.5 % by degrees of freedom; between entries the smaller one is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """`log_bias` is added to the log of a sum of blocks; `log_half_width` is half of the 95 % interval around it."""
+    """`log_bias` is added to the log of a sum of blocks; `log_half_width` is half of its 95 % interval."""
 
     log_bias: float = 0.0
     log_half_width: float = WIDE
@@ -36,7 +48,7 @@ class Correction:
 
 
 def fit_correction(pairs: Sequence[tuple[float, float]]) -> Correction:
-    """From (sum of blocks, measured whole) in seconds; pairs that are not both positive and finite teach nothing."""
+    """From pairs (sum of blocks, measured whole) in seconds; those not positive and finite teach nothing."""
     logs = [
         math.log(measured / composed)
         for composed, measured in pairs
@@ -66,7 +78,8 @@ def composed_s(architecture: Architecture, target: Target, known: Mapping[str, f
     missing = missing_blocks(architecture, target, known)
     if missing:
         raise UnsupportedError(
-            f"{len(missing)} blocks have no measured latency, first {missing[0].name}; measure them with measure_blocks"
+            f"{len(missing)} blocks have no measured latency, first {missing[0].name}; "
+            "measure them with measure_blocks"
         )
     return math.fsum(known[block.id] for block in blocks_of(architecture, target))
 

@@ -1,8 +1,8 @@
-"""The frozen reference network that every measurement is interleaved with, and its long-run value on a machine.
+"""The frozen reference network that measurements are interleaved with, and its long-run value on a machine.
 
-Decoder of 4 layers, d=256, 4 softmax heads, LayerNorm, GELU feed-forward of 4 d, learned positions, 32 tokens, batch 1
-(about 2 ms on one core of 2025, so that interleaving stays cheap). Same runtime, threads and number format as the
-candidate. Never change it: every stored latency is in units of it.
+Decoder of 4 layers, d=256, 4 softmax heads, LayerNorm, GELU feed-forward of 4 d, learned positions, 32
+tokens, batch 1 (about 2 ms on one core of 2025, so that interleaving stays cheap). Same runtime, threads and
+number format as the candidate. Never change it: every stored latency is in units of it.
 """
 
 import hashlib

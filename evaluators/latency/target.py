@@ -27,7 +27,7 @@ class Target:
     threads: int = 1
     batch_size: int = 1
     length: int | None = None
-    """Tokens of one sequence; the architecture's full length when None. Images always have their full size."""
+    """Tokens of one sequence; the full context when None. Images always have their full size."""
     phase: Literal["prefill"] = "prefill"
 
     def tokens(self, architecture: Architecture) -> int:

@@ -74,8 +74,10 @@ def read_npz(path: Path) -> Mapping[str, Array]:
     return arrays
 
 
-def array_task(name: str, kind: TaskKind, arrays: Mapping[str, Array], *, where: str) -> TaskData:
-    """Arrays as a classification task; `where` names them in messages.
+def array_task(
+    name: str, kind: TaskKind, arrays: Mapping[str, Array], *, where: str, vocab_size: int | None = None
+) -> TaskData:
+    """Arrays as a classification task; `where` names them in messages. `vocab_size`: by default as found.
 
     Raises:
         InvalidInputError: a shape, type or value that cannot be learned from; the message names the array.
@@ -96,20 +98,27 @@ def array_task(name: str, kind: TaskKind, arrays: Mapping[str, Array], *, where:
             f"{inputs['x_train'].shape[1:]}; give both the same"
         )
     parts = _split(shaped, targets, fit)
-    return _task(name, kind, form, parts, [str(label) for label in classes])
-
-
-def _task(name: str, kind: TaskKind, form: Input, parts: Mapping[str, Part], classes: list[str]) -> TaskData:
-    preprocessing: dict[str, Any] = {"classes": classes}
-    vocab_size = 256
-    if form == "bytes":
+    if form == "bytes" and vocab_size is None:
         vocab_size = max(2, 1 + max(int(part.inputs.max()) for part in parts.values()))
+    return _task(name, kind, form, parts, [str(label) for label in classes], vocab_size)
+
+
+def _task(
+    name: str,
+    kind: TaskKind,
+    form: Input,
+    parts: Mapping[str, Part],
+    classes: list[str],
+    vocab_size: int | None,
+) -> TaskData:
+    preprocessing: dict[str, Any] = {"classes": classes}
+    if form == "bytes":
         preprocessing["vocab_size"] = vocab_size
     else:
         mean, deviation = _moments(parts["train"].inputs, form)
         parts = {key: _normalised(part, mean, deviation) for key, part in parts.items()}
         preprocessing["normalisation"] = {"mean": mean.ravel().tolist(), "std": deviation.ravel().tolist()}
-    data = TaskData(
+    return TaskData(
         name=name,
         kind=kind,
         train=parts["train"],
@@ -118,11 +127,10 @@ def _task(name: str, kind: TaskKind, form: Input, parts: Mapping[str, Part], cla
         input=form,
         outputs=len(classes),
         batch_size=BATCH_SIZE,
-        vocab_size=vocab_size,
+        vocab_size=vocab_size or 256,
         preprocessing=preprocessing,
         source={"split": f"stratified, seed {SPLIT_SEED}", "majority_error": _majority_error(parts)},
     )
-    return data
 
 
 def _input_form(kind: TaskKind, key: str, array: Array) -> Input:

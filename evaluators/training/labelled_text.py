@@ -33,8 +33,8 @@ def labelled_text_path(path: Path, length: int | None) -> TaskData:
     for row, text in zip(tokens, texts, strict=True):
         cut = text[:length]
         row[: len(cut)] = np.frombuffer(cut, dtype=np.uint8)
-    tokens_and_classes = {"x": tokens, "y": np.array([label for _, label in rows])}
-    return array_task(path.name, "text-classification", tokens_and_classes, where=f"'{path}'")
+    arrays = {"x": tokens, "y": np.array([label for _, label in rows])}
+    return array_task(path.name, "text-classification", arrays, where=f"'{path}'", vocab_size=256)
 
 
 def read_rows(path: Path) -> Rows:

@@ -2,10 +2,10 @@
 
     y = x W^T + b        dx = g W        dW^T = x^T g        db = sum of g
 
-The same float32 arithmetic, summed in another order. torch's x86 wheels use MKL, which takes a slow path on other
-makers' processors: on an AMD EPYC (Zen 5), one thread, 2,048 rows, 64 -> 256, the three products take 0.68, 0.69 and
-0.79 ms there and 0.31, 0.30 and 0.38 ms through oneDNN. Only a training is changed, and only inside `fast_linear()`:
-measured latencies are those of the model as a user runs it.
+The same float32 arithmetic, summed in another order. torch's x86 wheels use MKL, which takes a slow path on
+other makers' processors: on an AMD EPYC (Zen 5), one thread, 2,048 rows, 64 -> 256, the three products take
+0.68, 0.69 and 0.79 ms there and 0.31, 0.30 and 0.38 ms through oneDNN. Only training and evaluation change,
+inside `fast_linear()`: measured latencies are those of the model as a user runs it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,10 +19,14 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
+def has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # untyped in torch
+
+
 @contextmanager
 def fast_linear() -> Iterator[None]:
     """Inside, `F.linear` on float32 CPU tensors runs through oneDNN, where torch has it."""
-    if not torch.backends.mkldnn.is_available():
+    if not has_onednn():
         yield
         return
     with _Rerouted():

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from space.model import build_model
 from torch import Tensor, nn
 
 from space.architecture import Architecture
 from space.errors import EvaluationError
+from space.model import build_model
 
 from .checkpoints import (
     Checkpoint,
@@ -230,7 +230,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         with fast_linear():
             loss = mean_loss(self.model(inputs), targets)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.plan.clip)
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):

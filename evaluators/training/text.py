@@ -28,7 +28,7 @@ EXCLUDED = frozenset(
 )
 """Folders of the standard library that are left out: tests, tables, and what is not the standard library."""
 
-Files = Sequence[tuple[str, bytes]]
+Files = list[tuple[str, bytes]]
 """(relative path with forward slashes, contents), sorted by path."""
 
 
@@ -106,7 +106,8 @@ def _walk(root: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
 
 
 def _read(root: Path, paths: Sequence[Path]) -> Files:
-    files, total = [], 0
+    files: Files = []
+    total = 0
     for path in paths:
         try:
             total += (root / path).stat().st_size
@@ -138,4 +139,5 @@ def _windows(text: Array, length: int) -> Array:
     size = length + 1
     count = min(MAX_WINDOWS, len(text) // size)
     starts = np.linspace(0, len(text) - size, count).astype(np.int64)
-    return text[starts[:, None] + np.arange(size)]
+    windows: Array = text[starts[:, None] + np.arange(size)]
+    return windows

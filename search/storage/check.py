@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from ..records import FINAL_JOB_STATES, FINAL_TRIAL_STATES
 from .database import Database
-from .front import front_numbers, is_counted, vector_of
+from .front import complete_vector, front_numbers, is_counted, known_values
 from .models import Event, Job, Trial
 
 
@@ -110,7 +110,7 @@ def _front_faults(job: Job, trials: Sequence[Trial]) -> Iterator[str]:
             trial.number: vector
             for trial in members
             if is_counted(trial, job.objectives)
-            and (vector := vector_of(trial, job.objectives, job.stage)) is not None
+            and (vector := complete_vector(known_values(trial, job.objectives, job.stage))) is not None
         }
         stored = {trial.number for trial in members if trial.on_front}
         right = front_numbers(vectors)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from ..objectives import OBJECTIVES, minimised
+from ..objectives import OBJECTIVES
 from . import events
 from .models import Job, Trial
 
@@ -50,10 +50,16 @@ def front_numbers(vectors: Mapping[int, Vector]) -> set[int]:
     return {number for _, number in members}
 
 
-def vector_of(row: Trial, objectives: Sequence[str], stage: str) -> Vector | None:
-    """The minimised vector of the values that count in `stage`; None while one is missing."""
+def known_values(row: Trial, objectives: Sequence[str], stage: str) -> tuple[float | None, ...]:
+    """Every objective, minimised, of the values that count in `stage`; None where it is not known."""
     values = {**row.values, **row.final["values"]} if stage == "final" and row.final else row.values
-    return minimised(values, objectives) if all(key in values for key in objectives) else None
+    return tuple(OBJECTIVES[key].minimised(values[key]) if key in values else None for key in objectives)
+
+
+def complete_vector(known: Sequence[float | None]) -> Vector | None:
+    """The vector, unless an objective is missing."""
+    vector = tuple(value for value in known if value is not None)
+    return vector if len(vector) == len(known) else None
 
 
 def is_counted(row: Trial, objectives: Sequence[str]) -> bool:
@@ -68,10 +74,10 @@ def is_counted(row: Trial, objectives: Sequence[str]) -> bool:
 
 def refresh(session: Session, job: Job, row: Trial, now: float | None = None) -> None:
     """Brings vector, counted mark and flags up to date after `row` changed; the job's row is locked."""
-    was_counted, old = row.counted, stored_vector(row, len(job.objectives))
-    _store_vector(row, vector_of(row, job.objectives, job.stage))
+    was_counted, old = row.counted, _stored(row)
+    _store(row, known_values(row, job.objectives, job.stage))
     row.counted = is_counted(row, job.objectives)
-    if row.counted == was_counted and stored_vector(row, len(job.objectives)) == old:
+    if row.counted == was_counted and _stored(row) == old:
         return
     group = "reference" if row.number < 0 else "search"
     if row.counted and not was_counted:
@@ -83,7 +89,7 @@ def refresh(session: Session, job: Job, row: Trial, now: float | None = None) ->
 def restate_job(session: Session, job: Job, now: float | None = None) -> None:
     """Every vector and flag of the job anew, for its stage."""
     for row in session.scalars(select(Trial).where(Trial.job_id == job.id)):
-        _store_vector(row, vector_of(row, job.objectives, job.stage))
+        _store(row, known_values(row, job.objectives, job.stage))
         row.counted = is_counted(row, job.objectives)
     for group in ("search", "reference"):
         restate_group(session, job, group, now)
@@ -142,12 +148,14 @@ def _flag(
 
 
 def stored_vector(row: Trial, count: int) -> Vector | None:
-    """The first `count` objective columns; None while one is empty."""
-    stored = (row.objective_0, row.objective_1, row.objective_2, row.objective_3)[:count]
-    vector = tuple(value for value in stored if value is not None)
-    return vector if len(vector) == count else None
+    """The first `count` objective columns, unless one is empty."""
+    return complete_vector(_stored(row)[:count])
 
 
-def _store_vector(row: Trial, vector: Vector | None) -> None:
-    padded: tuple[float | None, ...] = (*(vector or ()), None, None, None, None)
+def _stored(row: Trial) -> tuple[float | None, ...]:
+    return (row.objective_0, row.objective_1, row.objective_2, row.objective_3)
+
+
+def _store(row: Trial, known: Sequence[float | None]) -> None:
+    padded = (*known, None, None, None, None)
     row.objective_0, row.objective_1, row.objective_2, row.objective_3 = padded[:4]

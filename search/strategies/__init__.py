@@ -1,6 +1,6 @@
 """Strategies: which architecture next. One file per strategy; `make_strategy` is the list."""
 
-from .make import make_strategy, strategy_names
+from .make import StrategyKind, make_strategy, strategy_names
 from .nsga2 import Nsga2
 from .random_search import RandomSearch
 from .strategy import Proposal, Strategy, Told
@@ -11,6 +11,7 @@ __all__ = [
     "Proposal",
     "RandomSearch",
     "Strategy",
+    "StrategyKind",
     "Told",
     "Tpe",
     "make_strategy",

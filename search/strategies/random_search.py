@@ -1,4 +1,6 @@
-"""Random search: structured samples of the space, and nothing learned. The baseline of every other strategy."""
+"""Random search: structured samples of the space, and nothing learned. The baseline of every other
+strategy.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from .strategy import Proposal, Told, stream
 
 @dataclass(frozen=True)
 class RandomSearch:
-    """Draws shared levels first (depth, width, mixers), then lets layers deviate (`space.sampling.sample`)."""
+    """Draws shared levels first (depth, width, mixers), then lets layers deviate
+    (`space.sampling.sample`).
+    """
 
     space: SearchSpace
     seed: int

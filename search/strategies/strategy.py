@@ -1,9 +1,10 @@
 """The contract of every strategy: what it is told, what it answers.
 
-A strategy is a pure function: the same number, draw, history and pending set give the same proposal, in any process,
-so a restart needs nothing but the stored trials. It has no clock, no database, no worker and no shared generator; it
-may cache what it could recompute. Every objective is minimised; signs change once, in `search.objectives`.
-Deduplication, constraint repair and screening wrap a strategy from outside (`search.proposer`).
+A strategy is a pure function: the same number, draw, history and pending set give the same proposal, in any
+process, so a restart needs nothing but the stored trials. It has no clock, no database, no worker and no
+shared generator; it may cache what it could recompute. Every objective is minimised; signs change once, in
+`search.objectives`. Deduplication, constraint repair and screening wrap a strategy from outside
+(`search.proposer`).
 """
 
 import hashlib
@@ -30,7 +31,9 @@ class Told:
     violation: float = 0.0
     """How far (`search.pareto.violation`); orders the infeasible ones."""
     complete: bool = True
-    """False when the objectives come from a training that was not finished: they count only among their like."""
+    """False when the objectives come from a training that was not finished: they count only among their
+    like.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ class Strategy(Protocol):
         """The `draw`-th candidate for trial `number`.
 
         `history` holds every finished trial, failed ones without objectives; its order does not matter.
-        `pending` holds what is being evaluated now.
-        The answer may repeat an architecture of either and may break a static constraint: the wrapper mends that.
+        `pending` holds what is being evaluated now. The answer may repeat an architecture of either and may
+        break a static constraint: the wrapper mends that.
         """
         ...
 

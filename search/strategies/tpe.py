@@ -1,12 +1,13 @@
 """Tree-structured Parzen estimator through Optuna, for several objectives.
 
-    l(x): density of the good trials (lowest non-dominated ranks, ties by hypervolume subset), g(x): of the others
-    the candidate with the largest l(x) / g(x) is proposed; genes are modelled jointly (`multivariate`)
+    l(x): density of the good trials (lowest non-dominated ranks, ties by hypervolume subset), g(x): of the
+    others the candidate with the largest l(x) / g(x) is proposed; genes are modelled jointly (`multivariate`)
 
-Source: Ozaki et al. 2022 (MOTPE), doi:10.1613/jair.1.13188; Optuna 5.0. Every call of Optuna in this project is in
-this file. The study lives in memory, is rebuilt for every ask from the history (the front and the newest results)
-and reseeded by (seed, number, draw); pending architectures enter as running trials, which Optuna penalises. A gene
-enters as the index of its option: ordered genes as integers, the others as categories.
+Source: Ozaki et al. 2022 (MOTPE), doi:10.1613/jair.1.13188; Optuna 5.0. Every call of Optuna in this project
+is in this file. The study lives in memory, is rebuilt for every ask from the history (the front and the
+newest results) and reseeded by (seed, number, draw); pending architectures enter as running trials, which
+Optuna penalises. A gene enters as the index of its option: ordered genes as integers, the others as
+categories.
 """
 
 import logging
@@ -27,7 +28,9 @@ from ..pareto import front, log_scaled
 from .strategy import Proposal, Told, stream, stream_seed
 
 WARM_UP = 10
-"""Results before the first modelled proposal; until then structured samples, which Optuna's own start is not."""
+"""Results before the first modelled proposal; until then structured samples, which Optuna's own start is
+not.
+"""
 NEWEST = 1000
 """Results besides the front that the model sees."""
 
@@ -44,8 +47,8 @@ class Tpe:
     def ask(
         self, number: int, history: Sequence[Told], pending: Sequence[Architecture], *, draw: int = 0
     ) -> Proposal:
-        """Random until `WARM_UP` results are in; failed trials teach nothing. What lies outside the space enters as
-        the genotype nearest to it.
+        """Random until `WARM_UP` results are in; failed trials teach nothing. What lies outside the space
+        enters as the genotype nearest to it.
         """
         known = [told for told in history if told.objectives is not None]
         if len(known) < WARM_UP:
@@ -83,7 +86,9 @@ class _Model:
     objectives: tuple[str, ...]
 
     def finished(self, told: Told) -> FrozenTrial:
-        """Results of unfinished trainings enter as pruned: never among the good while a complete one is left."""
+        """Results of unfinished trainings enter as pruned: never among the good while a complete one is
+        left.
+        """
         assert told.objectives is not None
         return create_trial(
             state=TrialState.COMPLETE if told.complete else TrialState.PRUNED,

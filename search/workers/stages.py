@@ -26,7 +26,7 @@ from evaluators.latency import (
     training_step,
 )
 from evaluators.protocol import Measurement
-from evaluators.proxies import score
+from evaluators.proxies import probe_size, score
 from evaluators.training import (
     TaskData,
     TrainingPlan,
@@ -42,7 +42,7 @@ from space.architecture import Architecture, parse_architecture
 from space.errors import EvaluationError, InvalidArchitectureError, ServiceError, UnsupportedError
 from space.export import export_onnx
 from space.model import Model, build_model
-from space.quantization import apply_number_formats
+from space.quantization.apply import apply_number_formats
 
 from .work import Outcome, Work
 
@@ -85,7 +85,7 @@ def screen(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     """`architectures` (JSON texts), `proxies` (ids), `seed`, `known_blocks` (ids) ->
     `proxies` (one mapping of records per architecture), `blocks` (id -> record)."""
     architectures = [parse_architecture(text) for text in payload["architectures"]]
-    inputs, targets = probe_batch(bench.data)
+    inputs, targets = probe_batch(bench.data, probe_size(bench.data.length))
     scores = [
         score(architecture, inputs, targets, payload["proxies"], seed=payload["seed"])
         for architecture in architectures

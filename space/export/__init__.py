@@ -10,7 +10,6 @@ from .folder import (
     write_folder,
 )
 from .onnx import (
-    ONNX_FORMATS,
     export_module,
     export_onnx,
     input_name,
@@ -21,7 +20,6 @@ from .onnx import (
 
 __all__ = [
     "FORMATS",
-    "ONNX_FORMATS",
     "ExportedFolder",
     "Format",
     "Quantize",

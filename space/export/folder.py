@@ -4,8 +4,8 @@
     model.onnx           fp32                               model.int8.onnx      with int8_dynamic layers
     preprocessing.json   what inputs need, class names      README.md            how to load each of them
 
-Nothing in it names a module of this project except the README's one way of loading the weights; the ONNX files run
-anywhere.
+Nothing in it names a module of this project except the README's one way of loading the weights; the ONNX
+files run anywhere.
 """
 
 import json
@@ -64,7 +64,8 @@ def write_folder(
 ) -> ExportedFolder:
     """Writes `model` (the trained fp32 form) into `folder`, which is made and should be new.
 
-    The caller gives a temporary folder and renames it when `verify_export` has passed: what is visible is whole.
+    The caller gives a temporary folder and renames it when `verify_export` has passed: what is visible is
+    whole.
 
     Raises:
         UnsupportedError: an operator or number format has no ONNX form; the message names the block.
@@ -93,7 +94,9 @@ def load_folder(folder: Path) -> tuple[nn.Module, Architecture]:
     try:
         load_model(model, folder / WEIGHTS)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise InvalidInputError(f"{folder / WEIGHTS} does not hold this architecture's weights: {error}") from error
+        raise InvalidInputError(
+            f"{folder / WEIGHTS} does not hold this architecture's weights: {error}"
+        ) from error
     return model.eval(), architecture
 
 

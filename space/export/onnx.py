@@ -1,12 +1,12 @@
 """Architecture and weights -> one ONNX file in the architecture's number formats.
 
-Input `tokens` int64 [batch, length], or `values` float32 [batch, length, channels] or [batch, channels, height,
-width]; output `logits`. Batch and length are free. The same model gives the same bytes.
+Input `tokens` int64 [batch, length], or `values` float32 [batch, length, channels] or [batch, channels,
+height, width]; output `logits`. Batch and length are free. The same model gives the same bytes.
 
-The TorchScript exporter is used: it writes a model of 4 layers in about 0.1 s, torch.export's in several seconds.
-int8_dynamic is ONNX Runtime's dynamic quantization of the layer's matrix products with constant weights: int8
-weights per output channel, uint8 activations per tensor (the eager form is symmetric per token: same accuracy
-class, other bits).
+The TorchScript exporter is used: it writes a model of 4 layers in about 0.1 s, torch.export's in several
+seconds. int8_dynamic is ONNX Runtime's dynamic quantization of the layer's matrix products with constant
+weights: int8 weights per output channel, uint8 activations per tensor (the eager form is symmetric per token:
+same accuracy class, other bits).
 """
 
 import logging
@@ -21,14 +21,13 @@ from pathlib import Path
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from ..architecture import Architecture, ImageInterface, ValuesInterface
 from ..errors import UnsupportedError
+from ..quantization import number_format
 
 OPSET = 17
-ONNX_FORMATS = frozenset({"fp32", "int8_dynamic"})
-"""Number formats that ONNX Runtime really computes in on a CPU."""
-
 DynamicAxes = Mapping[str, Mapping[int, str]]
 
 
@@ -60,10 +59,10 @@ def export_onnx(model: nn.Module, architecture: Architecture, path: Path) -> Pat
 def require_onnx_formats(architecture: Architecture) -> None:
     """Raises UnsupportedError when a layer's number format has no ONNX Runtime form."""
     for index, layer in enumerate(architecture.layers):
-        if layer.number_format not in ONNX_FORMATS:
+        if "onnxruntime" not in number_format(layer.number_format).real_on:
             raise UnsupportedError(
                 f"layer {index}: number format '{layer.number_format}' has no ONNX Runtime CPU form; "
-                f"choose one of {', '.join(sorted(ONNX_FORMATS))}"
+                "choose fp32 or int8_dynamic"
             )
 
 
@@ -121,7 +120,7 @@ def export_module(
 
 
 def quantize_matmuls(path: Path, chosen: Callable[[str], bool]) -> int:
-    """Rewrites the file with the chosen matrix products of constant weights in dynamic int8; how many they are."""
+    """Rewrites the file with the chosen products with constant weights in dynamic int8; how many they are."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # 0.2 s, and only int8 needs it
 
     graph = onnx.load(path).graph
@@ -156,7 +155,7 @@ def _guilty_block(model: nn.Module, architecture: Architecture) -> str:
 
 
 def _without_traces(path: Path) -> None:
-    """Takes out what the exporter writes about this machine's source files: bytes depend on the model only."""
+    """Takes out what the exporter writes of this machine's source files: bytes depend on the model only."""
     model = onnx.load(path)
     model.doc_string = ""
     for node in model.graph.node:
@@ -179,11 +178,10 @@ def _written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _exporter_warnings_silenced() -> Iterator[None]:
-    """The exporter says that it is the older one, and that traced shapes are constants where they are meant to be."""
+    """The exporter says that it is the older one, and that some traced shapes are constants, as meant."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        warnings.filterwarnings("ignore", message=".*constant folding.*", category=UserWarning)
+        warnings.filterwarnings("ignore", category=TracerWarning)
         yield
 
 

@@ -48,12 +48,15 @@ def _onnx_words(architecture: Architecture, primary: str) -> str:
         ValuesInterface: "float32 [batch, length, channels]",
         ImageInterface: "float32 [batch, channels, height, width]",
     }[type(architecture.interface)]
-    free = "Batch is free" if isinstance(architecture.interface, ImageInterface) else (
-        f"Batch and length are free, length up to {architecture.tokens}"
+    free = (
+        "Batch is free"
+        if isinstance(architecture.interface, ImageInterface)
+        else (f"Batch and length are free, length up to {architecture.tokens}")
     )
     per_token = "[batch, length, outputs]" if architecture.head.kind == "language" else "[batch, outputs]"
     return (
-        f"`{primary}` needs `pip install onnxruntime` and nothing else. Input `{input_name(architecture)}`: {axes}. "
+        f"`{primary}` needs `pip install onnxruntime` and nothing else. "
+        f"Input `{input_name(architecture)}`: {axes}. "
         f"Output `logits`: {per_token}. {free}. Run it in this folder:"
     )
 
@@ -78,7 +81,7 @@ def _numpy_input(architecture: Architecture) -> str:
 
 
 def _torch_snippet() -> str:
-    return """The weights are the trained float32 form; `paretoformer` (installed) builds the module around them.
+    return """The weights are the trained float32 form; `paretoformer`, installed, builds the module.
 
 ```python
 from pathlib import Path

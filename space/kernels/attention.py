@@ -20,10 +20,10 @@ CACHED_NUMBERS = 2**20
 
 
 class ScoreBias(nn.Module):
-    """What is added to the scores before the softmax: causal mask, window and, with slopes, distance penalties.
+    """What is added to the scores before the softmax: causal mask, window, distance penalties.
 
-    Kept as a constant while small: on one ONNX Runtime thread that saves 8 of 66 us per layer at 128 tokens, 4 heads
-    of width 16 (Intel Xeon, measured while this was written).
+    Kept as a constant while small: on one ONNX Runtime thread that saves 8 of 66 us per layer at 128 tokens,
+    4 heads of width 16 (Intel Xeon, measured while this was written).
     """
 
     slopes: Tensor | None
@@ -100,7 +100,7 @@ def attention(
     bias: ScoreBias,
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, "batch heads tokens width"]:
-    """Attended values; query head a reads group floor(a groups / heads). `mask` is True at keys that exist."""
+    """Attended values; query head a reads group floor(a groups / heads); `mask` is True at real keys."""
     if mask is not None:
         absent = (1.0 - mask[:, None, None, :].to(q.dtype)) * FORBIDDEN
         return attention_explicit(q, k, v, bias(q) + absent, has_empty_rows=True)
@@ -123,8 +123,8 @@ def attention_explicit(
 ) -> Float[Tensor, "*axes heads queries width"]:
     """The same by two matrix products, the query heads of one group as rows of one product.
 
-    `bias` broadcasts against the scores [*axes, heads, queries, keys]. With `has_empty_rows` queries all of whose keys
-    are forbidden give 0.
+    `bias` broadcasts against the scores [*axes, heads, queries, keys]. With `has_empty_rows` queries all of
+    whose keys are forbidden give 0.
     """
     axes, (groups, keys) = q.shape[:-3], k.shape[-3:-1]
     heads, queries, width = q.shape[-3:]
@@ -144,7 +144,7 @@ def attention_explicit(
 def split_heads(
     fused: Float[Tensor, "batch tokens merged"], num_heads: int
 ) -> Float[Tensor, "batch heads tokens width"]:
-    """The channels cut into heads. Sizes are read from the tensor, so that an exported graph keeps them free."""
+    """The channels cut into heads. Sizes come from the tensor, so that an exported graph keeps them free."""
     b, n, merged = fused.shape
     return fused.reshape(b, n, num_heads, merged // num_heads).transpose(1, 2)
 

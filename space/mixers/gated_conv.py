@@ -2,10 +2,11 @@
 
     gates = 1:  (u, g) = split(x W_i)       y = (conv_w(u) * silu(g)) W_o
     gates = 2:  (B, C, u) = split(x W_i)    y = (C * conv_w(B * u)) W_o
-    conv_w(u)_t = sum_s c_s * u_{t-s} + bias,   s = 0 .. w-1 (causal), s = floor(w/2)-w+1 .. floor(w/2) (both ways)
+    conv_w(u)_t = sum_s c_s * u_{t-s} + bias
+    s = 0 .. w-1 (causal), s = floor(w/2)-w+1 .. floor(w/2) (both ways)
 
-Source: the two-gate form is that of LFM2 (Liquid AI 2025, arXiv:2511.23404); the one-gate form is ours. The kernel starts
-at 1/w plus N(0, 0.02^2).
+Source: the two-gate form is that of LFM2 (Liquid AI 2025, arXiv:2511.23404); the one-gate form is ours. The
+kernel starts at 1/w plus N(0, 0.02^2).
 """
 
 from typing import ClassVar, Literal
@@ -86,7 +87,9 @@ class GatedConv(Mixer):
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
         parts = self.input(x).split(self.d_model, dim=-1)
-        u, gate = (parts[0] * parts[2], parts[1]) if self.gates == 2 else (parts[0], functional.silu(parts[1]))
+        u, gate = (
+            (parts[0] * parts[2], parts[1]) if self.gates == 2 else (parts[0], functional.silu(parts[1]))
+        )
         if mask is not None:
             u = u * mask[..., None].to(u.dtype)
         mixed: Tensor = self.out(gate * depthwise(u, self.kernel, self.bias, causal=self.causal))
@@ -100,7 +103,7 @@ def depthwise(
     *,
     causal: bool,
 ) -> Float[Tensor, "batch tokens d_model"]:
-    """Each channel convolved along the tokens with its own kernel; the last tap meets the token furthest ahead."""
+    """Each channel convolved with its own kernel, whose last tap meets the token furthest ahead."""
     width = kernel.shape[1]
     ahead = 0 if causal else width - 1 - width // 2
     padded = functional.pad(u.transpose(1, 2), (width - 1 - ahead, ahead)).unsqueeze(2)

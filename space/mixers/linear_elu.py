@@ -3,10 +3,10 @@
     phi(u) = elu(u / h^(1/4)) + 1        A_i = sum_j phi(k_j) v_j^T        z_i = sum_j phi(k_j)
     o_i = phi(q_i) A_i / (phi(q_i) . z_i + 1e-6),   j over the past and i itself (causal), or over all tokens
 
-Source: Katharopoulos et al. 2020, arXiv:2006.16236. The scale h^(-1/4) of queries and keys is ours: it gives the
-temperature softmax attention starts with. Rotary positions turn phi(q) and phi(k) in the numerator only; the
-denominator stays positive. The causal form runs in chunks: within a chunk by a masked square, between chunks by
-running sums.
+Source: Katharopoulos et al. 2020, arXiv:2006.16236. The scale h^(-1/4) of queries and keys is ours: it gives
+the temperature softmax attention starts with. Rotary positions turn phi(q) and phi(k) in the numerator only;
+the denominator stays positive. The causal form runs in chunks: within a chunk by a masked square, between
+chunks by running sums.
 """
 
 from typing import ClassVar, Literal
@@ -122,13 +122,13 @@ class LinearElu(Mixer):
         projected = split_heads(self.qkv(x), 3 * self.num_heads)
         if projected.dtype in (torch.float16, torch.bfloat16):
             projected = projected.float()
-        unmapped, v = projected.split([2 * self.num_heads, self.num_heads], dim=1)
+        unmapped, v = torch.split(projected, [2 * self.num_heads, self.num_heads], dim=1)
         features = feature_map(unmapped)
         if mask is not None:
             real = mask[:, None, :, None].to(features.dtype)
             features, v = features * real, v * real
         weights = denominators(features, self.num_heads, causal=self.causal)
-        q, k = self.rotary(features).split([self.num_heads, self.num_heads], dim=1)
+        q, k = torch.split(self.rotary(features), [self.num_heads, self.num_heads], dim=1)
         mixed = chunked(q, k, v, self.past) if self.causal else bidirectional(q, k, v)
         y: Tensor = self.out(merge_heads(mixed / weights).to(x.dtype))
         return y
@@ -143,7 +143,7 @@ def denominators(
     features: Float[Tensor, "batch heads2 tokens width"], num_heads: int, *, causal: bool
 ) -> Float[Tensor, "batch heads tokens 1"]:
     """phi(q_i) . z_i + eps from the features of queries and keys before any rotation."""
-    q, k = features.split([num_heads, num_heads], dim=1)
+    q, k = torch.split(features, [num_heads, num_heads], dim=1)
     z = k.cumsum(dim=2) if causal else k.sum(dim=2, keepdim=True)
     return (q * z).sum(-1, keepdim=True) + EPS
 
@@ -163,7 +163,7 @@ def chunked(
     v: Float[Tensor, "batch heads tokens value"],
     past: Float[Tensor, "chunk chunk"],
 ) -> Float[Tensor, "batch heads tokens value"]:
-    """Causal numerators, all chunks at once; `past` is 1 where a query sees a key of its own chunk, else 0."""
+    """Causal numerators, all chunks at once; `past` is 1 where a query sees a key of its chunk, else 0."""
     b, heads, n, _ = q.shape
     q, k, v = (_in_chunks(part, past.shape[0]) for part in (q, k, v))
     keys = k.transpose(-1, -2)
@@ -195,7 +195,10 @@ def linear_elu_reference(
     if mask is not None:
         k = k * mask[:, None, :, None]
     turned_q, turned_k = (q, k) if rotary is None else (rotary(q), rotary(k))
-    states, sums = [torch.zeros_like(k[:, :, 0, :, None] * v[:, :, 0, None, :])], [torch.zeros_like(k[:, :, 0])]
+    states, sums = (
+        [torch.zeros_like(k[:, :, 0, :, None] * v[:, :, 0, None, :])],
+        [torch.zeros_like(k[:, :, 0])],
+    )
     for j in range(q.shape[2]):
         states.append(states[-1] + torch.einsum("bhk,bhv->bhkv", turned_k[:, :, j], v[:, :, j]))
         sums.append(sums[-1] + k[:, :, j])

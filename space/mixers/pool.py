@@ -1,10 +1,10 @@
 """Pooling: each token moves towards the mean of its neighbours.
 
     y_i = mean of x_j over the window - x_i
-    window: the last w tokens, i itself included (causal); floor(w/2) to each side (both ways); real tokens only
+    window: the last w tokens, i itself included (causal); floor(w/2) to each side (both ways)
 
-Source: Yu et al. 2021, arXiv:2111.11418 (PoolFormer). The causal form is ours. Along the token sequence, also for
-images. No LayerScale: meant for few layers.
+Source: Yu et al. 2021, arXiv:2111.11418 (PoolFormer). The causal form is ours. Only real tokens count. Along
+the token sequence, also for images. No LayerScale: meant for few layers.
 """
 
 from typing import ClassVar, Literal

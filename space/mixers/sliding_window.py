@@ -2,10 +2,11 @@
 
     causal: query i reads keys j with i - w < j <= i        both ways: |i - j| <= floor(w / 2)
 
-Source: Beltagy et al. 2020, arXiv:2004.05150; causal form: Jiang et al. 2023, arXiv:2310.06825. Projections as `softmax`.
+Source: Beltagy et al. 2020, arXiv:2004.05150; causal form: Jiang et al. 2023, arXiv:2310.06825. Projections
+as `softmax`.
 
-The module cuts the tokens into blocks; a block reads itself and its neighbours, so that the work grows with the window
-and not with the square of the tokens:
+The module cuts the tokens into blocks; a block reads itself and its neighbours, so that the work grows with
+the window and not with the square of the tokens:
 
     keys:      | previous | own | (next) |        causal: 2 w per query, both ways: 3 floor(w / 2)
     queries:              | own |
@@ -51,18 +52,21 @@ class SlidingWindowConfig(MixerChoice):
     num_heads: int = Field(ge=1, le=256, description="Query heads; divides the model width.")
     num_kv_heads: int = Field(ge=1, le=256, description="Key and value heads; divides num_heads.")
     window: int = Field(
-        ge=1, le=1_048_576, description="Tokens a causal query reads, itself included; both ways: half to each side."
+        ge=1,
+        le=1_048_576,
+        description="Tokens a causal query reads, itself included; both ways: half to each side.",
     )
 
     def check(self, d_model: int) -> None:
         if d_model % self.num_heads:
             raise InvalidArchitectureError(
-                f"sliding_window: num_heads={self.num_heads} does not divide d_model={d_model}; choose a divisor"
+                f"sliding_window: num_heads={self.num_heads} does not divide d_model={d_model}; "
+                "choose a divisor"
             )
         if self.num_heads % self.num_kv_heads:
             raise InvalidArchitectureError(
-                f"sliding_window: num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}; "
-                "choose a divisor"
+                f"sliding_window: num_kv_heads={self.num_kv_heads} does not divide "
+                f"num_heads={self.num_heads}; choose a divisor"
             )
 
     def build(self, surroundings: Surroundings) -> "SlidingWindow":
@@ -76,7 +80,7 @@ class SlidingWindowConfig(MixerChoice):
         return 2 * d_model * (d_model + self._kv_width(d_model))
 
     def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
-        """Projections and every score the cheaper form computes, masked ones and the filled last block included.
+        """Projections and every score the cheaper form computes, with masked ones and the filled last block.
 
         The form is chosen for the context length a model is built for.
         """
@@ -125,7 +129,7 @@ def _band_scores(tokens: int, window: int, *, causal: bool) -> int:
 class SlidingWindow(Mixer):
     """Banded where that is less work for a full context, else the masked square."""
 
-    band: Tensor | None
+    band: Tensor
 
     def __init__(self, num_heads: int, num_kv_heads: int, window: int, surroundings: Surroundings) -> None:
         super().__init__()
@@ -138,11 +142,10 @@ class SlidingWindow(Mixer):
         heads = num_heads if surroundings.position == "alibi" else 0
         is_banded = _band_scores(length, window, causal=causal) < length**2
         slopes = alibi_slopes(heads).float() if heads else None
-        band = band_bias(window, causal=causal, slopes=slopes) if is_banded else None
-        self.register_buffer("band", band, persistent=False)
-        self.bias = (
-            nn.Identity() if is_banded else ScoreBias(length, causal=causal, alibi_heads=heads, window=window)
-        )
+        band = band_bias(window, causal=causal, slopes=slopes)
+        self.register_buffer("band", band if is_banded else band[:, :0], persistent=False)
+        square = ScoreBias(length, causal=causal, alibi_heads=heads, window=window)
+        self.bias = None if is_banded else square
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
         rows = tuple(
@@ -158,9 +161,9 @@ class SlidingWindow(Mixer):
     ) -> Float[Tensor, "batch tokens d_model"]:
         heads, groups = self.num_heads, self.num_kv_heads
         projected = split_heads(self.qkv(x), heads + 2 * groups)
-        unturned, v = projected.split([heads + groups, groups], dim=1)
-        q, k = self.rotary(unturned).split([heads, groups], dim=1)
-        if isinstance(self.bias, ScoreBias):
+        unturned, v = torch.split(projected, [heads + groups, groups], dim=1)
+        q, k = torch.split(self.rotary(unturned), [heads, groups], dim=1)
+        if self.bias is not None:
             attended = attention(q, k, v, self.bias, mask)
         else:
             attended = banded(q, k, v, self.band, self.block, mask)
@@ -217,23 +220,23 @@ def _with_neighbours(
 
 
 def sliding_window_reference(
-    q: Float[Tensor, "batch tokens heads width"],
-    k: Float[Tensor, "batch tokens groups width"],
-    v: Float[Tensor, "batch tokens groups width"],
+    q: Float[Tensor, "batch heads tokens width"],
+    k: Float[Tensor, "batch groups tokens width"],
+    v: Float[Tensor, "batch groups tokens width"],
     *,
     window: int,
     causal: bool,
     slopes: Float[Tensor, " heads"] | None = None,
     mask: Bool[Tensor, "batch tokens"] | None = None,
-) -> Float[Tensor, "batch tokens heads width"]:
+) -> Float[Tensor, "batch heads tokens width"]:
     """The definition: the full square of scores, pairs outside the window masked."""
-    n, num_heads, width = q.shape[1:]
-    k, v = (part.repeat_interleave(num_heads // part.shape[2], dim=2) for part in (k, v))
+    num_heads, n, width = q.shape[1:]
+    k, v = (part.repeat_interleave(num_heads // part.shape[1], dim=1) for part in (k, v))
     behind = torch.arange(n)[:, None] - torch.arange(n)[None, :]
     inside = (behind >= 0) & (behind < window) if causal else behind.abs() <= window // 2
     permitted = inside[None, None] if mask is None else inside[None, None] & mask[:, None, None, :]
-    scores = torch.einsum("bihk,bjhk->bhij", q, k) / math.sqrt(width)
+    scores = torch.einsum("bhik,bhjk->bhij", q, k) / math.sqrt(width)
     if slopes is not None:
         scores = scores - slopes[:, None, None] * behind.abs()
     weights = torch.softmax(scores.masked_fill(~permitted, -math.inf), dim=-1).nan_to_num(0.0)
-    return torch.einsum("bhij,bjhv->bihv", weights, v)
+    return torch.einsum("bhij,bhjv->bhiv", weights, v)

@@ -3,8 +3,8 @@
     q = x W_q   k = x W_k   v = x W_v        query head a reads key/value head floor(a G / H)
     y = concat_a( softmax(q_a k_a^T / sqrt(h) + bias) v_a ) W_o,   h = d_model / H
 
-Source: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arXiv:2305.13245. W_q, W_k, W_v are
-one weight, in this order.
+Source: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arXiv:2305.13245. W_q,
+W_k, W_v are one weight, in this order.
 """
 
 import math
@@ -44,7 +44,8 @@ class SoftmaxConfig(MixerChoice):
             )
         if self.num_heads % self.num_kv_heads:
             raise InvalidArchitectureError(
-                f"softmax: num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}; choose a divisor"
+                f"softmax: num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}; "
+                "choose a divisor"
             )
 
     def build(self, surroundings: Surroundings) -> "Softmax":
@@ -91,7 +92,9 @@ class Softmax(Mixer):
         self.bias = ScoreBias(length, causal=surroundings.causal, alibi_heads=heads)
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
-        rows = tuple(self.head_width * count for count in (self.num_heads, self.num_kv_heads, self.num_kv_heads))
+        rows = tuple(
+            self.head_width * count for count in (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        )
         return {
             "qkv.weight": ParameterRole("mixer.in", parts=rows),
             "out.weight": ParameterRole("mixer.out"),
@@ -102,34 +105,34 @@ class Softmax(Mixer):
     ) -> Float[Tensor, "batch tokens d_model"]:
         heads, groups = self.num_heads, self.num_kv_heads
         projected = split_heads(self.qkv(x), heads + 2 * groups)
-        unturned, v = projected.split([heads + groups, groups], dim=1)
-        q, k = self.rotary(unturned).split([heads, groups], dim=1)
+        unturned, v = torch.split(projected, [heads + groups, groups], dim=1)
+        q, k = torch.split(self.rotary(unturned), [heads, groups], dim=1)
         mixed: Tensor = self.out(merge_heads(attention(q, k, v, self.bias, mask)))
         return mixed
 
 
 def softmax_reference(
-    q: Float[Tensor, "batch tokens heads width"],
-    k: Float[Tensor, "batch tokens groups width"],
-    v: Float[Tensor, "batch tokens groups width"],
+    q: Float[Tensor, "batch heads tokens width"],
+    k: Float[Tensor, "batch groups tokens width"],
+    v: Float[Tensor, "batch groups tokens width"],
     *,
     causal: bool,
     slopes: Float[Tensor, " heads"] | None = None,
     mask: Bool[Tensor, "batch tokens"] | None = None,
-) -> Float[Tensor, "batch tokens heads width"]:
+) -> Float[Tensor, "batch heads tokens width"]:
     """The definition, one head and one query at a time."""
-    n, num_heads, width = q.shape[1:]
-    outputs = torch.zeros_like(q)
+    num_heads, n, width = q.shape[1:]
+    rows = []
     for a in range(num_heads):
-        group = a * k.shape[2] // num_heads
+        group = a * k.shape[1] // num_heads
         for i in range(n):
-            permitted = torch.ones_like(q[:, :, 0, 0], dtype=torch.bool) if mask is None else mask.clone()
+            permitted = torch.ones_like(q[:, 0, :, 0], dtype=torch.bool) if mask is None else mask.clone()
             if causal:
                 permitted[:, i + 1 :] = False
-            scores = torch.einsum("bk,bjk->bj", q[:, i, a], k[:, :, group]) / math.sqrt(width)
+            scores = torch.einsum("bk,bjk->bj", q[:, a, i], k[:, group]) / math.sqrt(width)
             if slopes is not None:
-                distance = (torch.arange(n) - i).abs()
-                scores = scores - slopes[a] * distance
-            weights = torch.softmax(scores.masked_fill(~permitted, -math.inf), dim=-1).nan_to_num(0.0)
-            outputs[:, i, a] = torch.einsum("bj,bjv->bv", weights, v[:, :, group])
-    return outputs
+                scores = scores - slopes[a] * (torch.arange(n) - i).abs()
+            scores = scores.masked_fill(~permitted, -math.inf)
+            weights = torch.where(permitted, torch.softmax(scores, dim=-1), 0.0).nan_to_num(0.0)
+            rows.append(torch.einsum("bj,bjv->bv", weights, v[:, group]))
+    return torch.stack(rows, dim=1).reshape(q.shape)

@@ -39,7 +39,5 @@ class LearnedPosition(nn.Module):
     def parameter_roles(self) -> dict[str, ParameterRole]:
         return {"table": ParameterRole("pos")}
 
-    def forward(
-        self, x: Float[Tensor, "batch tokens d_model"]
-    ) -> Float[Tensor, "batch tokens d_model"]:
+    def forward(self, x: Float[Tensor, "batch tokens d_model"]) -> Float[Tensor, "batch tokens d_model"]:
         return x + self.table[: x.shape[1]]

@@ -3,8 +3,8 @@
     theta_k = 10000^(-2k/h),  k = 0 .. floor(h/2) - 1
     (u_k, u_{k + floor(h/2)}) <- rotation of the pair by the angle position * theta_k
 
-Source: Su et al. 2021, arXiv:2104.09864; half-split layout, positions from 0. The last channel of an odd head width
-never turns. Acts inside the mixers that read it.
+Source: Su et al. 2021, arXiv:2104.09864; half-split layout, positions from 0. The last channel of an odd head
+width never turns. Acts inside the mixers that read it.
 """
 
 from typing import Literal

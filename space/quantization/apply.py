@@ -12,8 +12,9 @@ from .format import Format
 def apply_number_formats(model: nn.Module, architecture: Architecture) -> nn.Module:
     """A copy in which the linear maps of every layer run in that layer's format; for inference.
 
-    These are the maps that ONNX dynamic quantization of the layer's constant matrix products converts: projections of
-    the mixer and the feed-forward. Depthwise kernels, embedding, positions, norms and head stay float32.
+    These are the maps that ONNX dynamic quantization of the layer's constant matrix products converts:
+    projections of the mixer and the feed-forward. Depthwise kernels, embedding, positions, norms and head
+    stay float32.
     """
     converted = copy.deepcopy(model).eval().requires_grad_(False)
     for block, layer in zip(converted.get_submodule("blocks").children(), architecture.layers, strict=True):

@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Format:
-    """A number format of a layer's linear maps. Embeddings, norms, heads and products of activations stay float32."""
+    """A number format of a layer's linear maps; everything else of a model stays float32."""
 
     name: ClassVar[str]
     real_on: ClassVar[frozenset[str]]

@@ -3,10 +3,10 @@
     q = clip(round(x / s), -127, 127),   s = max|x| / 127, and 1 where max|x| = 0
     y = (x_q w_q) * (s_x s_w)
 
-One scale per output channel of the weight and per row (token) of the input; sums of products are exact in int32.
-Source: Dettmers et al. 2022, arXiv:2208.07339, section 2 (vector-wise quantization). Rounds half to even. ONNX Runtime's
-dynamic quantization of the same maps takes unsigned activations with one scale per tensor: the same class of accuracy,
-other bits.
+One scale per output channel of the weight and per row (token) of the input; sums of products are exact in
+int32. Source: Dettmers et al. 2022, arXiv:2208.07339, section 2 (vector-wise quantization). Rounds half to
+even. ONNX Runtime's dynamic quantization of the same maps takes unsigned activations with one scale per
+tensor: the same class of accuracy, other bits.
 """
 
 from fractions import Fraction

@@ -1,9 +1,9 @@
-"""A finished job with trials, references and measurements, made by formula; flags and indicators by the real code."""
+"""A finished job with trials and references made by formula; flags and indicators by the real code."""
 
 import datetime as dt
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -147,9 +147,7 @@ def flagged(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Pareto flags as the storage keeps them: among completed trials with measured latency."""
     keys = make_job().objectives
     counted = [t for t in trials if t.state == "completed" and t.kinds.get("latency_s") == "measured"]
-    numbers = {
-        counted[index].number for index in front([minimised(one.effective, keys) for one in counted])
-    }
+    numbers = {counted[index].number for index in front([minimised(one.effective, keys) for one in counted])}
     return [replace(trial, on_front=trial.number in numbers) for trial in trials]
 
 
@@ -184,7 +182,9 @@ def sample_trials() -> list[TrialRecord]:
         quality = 2.82 - 0.33 * work**0.5 + rng.uniform(0, 0.45)
         latency_s = 0.42e-3 * work * rng.uniform(0.8, 1.6)
         trial = trial_with(number, quality, latency_s, architecture=decoder(layers, width))
-        trial = replace(trial, parents=(number // 2,) if number > 8 else (), values={**trial.values, "params": 3e4 * work})
+        trial = replace(
+            trial, parents=(number // 2,) if number > 8 else (), values={**trial.values, "params": 3e4 * work}
+        )
         if number % 7 == 5:
             trial = replace(trial, kinds={**trial.kinds, "latency_s": "predicted"})
         if number == 11:
@@ -220,7 +220,9 @@ def _finalist(trial: TrialRecord, steps: int) -> TrialRecord:
     return replace(trial, final=final)
 
 
-def make_measurement(trial: TrialRecord, quantity: str, value: float, **changes: Any) -> MeasurementRecord:
+def make_measurement(
+    trial: TrialRecord, quantity: str, value: float | None, **changes: Any
+) -> MeasurementRecord:
     record = MeasurementRecord(
         subject=trial.architecture_id,
         quantity=quantity,
@@ -262,7 +264,9 @@ def sample_measurements(trial: TrialRecord) -> list[MeasurementRecord]:
     device = {"cpu": "Example CPU @ 2.5 GHz", "torch": "2.13.0"}
     return [
         *rungs,
-        make_measurement(trial, "latency_s", 1.1 * latency_s, kind="predicted", created_at=NOW - dt.timedelta(1)),
+        make_measurement(
+            trial, "latency_s", 1.1 * latency_s, kind="predicted", created_at=NOW - dt.timedelta(1)
+        ),
         make_measurement(
             trial,
             "latency_s",
@@ -295,6 +299,52 @@ def make_export(trial: TrialRecord, **changes: Any) -> ArtefactRecord:
         ended_at=NOW,
     )
     return replace(export, **changes)
+
+
+@pytest.fixture(scope="session")
+def now() -> dt.datetime:
+    return NOW
+
+
+@pytest.fixture(scope="session")
+def new_job() -> Callable[..., JobRecord]:
+    return make_job
+
+
+@pytest.fixture(scope="session")
+def new_trial() -> Callable[..., TrialRecord]:
+    """number, quality, latency_s, **changes -> a completed trial."""
+    return trial_with
+
+
+@pytest.fixture(scope="session")
+def new_architecture() -> Callable[..., dict[str, Any]]:
+    """One changed layer each, by keyword -> the JSON of a decoder."""
+    return lambda *layers, d_model=64: decoder(
+        [layer(**{"mixer": MIXERS[0], **one}) for one in layers], d_model
+    )
+
+
+@pytest.fixture(scope="session")
+def new_measurement() -> Callable[..., MeasurementRecord]:
+    return make_measurement
+
+
+@pytest.fixture(scope="session")
+def new_export() -> Callable[..., ArtefactRecord]:
+    return make_export
+
+
+@pytest.fixture(scope="session")
+def measured() -> Callable[[TrialRecord], list[MeasurementRecord]]:
+    """Everything stored of a trial: three rungs with curve, predicted and measured latency."""
+    return sample_measurements
+
+
+@pytest.fixture(scope="session")
+def finals() -> Callable[..., list[TrialRecord]]:
+    """trials, count, steps -> the same with the first front members retrained."""
+    return with_finals
 
 
 @pytest.fixture(scope="session")

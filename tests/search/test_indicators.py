@@ -54,7 +54,11 @@ def final(quality: float, latency_s: float) -> Final:
     return Final(3, 2000, values, {"bits_per_byte": Spread(quality - 0.1, quality + 0.1, 3)}, test={})
 
 
-REFERENCES = [trial(-1, 3.0, 0.001), trial(-2, 2.0, 0.004), trial(-3, 2.2, 0.002, number_format="int8_dynamic")]
+REFERENCES = [
+    trial(-1, 3.0, 0.001),
+    trial(-2, 2.0, 0.004),
+    trial(-3, 2.2, 0.002, number_format="int8_dynamic"),
+]
 TRIALS = [trial(0, 3.2, 0.0006), trial(1, 2.4, 0.001), trial(2, 1.9, 0.002), trial(3, 2.5, 0.003)]
 
 
@@ -135,7 +139,9 @@ def test_the_indicators_of_a_job_in_the_search_stage() -> None:
     assert found["reference_hypervolume"] == pytest.approx(0.1 * 1.1 + 0.8 * 0.6 + 0.2 * 0.1)
     # u of the front: (.4, 0), (-.1, .5); trial 0 lies beyond the reference point, trial 3 is dominated
     assert found["hypervolume"] == pytest.approx(0.7 * 1.1 + 0.5 * 0.6)
-    assert found["hypervolume_gain"] == pytest.approx(found["hypervolume"] / found["reference_hypervolume"] - 1)
+    assert found["hypervolume_gain"] == pytest.approx(
+        found["hypervolume"] / found["reference_hypervolume"] - 1
+    )
     assert [count for count, _ in found["hypervolume_history"]] == [1, 2, 3, 4]
     assert found["hypervolume_history"][-1][1] == pytest.approx(found["hypervolume"])
     best = found["speedup_at_equal_quality"]

@@ -16,7 +16,14 @@ def rung(number: int, vectors: dict[int, Vector]) -> list[RungResult]:
     return [RungResult(trial, number, vector) for trial, vector in vectors.items()]
 
 
-FIRST: dict[int, Vector] = {0: (5.0, 5.0), 1: (1.0, 6.0), 2: (6.0, 1.0), 3: (3.0, 3.0), 4: (7.0, 7.0), 5: (3.5, 3.5)}
+FIRST: dict[int, Vector] = {
+    0: (5.0, 5.0),
+    1: (1.0, 6.0),
+    2: (6.0, 1.0),
+    3: (3.0, 3.0),
+    4: (7.0, 7.0),
+    5: (3.5, 3.5),
+}
 
 
 def test_a_hand_made_trace_gives_the_listed_promotions() -> None:
@@ -45,7 +52,9 @@ def test_running_failed_and_promoted_trials_are_passed_over() -> None:
     results = rung(1, FIRST)
     assert next_promotion(results, set(), num_rungs=2, reduction=2) is None
     assert next_promotion(results, {2, 3}, num_rungs=2, reduction=2) == Promotion(2, 2)
-    assert next_promotion(results + rung(2, {2: FIRST[2]}), {2, 3}, num_rungs=2, reduction=2) == Promotion(3, 2)
+    assert next_promotion(results + rung(2, {2: FIRST[2]}), {2, 3}, num_rungs=2, reduction=2) == Promotion(
+        3, 2
+    )
 
 
 def test_the_last_rung_promotes_nobody() -> None:
@@ -53,11 +62,15 @@ def test_the_last_rung_promotes_nobody() -> None:
     assert next_promotion([], set(), num_rungs=3, reduction=2) is None
 
 
-vectors = st.lists(st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=30)
+vectors = st.lists(
+    st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=30
+)
 
 
 @given(vectors, st.integers(2, 4))
-def test_the_places_are_floor_of_the_share_and_hold_both_ends_of_the_front(cloud: list[Vector], reduction: int) -> None:
+def test_the_places_are_floor_of_the_share_and_hold_both_ends_of_the_front(
+    cloud: list[Vector], reduction: int
+) -> None:
     results = [RungResult(number, 1, vector) for number, vector in enumerate(cloud)]
     chosen = top(results, reduction)
     assert len(chosen) == max(1, len(cloud) // reduction)

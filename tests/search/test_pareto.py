@@ -55,7 +55,9 @@ def test_ranks_equal_their_definition_on_random_sets_with_ties() -> None:
     rng = random.Random(0)
     for _ in range(200):
         dimensions = rng.randint(2, 4)
-        points = [tuple(float(rng.randint(0, 5)) for _ in range(dimensions)) for _ in range(rng.randint(1, 30))]
+        points = [
+            tuple(float(rng.randint(0, 5)) for _ in range(dimensions)) for _ in range(rng.randint(1, 30))
+        ]
         assert nondominated_ranks(points) == nondominated_ranks_by_definition(points)
 
 

@@ -1,5 +1,6 @@
 """Static limits: violations, repair, the smallest value of a cost, cautions."""
 
+import math
 import random
 from typing import Any
 
@@ -94,11 +95,21 @@ def _narrow(changes: dict[str, Any]) -> SearchSpace:
     return load_preset("decoder-small").with_domains({**one, **changes}).for_interface(TEXT)
 
 
-def test_the_smallest_cost_of_a_whole_preset_is_below_every_sample() -> None:
-    rng = random.Random(1)
-    drawn: list[Architecture] = [sample(SPACE, rng) for _ in range(100)]
-    for key in ("params", "memory_bytes"):
-        assert smallest(SPACE, key) <= min(static_costs(one)[key] for one in drawn)
+def test_the_least_memory_may_be_that_of_a_wider_model_with_fewer_heads() -> None:
+    narrow = _narrow({"num_layers": 1, "d_model": [80, 88], "mixer": "softmax", "head_width": 16})
+    space = narrow.for_interface(BytesInterface(context_length=1024, outputs=256))
+    memory: dict[int, float] = {}
+    for one in enumerate_space(space, 10):
+        memory[one.d_model] = min(static_costs(one)["memory_bytes"], memory.get(one.d_model, math.inf))
+    assert smallest(space, "memory_bytes") == memory[88] < memory[80]
+
+
+@pytest.mark.parametrize("key", ["params", "memory_bytes"])
+def test_the_smallest_cost_of_a_large_space_is_below_every_sample(key: str) -> None:
+    changes = {"head_width": 16, "kv_heads": "full", "gates": 1, "residual": "serial", "d_model": [32, 64]}
+    space, rng = SPACE.with_domains(changes), random.Random(1)
+    drawn: list[Architecture] = [sample(space, rng) for _ in range(60)]
+    assert smallest(space, key) <= min(static_costs(one)[key] for one in drawn)
 
 
 def test_cautions_name_what_is_valid_but_doubtful() -> None:

@@ -90,7 +90,7 @@ def test_layers_follow_their_genes() -> None:
 
 
 def test_a_window_over_the_whole_context_becomes_softmax() -> None:
-    one = {"num_layers": 1, "layer0.mixer": "sliding_window", "layer0.window": 32}
+    one: dict[str, Value] = {"num_layers": 1, "layer0.mixer": "sliding_window", "layer0.window": 32}
     assert SPACES[0].decode(one).layers[0].mixer.kind == "softmax"
 
 
@@ -102,17 +102,22 @@ def test_alibi_gets_its_four_heads() -> None:
 
 
 def test_a_position_that_nothing_reads_is_replaced_by_one_that_acts() -> None:
-    blind = {"num_layers": 1, "position": "alibi", "layer0.mixer": "linear_elu"}
+    blind: dict[str, Value] = {"num_layers": 1, "position": "alibi", "layer0.mixer": "linear_elu"}
     assert SPACES[0].decode(blind).position.kind == "rope"
     assert SPACES[0].decode({**blind, "layer0.mixer": "gated_conv"}).position.kind == "none"
     assert SPACES[1].decode({**blind, "position": "none"}).position.kind == "none"
-    assert SPACES[2].decode({**blind}).position.kind == "none"  # nothing in this space acts
+    assert SPACES[2].decode(blind).position.kind == "none"  # nothing in this space acts
 
 
 def test_an_order_blind_encoder_is_repaired_by_position_then_by_mixer() -> None:
-    blind = {"num_layers": 2, "position": "none", "layer0.mixer": "softmax", "layer1.mixer": "softmax"}
+    blind: dict[str, Value] = {
+        "num_layers": 2,
+        "position": "none",
+        "layer0.mixer": "softmax",
+        "layer1.mixer": "softmax",
+    }
     assert SPACES[4].decode(blind).position.kind == "rope"
-    linear = {"num_layers": 2, "layer0.mixer": "linear_elu", "layer1.mixer": "linear_elu"}
+    linear: dict[str, Value] = {"num_layers": 2, "layer0.mixer": "linear_elu", "layer1.mixer": "linear_elu"}
     repaired = SPACES[5].decode(linear)
     assert [layer.mixer.kind for layer in repaired.layers] == ["softmax", "linear_elu"]
     assert repaired.position.kind == "alibi"

@@ -1,4 +1,4 @@
-"""The reference family is what the report compares with: ordinary, strong, spread over the sizes of the space."""
+"""The reference family is what the report compares with: ordinary, strong, spread over sizes."""
 
 import pytest
 

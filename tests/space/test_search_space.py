@@ -2,13 +2,13 @@
 
 import pytest
 
-from space.architecture import BytesInterface, ImageInterface, ValuesInterface
+from space.architecture import BytesInterface, ImageInterface, InterfaceConfig, ValuesInterface
 from space.errors import InvalidInputError
 from space.search_space import SearchSpace, load_preset, preset_names
 
 TEXT = BytesInterface(context_length=64, outputs=256)
 IMAGE = ImageInterface(height=8, width=8, patch_size=2, outputs=10)
-INTERFACES = {"decoder-small": TEXT, "encoder-small": TEXT, "vision-small": IMAGE}
+INTERFACES: dict[str, InterfaceConfig] = {"decoder-small": TEXT, "encoder-small": TEXT, "vision-small": IMAGE}
 
 
 @pytest.mark.parametrize("name", preset_names())

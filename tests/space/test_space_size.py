@@ -27,18 +27,20 @@ DECODERS: list[dict[str, Any]] = [
     {"num_layers": [1, 2, 3], "mixer": ["softmax", "pool"], "window": [4, 8]},
     {"num_layers": [1, 2], "mixer": ["sliding_window", "softmax"], "window": [8, 16, 32]},
     {"num_layers": 2, "mixer": ["softmax", "linear_elu"], **HEADS},
-    {"num_layers": 2, "mixer": ["softmax", "linear_elu", "pool"], "head_width": [8, 32], "position": POSITIONS},
+    {"num_layers": 2, "mixer": ["softmax", "linear_elu", "pool"], "head_width": [8, 32],
+     "position": POSITIONS},
     {"num_layers": 2, "mixer": ["linear_elu", "pool"], "position": ["alibi"]},
     {"num_layers": 2, "d_model": [8, 24, 32], "feed_forward": ["mlp", "glu"], "ff_ratio": [1, 1.5, 2]},
-    {"num_layers": 2, "norm": ["rmsnorm", "layernorm"], "residual": ["serial", "parallel"], "tied": [True, False],
-     "shared": ["residual"]},
+    {"num_layers": 2, "norm": ["rmsnorm", "layernorm"], "residual": ["serial", "parallel"],
+     "tied": [True, False], "shared": ["residual"]},
     {"num_layers": [1, 2], "mixer": ["softmax", "pool"], "head_width": [8, 16], "ff_ratio": [1, 2],
      "shared": ["mixer", "ff_ratio"]},
 ]  # fmt: skip
 ENCODERS: list[dict[str, Any]] = [
     {"num_layers": 2, "mixer": ["softmax", "linear_elu", "pool"], "position": ["none", "alibi"],
      "head_width": [8, 16]},
-    {"num_layers": 2, "mixer": ["softmax", "gated_conv"], "position": "none", "gates": [1, 2], "shared": ["mixer"]},
+    {"num_layers": 2, "mixer": ["softmax", "gated_conv"], "position": "none", "gates": [1, 2],
+     "shared": ["mixer"]},
 ]  # fmt: skip
 VISION: list[dict[str, Any]] = [
     {"num_layers": [1, 2], "patch_size": [2, 4], "mixer": ["sliding_window", "softmax"], "window": [4, 8]},

@@ -1,7 +1,7 @@
 """Eager torch in this long-lived process: models in their number formats, timed under set conditions.
 
-`inference_mode`, T intra-op threads, T cores. One thread: the calling thread is pinned. Several: every thread of the
-process is, since the pool's threads are among them. All is put back afterwards.
+`inference_mode`, T intra-op threads, T cores. One thread: the calling thread is pinned. Several: every thread
+of the process is, since the pool's threads are among them. All is put back afterwards.
 """
 
 import contextlib
@@ -44,11 +44,11 @@ def _pinned(threads: int) -> Iterator[None]:
         return
     own = os.sched_getaffinity(0)
     before = _affinities() if threads > 1 else {0: own}  # 0 is the calling thread
-    _set_affinities(dict.fromkeys(before, set(timing_cores(threads))))
+    _set_affinities({thread: set(timing_cores(threads)) for thread in before})
     try:
         yield
     finally:
-        started_inside = dict.fromkeys(_affinities(), own) if threads > 1 else {}
+        started_inside = {thread: set(own) for thread in _affinities()} if threads > 1 else {}
         _set_affinities({**started_inside, **before})
 
 

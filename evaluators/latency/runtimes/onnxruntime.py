@@ -1,17 +1,18 @@
 """ONNX Runtime from outside: tasks for a fresh process that times or runs files, and a plain predictor.
 
-The process is given T cores and T threads before it starts, imports numpy and onnxruntime only, and is killed when
-it is late or when this process dies.
+The process is given T cores and T threads before it starts, imports numpy and onnxruntime only, and is killed
+when it is late or when this process dies.
 """
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ from .. import estimator
 from ..estimator import Estimate, EstimatorLimits
 from ..target import timing_cores
 
+log = logging.getLogger(__name__)
+
 PROCESS_FILE = Path(__file__).with_name("ort_process.py")
 START_S = 60.0
-"""Allowed for start, loading, binding and warming up, per task."""
+"""Allowed for the start of a process."""
+WARM_UPS_S = 20.0
+"""Allowed for loading and warming up, per task."""
 OUT_OF_MEMORY_SIGNAL = -9
 
 Predictor = Callable[[NDArray[Any]], NDArray[Any]]
@@ -51,7 +56,7 @@ class TimedFile:
 
 @dataclass(frozen=True, slots=True)
 class TimingTask:
-    """A candidate timed against a reference; `long_run_s` is the reference's value on this device, when known."""
+    """A candidate timed against a reference; `long_run_s` is the reference's value here, when known."""
 
     candidate: TimedFile
     reference: TimedFile
@@ -75,7 +80,7 @@ class Failure:
     """Why one task of a process gave no answer; `reason` as in `EvaluationError`."""
 
     message: str
-    reason: str = field(default="internal")
+    reason: str = "internal"
 
     def error(self) -> EvaluationError | UnsupportedError:
         if self.reason == "unsupported_operator":
@@ -84,9 +89,15 @@ class Failure:
 
 
 def time_files(tasks: Sequence[TimingTask], *, threads: int) -> list[Estimate | Failure]:
-    """Times every task in one fresh process, in order. The caller holds the host (`quiet_host`)."""
-    allowed = sum(START_S + 2 * task.limits.max_seconds for task in tasks)
-    answers = _in_fresh_process([task.request() for task in tasks], threads=threads, timeout_s=allowed)
+    """Times every task in one fresh process, in order. The caller holds the host (`quiet_host`).
+
+    A task that kills the process, or hangs it, fails alone: a new process goes on with the next.
+    """
+    answers: list[dict[str, Any]] = []
+    while len(answers) < len(tasks):
+        rest = tasks[len(answers) :]
+        allowed = START_S + sum(2 * task.limits.max_seconds + WARM_UPS_S for task in rest)
+        answers += _in_fresh_process([task.request() for task in rest], threads=threads, timeout_s=allowed)
     return [Estimate(**a["estimate"]) if "estimate" in a else _failure(a) for a in answers]
 
 
@@ -107,7 +118,7 @@ def run_file(path: Path, inputs: Sequence[NDArray[Any]], *, threads: int = 1) ->
             "inputs": [str(source) for source in sources],
             "outputs": [str(result) for result in results],
         }
-        (answer,) = _in_fresh_process([task], threads=threads, timeout_s=2 * START_S)
+        answer = _in_fresh_process([task], threads=threads, timeout_s=2 * START_S)[0]
         if "error" in answer:
             raise _failure(answer).error()
         return [np.load(result) for result in results]
@@ -133,7 +144,7 @@ def predictor(path: Path, threads: int = 1) -> Predictor:
 def _in_fresh_process(
     tasks: Sequence[Mapping[str, Any]], *, threads: int, timeout_s: float
 ) -> list[dict[str, Any]]:
-    """One answer per task. A process that dies or is late leaves a Failure for the task it was at and all after."""
+    """One answer per task, in order, up to and with the first that the process died of or was late with."""
     request = {
         "tasks": list(tasks),
         "threads": threads,
@@ -146,8 +157,12 @@ def _in_fresh_process(
         file.write_text(json.dumps(request), encoding="utf-8")
         process = subprocess.Popen(
             [sys.executable, "-P", str(PROCESS_FILE), str(file)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         with _killed_at_the_end(process):
             try:
                 output, errors = process.communicate(timeout=timeout_s)
@@ -157,13 +172,13 @@ def _in_fresh_process(
                 output, _ = process.communicate()
                 fate = {"error": f"no answer after {timeout_s:g} s", "reason": "timeout"}
     answers = [json.loads(line) for line in output.splitlines() if line.endswith("}")]
-    return answers + [fate] * (len(tasks) - len(answers))
+    return answers if len(answers) == len(tasks) else [*answers, fate]
 
 
 @contextlib.contextmanager
-def _killed_at_the_end(process: "subprocess.Popen[str]") -> Any:
+def _killed_at_the_end(process: "subprocess.Popen[str]") -> Iterator[None]:
     try:
-        yield process
+        yield
     finally:
         if process.poll() is None:
             process.kill()
@@ -177,4 +192,6 @@ def _fate(code: int, errors: str) -> dict[str, Any]:
 
 
 def _failure(answer: Mapping[str, Any]) -> Failure:
-    return Failure(str(answer["error"]), str(answer["reason"]))
+    failure = Failure(str(answer["error"]), str(answer["reason"]))
+    log.info("a task in a fresh process failed", extra={"reason": failure.reason, "detail": failure.message})
+    return failure

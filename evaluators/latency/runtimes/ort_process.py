@@ -1,9 +1,9 @@
-"""The fresh process in which ONNX Runtime is timed or run: standard library, numpy and onnxruntime, nothing else.
+"""The fresh process in which ONNX Runtime is timed or run: standard library, numpy and onnxruntime only.
 
-Started as a file (`python -P ort_process.py REQUEST.json`), never imported: that keeps torch and this project out.
-One line of JSON on standard output answers each task of the request, in order:
+Started as a file (`python -P ort_process.py REQUEST.json`), never imported: that keeps torch and this project
+out. One line of JSON on standard output answers each task of the request, in order:
 
-    {"task": "time", "file", "reference", "input": {...}, "reference_input": {...}, "limits": {...}, "long_run_s"}
+    {"task": "time", "file", "reference", "input", "reference_input", "limits", "long_run_s"}
     {"task": "run", "file", "inputs": [X.npy, ...], "outputs": [Y.npy, ...]}
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +43,7 @@ def main(request_file: str) -> int:
         except MemoryError as error:
             answer = {"error": str(error), "reason": "out_of_memory"}
         except Exception as error:  # the border of this process: the parent decides what it means
+            traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}", "reason": _reason(error)}
         sys.stdout.write(json.dumps({**answer, "modules": _foreign_modules()}) + "\n")
         sys.stdout.flush()
@@ -49,7 +51,7 @@ def main(request_file: str) -> int:
 
 
 def session(file: str, *, threads: int) -> onnxruntime.InferenceSession:
-    """Sequential, graph optimisations and spinning at their defaults. `threads` 0: the process's common pool."""
+    """Sequential; graph optimisations and spinning at their defaults. `threads` 0: the common pool."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
@@ -84,6 +86,7 @@ def bound(session: onnxruntime.InferenceSession, described: Mapping[str, Any]) -
     """One run with inputs and outputs bound once, on random values of the described shape."""
     rng = np.random.default_rng(0)
     shape = tuple(described["shape"])
+    values: np.ndarray[Any, Any]
     if described["dtype"] == "int64":
         values = rng.integers(0, described["below"], size=shape, dtype=np.int64)
     else:
@@ -114,7 +117,7 @@ def _run_bound(model: onnxruntime.InferenceSession, binding: Any, _kept_alive: o
 
 
 def _thread_pool(threads: int) -> int:
-    """Several threads come from one pool for candidate and reference: two pools would spin against each other."""
+    """Several threads come from one pool for both networks: two pools would spin against each other."""
     if threads == 1:
         return 1
     onnxruntime.set_global_thread_pool_sizes(threads, 1)

@@ -244,7 +244,11 @@ def test_a_calm_rough_attempt_beats_a_contended_narrow_one() -> None:
 def test_f49_a_slower_variant_is_reported_as_slower() -> None:
     clock = SimulatedClock()
     result = estimate(
-        clock.network(steady(0.005)), clock.network(steady(0.001)), limits=LIMITS, long_run_s=0.001, clock=clock
+        clock.network(steady(0.005)),
+        clock.network(steady(0.001)),
+        limits=LIMITS,
+        long_run_s=0.001,
+        clock=clock,
     )
     assert result.value_s == pytest.approx(0.005, rel=0.01)
 
@@ -271,7 +275,7 @@ def test_the_bootstrap_interval_covers_the_true_ratio() -> None:
     for _ in range(100):
         a, b = 2 + 0.5 * rng.exponential(size=128), 1 + 0.25 * rng.exponential(size=128)
         ratio = np.percentile(a, 10) / np.percentile(b, 10)
-        covered += abs(ratio - 2.0) <= ratio_half_width(a, b) * ratio
+        covered += bool(abs(ratio - 2.0) <= ratio_half_width(a, b) * ratio)
     assert covered >= 80
 
 

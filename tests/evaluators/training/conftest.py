@@ -1,14 +1,25 @@
 """Small real tasks and architectures for the training tests."""
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from evaluators.training.arrays import digits
 from evaluators.training.data import TaskData
 from evaluators.training.text import language_model
 from space.architecture import Architecture, parse_architecture
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As a worker trains; two threads on a busy machine wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

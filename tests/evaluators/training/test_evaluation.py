@@ -33,7 +33,7 @@ def test_an_oracle_makes_no_error(digits_data: TaskData) -> None:
     answers = iter(np.array_split(digits_data.validation.targets, 3))  # type: ignore[arg-type]  # not None here
 
     def oracle(inputs: Array) -> Array:
-        return 100 * np.eye(10, dtype=np.float32)[next(answers)]
+        return np.where(next(answers)[:, None] == np.arange(10), np.float32(100), np.float32(0))
 
     metrics = evaluate(
         oracle, digits_data, "validation", max_batch=math.ceil(len(digits_data.validation) / 3)

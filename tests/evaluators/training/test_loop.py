@@ -1,6 +1,4 @@
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -226,35 +224,30 @@ train(parse_architecture(sys.argv[1]), digits(), plan, seed=4, until=100000, fol
 """
 
 
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.parent.name) for path in folder.glob("*/*/4/[0-9]*/state.json"))
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_from_an_intact_checkpoint(
     tmp_path: Path, digits_data: TaskData, image_architecture: Architecture
 ) -> None:
-    script = tmp_path / "killed.py"
+    script, kept = tmp_path / "killed.py", tmp_path / "kept"
     script.write_text(_KILLED)
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, str(script), image_architecture.canonical_json, str(kept)]
+    reached = 0
     for _ in range(2):
-        process = subprocess.Popen(
-            [sys.executable, str(script), image_architecture.canonical_json, str(tmp_path / "kept")],
-            env=environment,
-        )
-        before = len(list((tmp_path / "kept").glob("*/*/*/*/state.json")))
-        while not list((tmp_path / "kept").glob("*/*/*/[0-9]*/state.json")) and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert before <= 1
-    plan = TrainingPlan(steps=100000, batch_size=8)
-    (folder,) = (tmp_path / "kept").glob("*/*/4")
-    steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-    until = steps[-1] + 1
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        resumed = train(image_architecture, digits_data, plan, seed=4, until=until, folder=tmp_path / "kept")
-        whole = train(image_architecture, digits_data, plan, seed=4, until=until, folder=tmp_path / "whole")
-    finally:
-        torch.set_num_threads(threads)
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
+        try:
+            while max(_steps(kept), default=0) <= reached and process.poll() is None:
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+        assert max(_steps(kept)) > reached
+        reached = max(_steps(kept))
+    plan, until = TrainingPlan(steps=100000, batch_size=8), reached + 1
+    resumed = train(image_architecture, digits_data, plan, seed=4, until=until, folder=kept)
+    whole = train(image_architecture, digits_data, plan, seed=4, until=until, folder=tmp_path / "whole")
     _same_bits(whole, resumed)
-    assert json.loads((folder / str(until) / "state.json").read_text())["step"] == until
+    assert _steps(kept) == [until]

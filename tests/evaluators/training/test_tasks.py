@@ -22,17 +22,19 @@ def test_a_path_may_hold_a_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("langage-model", "x"), "unknown task kind 'langage-model'; did you mean 'language-model'"),
-        (("language-model", "python-stdlb"), "did you mean 'python-stdlib'"),
-        (("image", "python-stdlib"), "is of kind 'language-model', not 'image'"),
-        (("image", "missing.npz"), r"'missing.npz' does not exist; give an .npz file, or .* digits"),
+        (("langage-model", "x", None), "unknown task kind 'langage-model'; did you mean 'language-model'"),
+        (("language-model", "python-stdlb", None), "did you mean 'python-stdlib'"),
+        (("image", "python-stdlib", None), "is of kind 'language-model', not 'image'"),
+        (("image", "missing.npz", None), r"'missing.npz' does not exist; give an .npz file, or .* digits"),
         (("image", "digits", 16), "task.length=16 is for text"),
         (("language-model", "python-stdlib", 4), "task.length=4 must be from 8 to 8192"),
-        (("image", "."), r"'\.' is a folder; task kind 'image' needs an .npz file"),
-        (("text-classification", "pyproject.toml"), "is of format '.toml'"),
+        (("image", ".", None), r"'\.' is a folder; task kind 'image' needs an .npz file"),
+        (("text-classification", "pyproject.toml", None), "is of format '.toml'"),
     ],
 )
-def test_a_mistake_gets_one_line_with_the_way_out(arguments: tuple[str, ...], message: str) -> None:
+def test_a_mistake_gets_one_line_with_the_way_out(
+    arguments: tuple[str, str, int | None], message: str
+) -> None:
     with pytest.raises(InvalidInputError, match=message) as caught:
         prepare_task(*arguments)
     assert "\n" not in caught.value.message

@@ -129,7 +129,7 @@ def test_trials_of_a_dead_coordinator_wait_again_with_one_more_attempt(
 
 @pytest.mark.slow
 def test_f08_processes_that_claim_at_once_never_get_the_same_job(db: Database) -> None:
-    made = [submit(db, f"job {number}") for number in range(60)]
+    made = [submit(db, f"job {number}") for number in range(24)]
     url = db.url_shown if db.dialect == "sqlite" else db._engine.url.render_as_string(hide_password=False)
     program = textwrap.dedent(
         f"""

@@ -81,5 +81,8 @@ def test_latencies_are_compared_by_their_logarithm() -> None:
 @pytest.mark.parametrize("count", [5000])
 def test_survivors_of_a_long_history_are_found_quickly_enough_to_ask_between_results(count: int) -> None:
     rows = told(cloud(10)) * (count // 10)
-    rows = [Told(k, row.architecture, vector) for k, (row, vector) in enumerate(zip(rows, cloud(count), strict=True))]
+    rows = [
+        Told(k, row.architecture, vector)
+        for k, (row, vector) in enumerate(zip(rows, cloud(count), strict=True))
+    ]
     assert len(survivors(rows, KEYS, 40)) == 40

@@ -1,0 +1,1 @@
+"""The commands of `paretoformer`, one file per subject. Heavy imports stand inside the functions."""

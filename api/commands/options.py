@@ -1,0 +1,60 @@
+"""Options that several commands share, and what they stand for."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from search.records import JobRecord
+    from search.storage.database import Database
+
+DATABASE_HELP = "Database: sqlite:///FILE, a file's path, or postgresql://..."
+DEFAULT_DATABASE = "sqlite:///paretoformer.db"
+
+Db = Annotated[
+    str, typer.Option("--db", envvar="PARETOFORMER_DB", help=DATABASE_HELP, show_default="./paretoformer.db")
+]
+Json = Annotated[bool, typer.Option("--json", help="Only JSON on standard output.")]
+Ray = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        envvar="PARETOFORMER_RAY",
+        help="local: workers on this machine; none: in this process; or a cluster's ADDRESS.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, envvar="PARETOFORMER_WORKERS", help="Workers; the cores by default."),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server", envvar="PARETOFORMER_SERVER", help="Ask this server (http://...) instead of a database."
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or its beginning (4 characters).")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key: budget.trials=24.")
+]
+
+
+def open_database(url: str) -> "Database":
+    """The database of `--db`."""
+    from pathlib import Path
+
+    from search.storage.database import Database
+
+    from ..settings import Settings
+
+    data = Settings().data
+    return Database.open(url, data_dir=None if data is None else Path(data))
+
+
+def find_job(session: "Session", text: str) -> "JobRecord":
+    """The job a person means."""
+    from search.storage import jobs
+
+    return jobs.resolve(session, text)

@@ -1,0 +1,29 @@
+"""Settings of this installation, from `PARETOFORMER_*`; read here and nowhere below.
+
+A server bound to anything but loopback needs a key in the database: `api.app.check_binding`.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Command line options of the same name go before."""
+
+    model_config = SettingsConfigDict(env_prefix="PARETOFORMER_", frozen=True, extra="ignore")
+
+    db: str = Field("sqlite:///paretoformer.db", description="Address of the database")
+    data: Path | None = Field(None, description="Folder of trainings and exports; beside the database if unset")
+    host: str = Field("127.0.0.1", description="Address the server listens on")
+    port: int = Field(8765, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
+    hosts: tuple[str, ...] = Field((), description="Further host names the server answers to, JSON list")
+    workers: int | None = Field(None, ge=1, description="Workers per coordinator; the cores if unset")
+    ray: str = Field("local", description="local, none, or the address of a Ray cluster")
+    datasets: Path | None = Field(None, description="Folder whose files and folders HTTP jobs may name")
+    body_limit: int = Field(1_000_000, ge=1024, description="Largest request body, bytes")
+    heartbeat_s: float = Field(15.0, gt=0, description="Seconds between comments of an idle event stream")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
+    log_format: Literal["text", "json"] = Field("text", description="Form of log lines")

@@ -1,0 +1,144 @@
+"""Is what was exported what was trained: every file reloaded, run on fresh inputs, compared with the model.
+
+ONNX files run in a fresh process that has only numpy and onnxruntime. The difference is relative: the
+largest, or the root mean square, of the differences of the logits over the root mean square of the model's
+logits.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from evaluators.latency import device_facts, run_file
+from space.architecture import Architecture, BytesInterface
+from space.errors import EvaluationError
+from space.export import ExportedFolder, input_shape, load_folder
+
+Logits = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a file may be from the model, and why that far."""
+
+    of: Literal["largest", "rms"]
+    limit: float
+    reason: str
+
+
+SAME_WEIGHTS = Tolerance("largest", 0.0, "the same weights in the same program give the same bits")
+FLOAT32 = Tolerance(
+    "largest",
+    1e-3,
+    "float32 sums in another order: 6e-6 is usual; the rest is left for deep models and large activations",
+)
+INT8 = Tolerance(
+    "rms",
+    0.25,
+    "8-bit weights and activations: 0.01 to 0.03 is usual; beyond a quarter it is another model. The weights "
+    "themselves are checked through the float32 file of the same folder",
+)
+
+
+def verify_export(
+    exported: ExportedFolder, model: nn.Module, *, inputs: Sequence[NDArray[Any]] | None = None
+) -> dict[str, Any]:
+    """The report of a comparison that passed, as JSON: per file the differences, tolerance, size and SHA-256.
+
+    `model` is the trained fp32 form. Without `inputs`, random ones of three lengths and two batch sizes.
+
+    Raises:
+        EvaluationError: a file differs by more than its tolerance, or cannot be loaded; nothing may be
+        published.
+    """
+    architecture = next(iter(exported.files.values()))
+    chosen = fresh_inputs(architecture) if inputs is None else list(inputs)
+    expected = _logits(model, chosen)
+    files = {name: _compared(exported, name, chosen, expected) for name in exported.files}
+    versions = {name: device_facts()[name] for name in ("torch", "onnxruntime", "numpy")}
+    return {"passed": True, "inputs": [list(x.shape) for x in chosen], "files": files, "versions": versions}
+
+
+def fresh_inputs(architecture: Architecture, *, seed: int = 1) -> list[NDArray[Any]]:
+    """Random inputs: batches of 1 and 3, each full, half and short in length (images have one size)."""
+    rng = np.random.default_rng(seed)
+    n = architecture.tokens
+    lengths = [n] if architecture.interface.input == "image" else sorted({n, (n + 1) // 2, min(n, 7)})
+    shapes = [input_shape(architecture, batch, length) for batch in (1, 3) for length in lengths]
+    if isinstance(architecture.interface, BytesInterface):
+        below = architecture.interface.vocab_size
+        return [rng.integers(0, below, size=shape, dtype=np.int64) for shape in shapes]
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+
+
+def _compared(
+    exported: ExportedFolder, name: str, inputs: Sequence[NDArray[Any]], expected: Logits
+) -> dict[str, Any]:
+    path, formats = exported.path / name, exported.files[name].number_formats
+    tolerance = _tolerance(name, formats)
+    found = _outputs(path, inputs)
+    difference = relative_difference(found, expected)
+    if not difference[tolerance.of] <= tolerance.limit:  # also when it is not a number
+        raise EvaluationError(
+            f"{name} differs from the trained model by {difference[tolerance.of]:.3g} "
+            f"({tolerance.of}, relative), more than {tolerance.limit:g}; it was not published"
+        )
+    data = path.read_bytes()
+    return {
+        "max_abs_difference": difference["absolute"],
+        "largest_relative": difference["largest"],
+        "rms_relative": difference["rms"],
+        "same_argmax": difference["same_argmax"],
+        "tolerance": {"of": tolerance.of, "limit": tolerance.limit, "reason": tolerance.reason},
+        "number_formats": sorted(formats) if path.suffix == ".onnx" else ["fp32"],
+        "size_bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def relative_difference(found: Logits, expected: Logits) -> dict[str, float]:
+    """`absolute`, `largest` and `rms` difference, and the share of equal argmax, over all outputs."""
+    a = np.concatenate([y.reshape(-1, y.shape[-1]) for y in found]).astype(np.float64)
+    b = np.concatenate([y.reshape(-1, y.shape[-1]) for y in expected]).astype(np.float64)
+    if a.shape != b.shape:
+        raise EvaluationError(
+            f"the file gives {a.shape[0]} rows of logits where the model gives {b.shape[0]}"
+        )
+    scale = max(float(np.sqrt(np.mean(b**2))), 1e-12)
+    absolute = float(np.max(np.abs(a - b)))
+    return {
+        "absolute": absolute,
+        "largest": absolute / scale,
+        "rms": float(np.sqrt(np.mean((a - b) ** 2))) / scale,
+        "same_argmax": float(np.mean(a.argmax(-1) == b.argmax(-1))),
+    }
+
+
+def _tolerance(name: str, formats: frozenset[str]) -> Tolerance:
+    if not name.endswith(".onnx"):
+        return SAME_WEIGHTS
+    return FLOAT32 if formats == {"fp32"} else INT8
+
+
+def _outputs(path: Path, inputs: Sequence[NDArray[Any]]) -> Logits:
+    if path.suffix == ".onnx":
+        return run_file(path, inputs)
+    model, _ = load_folder(path.parent)
+    return _logits(model, inputs)
+
+
+def _logits(model: nn.Module, inputs: Sequence[NDArray[Any]]) -> Logits:
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return [model(torch.from_numpy(x)).numpy() for x in inputs]
+    finally:
+        model.train(was_training)

@@ -1,0 +1,212 @@
+"""Blocks measured, many in one process.
+
+What a call of an empty network costs is taken off every block but the embedding, which keeps it once for the
+whole model. The host is given back to the trainings after every `PER_PROCESS` blocks.
+"""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from evaluators.protocol import Measurement
+from space.errors import UnsupportedError
+from space.quantization import NumberFormat
+from space.quantization import number_format as format_named
+from space.quantization.apply import apply_number_formats
+
+from .blocks import Block, export_block
+from .estimator import Estimate, EstimatorLimits, calmer, estimate, flags_of, is_calm
+from .host_lock import quiet_host
+from .measure import HOST_WAIT_S
+from .reference import (
+    ReferenceHistory,
+    reference_architecture,
+    reference_file,
+    reference_model,
+)
+from .runtimes import eager
+from .runtimes.onnxruntime import Failure, TimedFile, TimingTask, time_files
+from .target import Target, check_target, device_key
+from .timed_input import random_input, timed_input
+
+BLOCK_LIMITS = EstimatorLimits(
+    max_seconds=0.3, max_runs=200, target_half_width=0.03, noisy_half_width=0.10, attempts=2
+)
+PER_PROCESS = 16
+SMALLEST_S = 1e-7
+"""A block is no faster than this, whatever the empty call took."""
+
+Result = Estimate | Failure
+LongRun = Mapping[NumberFormat, float | None]
+"""The reference's long-run value by number format."""
+Timer = Callable[[Sequence[Block], LongRun], list[Result]]
+
+
+def measure_blocks(
+    blocks: Sequence[Block], target: Target, *, limits: EstimatorLimits = BLOCK_LIMITS, scratch: Path
+) -> list[Measurement]:
+    """Net latency of every block (quantity `block_latency_s`), in order; takes `quiet_host` itself.
+
+    A block without a form on this runtime gives a measurement of status `unsupported`, one whose measuring
+    failed `error`; the detail says why. `scratch` as in `measure_model`.
+    """
+    check_target(target)
+    scratch.mkdir(parents=True, exist_ok=True)
+    prepared = _onnx_timer if target.runtime == "onnxruntime" else _eager_timer
+    found: list[Measurement] = []
+    for start in range(0, len(blocks), PER_PROCESS):
+        group = blocks[start : start + PER_PROCESS]
+        everything = {block.id: block for block in (*group, *(block.emptied() for block in group))}
+        with prepared(tuple(everything.values()), target, limits, scratch) as timer:
+            results = _calmest(everything, timer, target, limits, scratch)
+        for block in group:
+            overhead = results[block.emptied().id]
+            found.append(_measurement(block, results[block.id], overhead, target, limits))
+    return found
+
+
+def _calmest(
+    blocks: Mapping[str, Block], timer: Timer, target: Target, limits: EstimatorLimits, scratch: Path
+) -> dict[str, Result]:
+    """Every block's calmest attempt; the disturbed ones are timed again, up to `limits.attempts` times."""
+    best: dict[str, Result] = {}
+    waiting = list(blocks)
+    for made in range(limits.attempts):
+        if made:
+            time.sleep(limits.backoff_s * 2 ** (made - 1))
+        with quiet_host(HOST_WAIT_S):
+            results = _with_history([blocks[id] for id in waiting], timer, target, limits, scratch)
+        for id, result in zip(waiting, results, strict=True):
+            earlier = best.get(id)
+            if isinstance(earlier, Estimate) and isinstance(result, Estimate):
+                best[id] = calmer(earlier, result)
+            else:
+                best[id] = earlier or result
+        waiting = [id for id, r in best.items() if isinstance(r, Estimate) and not is_calm(r, limits)]
+        if not waiting:
+            break
+    return best
+
+
+def _with_history(
+    blocks: Sequence[Block], timer: Timer, target: Target, limits: EstimatorLimits, scratch: Path
+) -> list[Result]:
+    """Times the blocks, and adds one value of the reference per number format: many blocks are one visit."""
+    histories = {
+        number_format: ReferenceHistory(scratch, target, number_format)
+        for number_format in {block.number_format for block in blocks}
+    }
+    results = timer(blocks, {name: history.long_run_s() for name, history in histories.items()})
+    for name, history in histories.items():
+        calm = sorted(
+            result.reference_p10_s
+            for block, result in zip(blocks, results, strict=True)
+            if block.number_format == name
+            and isinstance(result, Estimate)
+            and is_calm(result, limits)
+            and not result.is_contended
+        )
+        if calm:
+            history.add(calm[len(calm) // 2])
+    return results
+
+
+@contextlib.contextmanager
+def _onnx_timer(
+    blocks: Sequence[Block], target: Target, limits: EstimatorLimits, scratch: Path
+) -> Iterator[Timer]:
+    """Exports every block now; each visit is one fresh process."""
+    with tempfile.TemporaryDirectory(prefix="blocks-", dir=scratch) as folder:
+        files = {block.id: _exported(block, Path(folder) / f"{block.id}.onnx") for block in blocks}
+        references = {
+            name: TimedFile(reference_file(scratch, name), timed_input(reference_architecture(), 1))
+            for name in {block.number_format for block in blocks if isinstance(files[block.id], TimedFile)}
+        }
+
+        def time_now(chosen: Sequence[Block], long_run: LongRun) -> list[Result]:
+            results: dict[str, Result] = {}
+            tasks: dict[str, TimingTask] = {}
+            for block in chosen:
+                file, name = files[block.id], block.number_format
+                if isinstance(file, Failure):
+                    results[block.id] = file
+                else:
+                    tasks[block.id] = TimingTask(file, references[name], limits, long_run[name])
+            timed = time_files(list(tasks.values()), threads=target.threads)
+            results.update(zip(tasks, timed, strict=True))
+            return [results[block.id] for block in chosen]
+
+        yield time_now
+
+
+def _exported(block: Block, path: Path) -> TimedFile | Failure:
+    try:
+        return TimedFile(export_block(block, path), block.input)
+    except UnsupportedError as error:
+        return Failure(error.message, "unsupported_operator")
+
+
+@contextlib.contextmanager
+def _eager_timer(
+    blocks: Sequence[Block], target: Target, limits: EstimatorLimits, scratch: Path
+) -> Iterator[Timer]:
+    """Times in this process."""
+
+    def time_one(block: Block, long_run_s: float | None) -> Result:
+        if "eager" not in format_named(block.number_format).real_on:
+            return Failure(
+                f"number format '{block.number_format}' is not real in eager torch", "unsupported_operator"
+            )
+        frozen = reference_architecture(block.number_format)
+        reference = apply_number_formats(reference_model(), frozen)
+        with eager.conditions(target.threads):
+            return estimate(
+                eager.timed_call(block.build_in_format(), random_input(block.input)),
+                eager.timed_call(reference, random_input(timed_input(frozen, 1))),
+                limits=limits,
+                long_run_s=long_run_s,
+                threads=target.threads,
+            )
+
+    yield lambda chosen, long_run: [time_one(block, long_run[block.number_format]) for block in chosen]
+
+
+def _measurement(
+    block: Block, result: Result, overhead: Result, target: Target, limits: EstimatorLimits
+) -> Measurement:
+    failed = next((each for each in (result, overhead) if isinstance(each, Failure)), None)
+    if failed is not None or isinstance(result, Failure) or isinstance(overhead, Failure):
+        return _no_measurement(block, failed or Failure("no result"))
+    call_s = 0.0 if block.part == "embedding" else overhead.value_s
+    errors = (result.half_width * result.value_s, overhead.half_width * call_s)
+    return Measurement(
+        quantity="block_latency_s",
+        value=max(result.value_s - call_s, SMALLEST_S),
+        unit="s",
+        kind="measured",
+        spread=(errors[0] ** 2 + errors[1] ** 2) ** 0.5,
+        repeats=result.runs,
+        flags=flags_of(result, limits),
+        wall_s=result.seconds,
+        detail={
+            **asdict(result),
+            "block": block.name,
+            "empty_call_s": call_s,
+            "conditions": {**asdict(target), "length": block.tokens, "device_key": device_key(target)},
+        },
+    )
+
+
+def _no_measurement(block: Block, failure: Failure) -> Measurement:
+    unsupported = failure.reason == "unsupported_operator"
+    return Measurement(
+        quantity="block_latency_s",
+        value=None,
+        unit="s",
+        kind="measured",
+        status="unsupported" if unsupported else "error",
+        detail={"block": block.name, "message": failure.message, "reason": failure.reason},
+    )

@@ -1,0 +1,83 @@
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import replace
+
+from dashboards import summary
+from search.records import JobRecord, TrialRecord
+
+NewJob = Callable[..., JobRecord]
+
+
+def test_progress_counts_what_has_ended(
+    job: JobRecord, trials: list[TrialRecord], references: list[TrialRecord], now: dt.datetime
+) -> None:
+    running = replace(job, state="running", ended_at=None)
+    half = [*trials[:11], replace(trials[11], state="running"), replace(trials[12], state="waiting")]
+    state = summary.status(running, half, references, now)
+    assert (state.done, state.budget, state.percent) == (11, 24, 46)
+    assert state.references_done == state.references_total == len(references)
+    assert state.elapsed == "for 8 min 0 s"
+    assert state.left == "9 min 27 s"
+
+
+def test_an_ended_job_has_no_time_left(job: JobRecord, trials: list[TrialRecord], now: dt.datetime) -> None:
+    state = summary.status(job, trials, [], now + dt.timedelta(days=1))
+    assert (state.percent, state.left, state.elapsed) == (100, "", "took 8 min 0 s")
+
+
+def test_short_finalists_are_a_demonstration_and_long_ones_a_claim(
+    new_job: NewJob, trials: list[TrialRecord], finals: Callable[..., list[TrialRecord]]
+) -> None:
+    job = new_job()
+    assert "150 steps" in summary.demonstration(job, [])
+    assert "999 steps" in summary.demonstration(job, finals(trials, 2, 999))
+    assert summary.demonstration(job, finals(trials, 2, 1000)) == ""
+    planned = {**job.spec, "finalists": {"count": 4, "seeds": 3, "steps": 2000}}
+    assert summary.demonstration(replace(job, spec=planned), []) == ""
+    none = {**job.spec, "finalists": {"count": 0, "seeds": 3, "steps": 2000}}
+    assert "no finalists" in summary.demonstration(replace(job, spec=none), [])
+
+
+def test_the_speed_up_carries_interval_trial_and_bound(new_job: NewJob) -> None:
+    found = {"value": 1.5, "low": 1.4, "high": 1.6, "trial": 3, "lower_bound": True, "quality": "better"}
+    job = new_job(indicators={"speedup_at_equal_quality": {**found, "against_fp32": {**found, "value": 2.5}}})
+    (name, value, words), (other, more, _) = summary.speedup_lines(job)
+    assert (name, value) == ("all references", "≥ 1.5×")
+    assert words == "trial 3, 95 % interval 1.4× to 1.6×; at least, as it is better than every reference"
+    assert (other, more) == ("fp32 references", "≥ 2.5×")
+
+
+def test_a_speed_up_of_a_worse_trial_is_not_praised(new_job: NewJob) -> None:
+    found = {"value": 4.0, "low": 3.9, "high": 4.1, "trial": 3, "lower_bound": False, "quality": "worse"}
+    within = {**found, "value": 1.2, "trial": 5, "quality": "within"}
+    job = new_job(indicators={"speedup_at_equal_quality": {**found, "within_reference_quality": within}})
+    stat = next(s for s in summary.stats(job, []) if s.name == "speed-up at equal quality")
+    assert stat.tone == ""
+    assert "less accurate than every reference" in stat.remark
+    assert "1.2× by trial 5" in stat.remark
+
+
+def test_without_indicators_every_number_is_a_dash(new_job: NewJob) -> None:
+    assert [stat.value for stat in summary.stats(new_job(), [])] == ["0", "–", "–", "–", "–"]
+
+
+def test_failures_are_grouped_by_cause_with_an_example(trials: list[TrialRecord]) -> None:
+    lost = [replace(trials[0], number=90 + i, state="failed", reason="worker_lost") for i in range(2)]
+    first, second = summary.failures([*trials, *lost])
+    assert (first.reason, first.count, first.trial) == ("worker_lost", 2, 90)
+    assert (second.reason, second.example) == ("diverged", "loss is not finite at step 17")
+
+
+def test_suggestions_come_with_reason_and_numbers(job: JobRecord, trials: list[TrialRecord]) -> None:
+    found = summary.suggestions(job, trials)
+    assert [one.number for one in found] == [item["trial"] for item in job.indicators["suggestions"]]
+    assert all(one.reason and "latency" in one.numbers for one in found)
+
+
+def test_conditions_name_device_data_and_seeds(job: JobRecord) -> None:
+    rows = dict(summary.conditions(job))
+    assert rows["data digest (SHA-256)"] == "9f" * 32
+    assert rows["architectures in the space"] == "about 1.2e+17"
+    assert rows["training of a trial"] == "38, 75, 150 steps, 1 seed"
+    assert "onnxruntime 1.23.0" in rows["device and versions"]
+    assert rows["target"].endswith("length 128")

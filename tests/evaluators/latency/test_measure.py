@@ -1,0 +1,232 @@
+"""Real measurements of small models: what they say, what they cost, what they refuse."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluators.latency import EstimatorLimits, Target, measure_model, quiet_host
+from evaluators.latency.reference import ReferenceHistory, reference_architecture, reference_format
+from evaluators.latency.runtimes import eager
+from evaluators.latency.runtimes.onnxruntime import (
+    Failure,
+    InputShape,
+    TimedFile,
+    TimingTask,
+    time_files,
+)
+from space.architecture import Architecture
+from space.errors import InvalidInputError, UnsupportedError
+from space.export import export_onnx
+from space.model import build_model
+
+Factory = Callable[..., Architecture]
+
+QUICK = EstimatorLimits(max_seconds=0.2, max_runs=40, noisy_half_width=10.0, attempts=1)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.mark.parametrize("model", ["decoder", "encoder", "vision"])
+@pytest.mark.parametrize("number_format", ["fp32", "int8_dynamic"])
+def test_a_model_is_measured_in_its_number_format(
+    model: str, number_format: str, make: Factory, scratch: Path
+) -> None:
+    architecture = make(model, number_format=number_format)
+    measured = measure_model(build_model(architecture), architecture, Target(), limits=QUICK, scratch=scratch)
+    assert (measured.quantity, measured.unit, measured.kind) == ("latency_s", "s", "measured")
+    assert measured.value is not None
+    assert 1e-6 < measured.value < 0.1
+    assert measured.spread is not None
+    assert measured.spread >= 0
+    assert measured.detail["conditions"]["number_formats"] == [number_format] * 2
+    assert measured.detail["conditions"]["batch_size"] == 1
+    assert list(measured.detail["quantiles_s"]) == ["1", "5", "10", "25", "50", "75", "90", "95", "99"]
+    assert measured.value <= measured.detail["p50_s"] <= measured.detail["p95_s"]
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "int8_dynamic", "bf16"])
+def test_eager_torch_is_measured_in_this_process(number_format: str, make: Factory, scratch: Path) -> None:
+    architecture = make(number_format=number_format)
+    before = torch.get_num_threads()
+    target = Target(runtime="eager", batch_size=2, length=9)
+    measured = measure_model(build_model(architecture), architecture, target, limits=QUICK, scratch=scratch)
+    assert measured.value is not None
+    assert measured.value > 0
+    assert measured.detail["conditions"]["length"] == 9
+    assert torch.get_num_threads() == before
+
+
+def test_several_threads_are_measured(make: Factory, scratch: Path) -> None:
+    for runtime in ("onnxruntime", "eager"):
+        target = Target(runtime=runtime, threads=2)
+        measured = measure_model(build_model(make()), make(), target, limits=QUICK, scratch=scratch)
+        assert measured.value is not None
+        assert len(measured.detail["conditions"]["cores"]) == 2
+
+
+def test_bf16_is_not_measured_where_it_is_not_real(make: Factory, scratch: Path) -> None:
+    architecture = make(number_format="bf16")
+    with pytest.raises(UnsupportedError, match="layer 0: number format 'bf16'"):
+        measure_model(build_model(architecture), architecture, Target(), limits=QUICK, scratch=scratch)
+
+
+def test_more_threads_than_cores_or_a_length_beyond_the_context_are_refused(
+    make: Factory, scratch: Path
+) -> None:
+    model = build_model(make())
+    with pytest.raises(InvalidInputError, match="threads=1000 is more than"):
+        measure_model(model, make(), Target(threads=1000), limits=QUICK, scratch=scratch)
+    with pytest.raises(InvalidInputError, match="longer than the architecture's context of 16"):
+        measure_model(model, make(), Target(length=17), limits=QUICK, scratch=scratch)
+
+
+def test_a_measurement_waits_for_the_host(
+    make: Factory, scratch: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = build_model(make())
+    done = threading.Event()
+
+    def measure() -> None:
+        measure_model(model, make(), Target(runtime="eager"), limits=QUICK, scratch=scratch)
+        done.set()
+
+    with quiet_host(1.0):
+        thread = threading.Thread(target=measure)
+        thread.start()
+        assert not done.wait(0.5)
+    assert done.wait(20)
+    thread.join()
+
+
+def timing_task(path: Path, architecture: Architecture) -> TimingTask:
+    file = TimedFile(path, InputShape((1, architecture.tokens), "int64", 256))
+    return TimingTask(file, file, QUICK)
+
+
+def test_a_file_that_breaks_fails_alone_and_says_why(make: Factory, tmp_path: Path) -> None:
+    good = export_onnx(build_model(make()), make(), tmp_path / "good.onnx")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(good.read_bytes()[:-2000])
+    tasks = [timing_task(path, make()) for path in (good, broken, good)]
+    first, second, third = time_files(tasks, threads=1)
+    assert not isinstance(first, Failure)
+    assert isinstance(second, Failure)
+    assert second.reason == "internal"
+    assert not isinstance(third, Failure)
+
+
+def test_a_task_that_hangs_is_killed_and_the_next_goes_on(
+    make: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe without a writer in place of a file blocks whoever opens it."""
+    good = export_onnx(build_model(make()), make(), tmp_path / "good.onnx")
+    endless = tmp_path / "endless.onnx"
+    os.mkfifo(endless)
+    monkeypatch.setattr("evaluators.latency.runtimes.onnxruntime.START_S", 1.5)
+    monkeypatch.setattr("evaluators.latency.runtimes.onnxruntime.WARM_UPS_S", 0.0)
+    stuck, fine = time_files([timing_task(p, make()) for p in (endless, good)], threads=1)
+    assert isinstance(stuck, Failure)
+    assert stuck.reason == "timeout"
+    assert not isinstance(fine, Failure)
+
+
+def test_the_timing_process_imports_neither_torch_nor_this_project(tmp_path: Path) -> None:
+    from evaluators.latency.runtimes.onnxruntime import PROCESS_FILE
+
+    request = tmp_path / "request.json"
+    request.write_text(
+        json.dumps(
+            {
+                "tasks": [{"task": "run", "file": "none", "inputs": [], "outputs": []}],
+                "threads": 1,
+                "cores": [0],
+                "estimator": str(PROCESS_FILE.parents[1] / "estimator.py"),
+            }
+        )
+    )
+    run = subprocess.run(
+        [sys.executable, "-P", str(PROCESS_FILE), str(request)], capture_output=True, text=True, check=True
+    )
+    assert '"modules": []' in run.stdout
+
+
+def test_the_reference_history_is_the_median_of_its_newest_values(tmp_path: Path) -> None:
+    history = ReferenceHistory(tmp_path, Target(), "fp32")
+    assert history.long_run_s() is None
+    for value in (0.002, 0.001, 0.003):
+        history.add(value)
+    assert history.long_run_s() == 0.002
+    for _ in range(64):
+        history.add(0.004)
+    assert history.long_run_s() == 0.004
+    assert ReferenceHistory(tmp_path, Target(threads=2), "fp32").long_run_s() is None
+    history.path.write_text('{"damaged')
+    assert history.long_run_s() is None
+
+
+def test_the_reference_is_frozen() -> None:
+    """Stored latencies are in units of it: another id makes them incomparable."""
+    assert reference_architecture().id == "e59cd9fb63f0aac17554e3f1e082d7c3"
+    assert reference_format(frozenset({"int8_dynamic"})) == "int8_dynamic"
+    assert reference_format(frozenset({"int8_dynamic", "fp32"})) == "fp32"
+
+
+def test_affinity_and_threads_are_put_back_after_an_error() -> None:
+    before = (os.sched_getaffinity(0), torch.get_num_threads())
+    for threads in (1, 2):
+        with contextlib.suppress(ZeroDivisionError), eager.conditions(threads):
+            assert len(os.sched_getaffinity(0)) == threads
+            raise ZeroDivisionError
+        assert (os.sched_getaffinity(0), torch.get_num_threads()) == before
+
+
+@pytest.mark.slow
+def test_a_network_twice_as_deep_takes_twice_as_long(make: Factory, scratch: Path) -> None:
+    limits = EstimatorLimits(max_seconds=4.0, attempts=2)
+    values = []
+    for num_layers in (4, 8):
+        architecture = make(num_layers=num_layers, d_model=128, tokens=64)
+        model = build_model(architecture, seed=0)
+        measured = measure_model(model, architecture, Target(), limits=limits, scratch=scratch)
+        if measured.flags:
+            pytest.skip(f"the host is busy: {', '.join(sorted(measured.flags))}")
+        assert measured.value is not None
+        values.append(measured.value)
+    assert 1.8 < values[1] / values[0] < 2.2
+
+
+@pytest.mark.slow
+def test_f48_a_measurement_on_a_busy_host_ends_and_is_near_the_quiet_one(
+    make: Factory, scratch: Path
+) -> None:
+    architecture = make(num_layers=4, d_model=64, tokens=64)
+    model = build_model(architecture, seed=0)
+    limits = EstimatorLimits(max_seconds=1.0, attempts=2)
+    quiet = measure_model(model, architecture, Target(), limits=limits, scratch=scratch)
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        time.sleep(0.2)
+        busy = measure_model(model, architecture, Target(), limits=limits, scratch=scratch)
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert quiet.value is not None
+    assert busy.value is not None
+    assert 0.5 < busy.value / quiet.value < 2.0
+    assert busy.detail["p95_s"] >= busy.value
+    assert dataclasses.asdict(busy)["wall_s"] < 30

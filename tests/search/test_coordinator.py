@@ -1,0 +1,202 @@
+"""A whole job with arithmetic results: order, ends, caches, and equality of interrupted and uninterrupted runs."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from search.coordinator import Coordinator, LeaseLostError
+from search.records import FINAL_TRIAL_STATES, TrialRecord
+from search.running import result
+from search.storage import jobs, trials
+from search.storage.check import check
+from search.storage.database import Database
+from search.workers.work import Work
+
+if TYPE_CHECKING:
+    from .conftest import Bench
+else:
+    Bench = Any
+
+
+def rows(database: Database, job_id: str) -> list[TrialRecord]:
+    with database.read() as session:
+        return trials.all_trials(session, job_id)
+
+
+def visited(database: Database, job_id: str) -> list[tuple[int, str, str, int]]:
+    """What was tried and how far it came, without times."""
+    return [(row.number, row.architecture_id, row.state, row.rung) for row in rows(database, job_id)]
+
+
+def test_a_job_ends_with_a_measured_front_references_and_finalists(bench: Bench) -> None:
+    plan, database = bench.plan(), bench.open()
+    job_id = bench.create(plan, database)
+    bench.work(job_id, plan, database=database)
+    found = result(database, job_id)
+    assert (found.job.state, found.job.reason, found.job.stage) == ("completed", "budget_reached", "final")
+    assert found.front
+    assert all(row.kinds["latency_s"] == "measured" for row in found.front)
+    assert any(row.final and row.final.seeds == 2 and "bits_per_byte" in row.final.test for row in found.front)
+    assert len(found.references) == len(plan.references)
+    assert {row.number for row in rows(database, job_id) if row.number >= 0} == set(range(8))
+    assert all(row.state in FINAL_TRIAL_STATES for row in rows(database, job_id))
+    assert found.job.indicators["hypervolume"] > 0
+    assert check(database) == []
+
+
+def test_no_work_is_done_twice_and_a_second_job_is_answered_from_the_first(bench: Bench) -> None:
+    plan, database = bench.plan(), bench.open()
+    first, second = bench.create(plan, database), bench.create(plan, database)
+    done = bench.work(first, plan, database=database).done
+    assert len(done) == len(set(done))
+    again = bench.work(second, plan, database=database).done
+    assert [key for key in again if not key.startswith("screen/")] == []
+    assert visited(database, first) == visited(database, second)
+
+
+def test_half_of_the_trials_are_not_trained_to_the_end(bench: Bench) -> None:
+    plan, database = bench.plan(budget={"trials": 16}), bench.open()
+    job_id = bench.create(plan, database)
+    bench.work(job_id, plan, database=database)
+    states = [row.state for row in rows(database, job_id) if row.number >= 0]
+    assert 4 <= states.count("pruned") <= 10
+
+
+@pytest.mark.parametrize("cut", [3, 9, 20])
+def test_an_interrupted_job_visits_what_an_uninterrupted_one_visits(bench: Bench, tmp_path: Path, cut: int) -> None:
+    plan = bench.plan()
+    whole = bench.open()
+    reference = bench.create(plan, whole)
+    bench.work(reference, plan, database=whole)
+
+    other = Database.open(f"sqlite:///{tmp_path / 'other.db'}", data_dir=tmp_path / "other")
+    job_id = bench.create(plan, other)
+    count = 0
+
+    def interrupt(work: Work) -> None:
+        nonlocal count
+        count += 1
+        if count == cut:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.work(job_id, plan, database=other, pause=interrupt)
+    with other.read() as session:
+        left = jobs.get(session, job_id)
+    assert (left.state, left.reason, left.lease_owner) == ("paused", "user", None)
+    bench.work(job_id, plan, database=other)
+    assert visited(other, job_id) == visited(whole, reference)
+    assert check(other) == []
+
+
+def test_a_stopped_job_finishes_what_runs_and_completes(bench: Bench) -> None:
+    plan, database = bench.plan(), bench.open()
+    job_id = bench.create(plan, database)
+
+    def stop(coordinator: Coordinator) -> None:
+        if len(coordinator.ledger.search_trials) == 3 and coordinator.ledger.job.state == "running":
+            with database.write() as session:
+                jobs.request(session, job_id, "stop")
+
+    bench.work(job_id, plan, database=database, on_tick=stop)
+    found = result(database, job_id).job
+    assert (found.state, found.reason) == ("completed", "user")
+    assert check(database) == []
+
+
+def test_a_cancelled_job_ends_its_trials(bench: Bench) -> None:
+    plan, database = bench.plan(), bench.open()
+    job_id = bench.create(plan, database)
+
+    def cancel(coordinator: Coordinator) -> None:
+        if len(coordinator.ledger.search_trials) == 3 and coordinator.ledger.job.state == "running":
+            with database.write() as session:
+                jobs.request(session, job_id, "cancel")
+
+    bench.work(job_id, plan, database=database, on_tick=cancel)
+    assert result(database, job_id).job.state == "cancelled"
+    assert all(row.state in FINAL_TRIAL_STATES for row in rows(database, job_id))
+    assert check(database) == []
+
+
+def test_a_coordinator_that_lost_its_lease_stops_without_writing(bench: Bench) -> None:
+    plan, database = bench.plan(), bench.open()
+    job_id = bench.create(plan, database)
+
+    def steal(coordinator: Coordinator) -> None:
+        if len(coordinator.ledger.search_trials) == 2:
+            with database.write() as session:
+                jobs.take(session, job_id, "another:1:1", 15.0, time.time(), force=True)
+
+    with pytest.raises(LeaseLostError):
+        bench.work(job_id, plan, database=database, on_tick=steal)
+    with database.read() as session:
+        assert jobs.get(session, job_id).lease_owner == "another:1:1"
+
+
+def test_a_space_smaller_than_the_budget_ends_the_job_with_the_reason(bench: Bench) -> None:
+    one = {
+        "d_model": [32], "num_layers": [1], "mixer": ["gated_conv"], "conv_width": [3, 5], "gates": [1],
+        "feed_forward": ["mlp"], "activation": ["relu"], "ff_ratio": [2], "norm": ["rmsnorm"],
+        "number_format": ["fp32"], "placement": ["pre"], "residual": ["serial"],
+    }  # fmt: skip
+    plan, database = bench.plan(space={"set": one}), bench.open()
+    job_id = bench.create(plan, database)
+    bench.work(job_id, plan, database=database)
+    found = result(database, job_id).job
+    assert (found.state, found.reason) == ("completed", "space_exhausted")
+    assert check(database) == []
+
+
+def test_a_latency_limit_nothing_keeps_ends_the_job_with_an_explanation(bench: Bench) -> None:
+    plan, database = bench.plan(constraints={"latency": 1e-9}), bench.open()
+    job_id = bench.create(plan, database)
+    bench.work(job_id, plan, database=database)
+    found = result(database, job_id)
+    assert found.job.reason == "infeasible"
+    assert "latency_s" in str(found.job.message)
+    assert found.front == ()
+    assert check(database) == []
+
+
+@pytest.mark.slow
+def test_sigkills_of_the_coordinator_lose_and_repeat_nothing(bench: Bench, tmp_path: Path) -> None:
+    """G1 at CI size: 40 kills of plain coordinator processes at random moments, then a clean run to the end."""
+    plan = bench.plan(budget={"trials": 12})
+    whole = Database.open(f"sqlite:///{tmp_path / 'whole.db'}", data_dir=tmp_path / "whole")
+    reference = bench.create(plan, whole)
+    bench.work(reference, plan, database=whole)
+    whole.close()
+
+    job_id = bench.create(plan)
+    context = multiprocessing.get_context("fork")
+    rng = random.Random(0)
+
+    def child() -> None:
+        bench.work(job_id, plan, pause=lambda work: time.sleep(0.02))
+        os._exit(0)
+
+    kills = 0
+    while kills < 40:
+        process = context.Process(target=child)
+        process.start()
+        process.join(rng.uniform(0.1, 0.9))
+        if process.exitcode == 0:
+            break
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+    database = bench.open()
+    if result(database, job_id).job.state != "completed":
+        bench.work(job_id, plan, database=database)
+    whole = Database.open(f"sqlite:///{tmp_path / 'whole.db'}", data_dir=tmp_path / "whole")
+    assert visited(database, job_id) == visited(whole, reference)
+    assert check(database) == []
+    assert kills >= 10
