@@ -2,8 +2,9 @@
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from search.records import (
     ArtefactRecord,
@@ -19,8 +20,169 @@ FIXED_COLUMNS = ("trial", "architecture_id", "origin", "number_format", "params"
 """Of the columnar and CSV forms of a front; the job's objectives and their intervals follow."""
 
 
-def job_answer(job: JobRecord) -> dict[str, Any]:
-    """A job as it stands, without its indicators."""
+class JobAnswer(TypedDict):
+    """A search job. `spec` is the job file with its defaults filled in."""
+
+    id: str
+    name: str
+    state: str
+    reason: str | None
+    message: str | None
+    stage: str
+    objectives: list[str]
+    spec: dict[str, Any]
+    context: dict[str, Any]
+    counters: dict[str, int]
+    indicators: dict[str, Any]
+    created_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    version: int
+
+
+class SpreadAnswer(TypedDict):
+    """An interval around a value."""
+
+    low: float
+    high: float
+    n: int
+    kind: str
+
+
+class PointAnswer(TypedDict):
+    """One architecture of a front, in SI units: seconds, bytes, fractions."""
+
+    trial: int
+    architecture_id: str
+    architecture: dict[str, Any]
+    origin: str
+    note: str
+    state: str
+    on_front: bool
+    objectives: dict[str, float]
+    spread: dict[str, SpreadAnswer]
+    kinds: dict[str, str]
+    params: float | None
+    seeds: int
+    steps: int
+    test: dict[str, float] | None
+    flags: list[str]
+
+
+class FrontAnswer(TypedDict):
+    """A front, fastest first, with what it is compared with. `stage`: search or final."""
+
+    job: JobAnswer
+    stage: str
+    front: list[PointAnswer]
+    references: list[PointAnswer]
+    indicators: dict[str, Any]
+
+
+class ColumnsAnswer(TypedDict):
+    """A front as columns: `data` has one inner list per trial."""
+
+    columns: list[str]
+    data: list[list[Any]]
+
+
+class FinalAnswer(TypedDict):
+    """A finalist's numbers: means over seeds, and the test part, used once."""
+
+    seeds: int
+    steps: int
+    values: dict[str, float]
+    spread: dict[str, SpreadAnswer]
+    test: dict[str, float]
+    test_spread: dict[str, SpreadAnswer]
+
+
+class TrialAnswer(TypedDict):
+    """One architecture in one job; references have negative numbers."""
+
+    job: str
+    number: int
+    label: str
+    origin: str
+    parents: list[int]
+    note: str
+    asked_after: int
+    architecture_id: str
+    training_id: str
+    architecture: dict[str, Any]
+    state: str
+    reason: str | None
+    message: str | None
+    attempt: int
+    rung: int
+    steps: int
+    values: dict[str, float]
+    spread: dict[str, SpreadAnswer]
+    kinds: dict[str, str]
+    flags: list[str]
+    final: FinalAnswer | None
+    on_front: bool
+    created_at: str | None
+    ended_at: str | None
+
+
+class MeasurementAnswer(TypedDict):
+    """An immutable number with its unit and conditions."""
+
+    subject: str
+    quantity: str
+    fingerprint: str
+    fidelity: int
+    seed: int
+    value: float | None
+    unit: str
+    kind: str
+    status: str
+    spread: float | None
+    repeats: int
+    execution: str
+    flags: list[str]
+    wall_s: float
+    detail: dict[str, Any]
+    device_key: str
+    created_at: str | None
+
+
+class TrialDetail(TrialAnswer):
+    """A trial with the measurements of its architecture and of its training."""
+
+    measurements: list[MeasurementAnswer]
+
+
+class EventAnswer(TypedDict):
+    """The data of one server-sent event."""
+
+    seq: int
+    at: str | None
+    kind: str
+    trial: int | None
+    data: dict[str, Any]
+
+
+class ExportAnswer(TypedDict):
+    """A requested model folder; `sha256` is over its files, `report` what its verification found."""
+
+    id: str
+    job: str
+    trial: int
+    state: str
+    formats: list[str]
+    quantize: str
+    size_bytes: int | None
+    sha256: str | None
+    message: str | None
+    report: dict[str, Any] | None
+    created_at: str | None
+    ended_at: str | None
+
+
+def job_answer(job: JobRecord) -> JobAnswer:
+    """A job as it stands."""
     return {
         "id": job.id,
         "name": job.name,
@@ -32,6 +194,7 @@ def job_answer(job: JobRecord) -> dict[str, Any]:
         "spec": dict(job.spec),
         "context": dict(job.context),
         "counters": dict(job.counters),
+        "indicators": dict(job.indicators),
         "created_at": moment(job.created_at),
         "started_at": moment(job.started_at),
         "ended_at": moment(job.ended_at),
@@ -39,7 +202,7 @@ def job_answer(job: JobRecord) -> dict[str, Any]:
     }
 
 
-def point_answer(job: JobRecord, trial: TrialRecord) -> dict[str, Any]:
+def point_answer(job: JobRecord, trial: TrialRecord) -> PointAnswer:
     """One row of a front: what it is, and what is known of it on the job's objectives."""
     keys = [key for key in job.objectives if key in trial.effective]
     return {
@@ -51,7 +214,9 @@ def point_answer(job: JobRecord, trial: TrialRecord) -> dict[str, Any]:
         "state": trial.state,
         "on_front": trial.on_front,
         "objectives": {key: trial.effective[key] for key in keys},
-        "spread": spreads({key: trial.effective_spread[key] for key in keys if key in trial.effective_spread}),
+        "spread": spreads(
+            {key: trial.effective_spread[key] for key in keys if key in trial.effective_spread}
+        ),
         "kinds": {key: trial.kinds[key] for key in keys if key in trial.kinds},
         "params": trial.values.get("params"),
         "seeds": trial.seeds,
@@ -63,7 +228,7 @@ def point_answer(job: JobRecord, trial: TrialRecord) -> dict[str, Any]:
 
 def front_answer(
     job: JobRecord, front: Sequence[TrialRecord], references: Sequence[TrialRecord]
-) -> dict[str, Any]:
+) -> FrontAnswer:
     """What `search`, `front` and the front's route say about a job."""
     return {
         "job": job_answer(job),
@@ -74,7 +239,7 @@ def front_answer(
     }
 
 
-def front_columns(job: JobRecord, front: Sequence[TrialRecord]) -> dict[str, list[Any]]:
+def front_columns(job: JobRecord, front: Sequence[TrialRecord]) -> ColumnsAnswer:
     """{columns: [...], data: [[...]]}: one inner list per trial."""
     names = list(FIXED_COLUMNS)
     for key in job.objectives:
@@ -102,7 +267,7 @@ def _column(trial: TrialRecord, name: str) -> Any:
     return trial.effective.get(name)
 
 
-def trial_answer(trial: TrialRecord) -> dict[str, Any]:
+def trial_answer(trial: TrialRecord) -> TrialAnswer:
     """Everything stored of a trial except its measurements."""
     return {
         "job": trial.job_id,
@@ -132,7 +297,7 @@ def trial_answer(trial: TrialRecord) -> dict[str, Any]:
     }
 
 
-def final_answer(final: Final | None) -> dict[str, Any] | None:
+def final_answer(final: Final | None) -> FinalAnswer | None:
     """A finalist's own numbers."""
     if final is None:
         return None
@@ -146,17 +311,30 @@ def final_answer(final: Final | None) -> dict[str, Any] | None:
     }
 
 
-def measurement_answer(record: MeasurementRecord) -> dict[str, Any]:
+def measurement_answer(record: MeasurementRecord) -> MeasurementAnswer:
     """A stored number with its unit and conditions."""
     return {
-        **{name: getattr(record, name) for name in MeasurementRecord.__slots__},
+        "subject": record.subject,
+        "quantity": record.quantity,
+        "fingerprint": record.fingerprint,
+        "fidelity": record.fidelity,
+        "seed": record.seed,
+        "value": record.value,
+        "unit": record.unit,
+        "kind": record.kind,
+        "status": record.status,
+        "spread": record.spread,
+        "repeats": record.repeats,
+        "execution": record.execution,
         "flags": list(record.flags),
+        "wall_s": record.wall_s,
         "detail": dict(record.detail),
+        "device_key": record.device_key,
         "created_at": moment(record.created_at),
     }
 
 
-def event_answer(event: EventRecord) -> dict[str, Any]:
+def event_answer(event: EventRecord) -> EventAnswer:
     """An event as the stream sends it."""
     return {
         "seq": event.seq,
@@ -167,7 +345,7 @@ def event_answer(event: EventRecord) -> dict[str, Any]:
     }
 
 
-def export_answer(export: ArtefactRecord) -> dict[str, Any]:
+def export_answer(export: ArtefactRecord) -> ExportAnswer:
     """An export: what was asked, how it stands, what its verification found. No paths of this machine."""
     return {
         "id": export.id,
@@ -185,9 +363,12 @@ def export_answer(export: ArtefactRecord) -> dict[str, Any]:
     }
 
 
-def spreads(found: Mapping[str, Spread]) -> dict[str, dict[str, Any]]:
+def spreads(found: Mapping[str, Spread]) -> dict[str, SpreadAnswer]:
     """Intervals by key."""
-    return {key: asdict(spread) for key, spread in found.items()}
+    return {
+        key: {"low": spread.low, "high": spread.high, "n": spread.n, "kind": spread.kind}
+        for key, spread in found.items()
+    }
 
 
 def moment(value: dt.datetime | None) -> str | None:

@@ -45,14 +45,10 @@ def configure_logging(
         logger.setLevel(level.upper())
 
 
-def blot_secrets(
-    logger: object, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def blot_secrets(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """API keys and passwords in addresses become `***`, wherever they stand."""
     del logger, method
-    return {
-        name: blotted(value) if isinstance(value, str) else value for name, value in event.items()
-    }
+    return {name: blotted(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def blotted(text: str) -> str:

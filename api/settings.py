@@ -6,8 +6,11 @@ A server bound to anything but loopback needs a key in the database: `api.app.ch
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from space.errors import InvalidInputError
 
 
 class Settings(BaseSettings):
@@ -16,7 +19,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARETOFORMER_", frozen=True, extra="ignore")
 
     db: str = Field("sqlite:///paretoformer.db", description="Address of the database")
-    data: Path | None = Field(None, description="Folder of trainings and exports; beside the database if unset")
+    data: Path | None = Field(
+        None, description="Folder of trainings and exports; beside the database if unset"
+    )
     host: str = Field("127.0.0.1", description="Address the server listens on")
     port: int = Field(8765, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
     hosts: tuple[str, ...] = Field((), description="Further host names the server answers to, JSON list")
@@ -27,3 +32,22 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(15.0, gt=0, description="Seconds between comments of an idle event stream")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
     log_format: Literal["text", "json"] = Field("text", description="Form of log lines")
+
+
+def load_settings() -> Settings:
+    """The settings of the environment.
+
+    Raises:
+        InvalidInputError: a variable has an impossible value; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [
+            f"{Settings.model_config.get('env_prefix')}{problem['loc'][0]}".upper()
+            + f": {problem['msg'].lower()}"
+            for problem in error.errors()
+        ]
+        raise InvalidInputError("\n".join(problems)) from error
+    except SettingsError as error:
+        raise InvalidInputError(f"settings: {error}") from error

@@ -40,7 +40,9 @@ class Measurement:
         if (self.status == "ok") != (self.value is not None):
             raise ValueError(f"{self.quantity}: status {self.status!r} does not fit value {self.value!r}")
         if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"{self.quantity}: {self.value} is not finite; store status 'nan' without a value")
+            raise ValueError(
+                f"{self.quantity}: {self.value} is not finite; store status 'nan' without a value"
+            )
 
 
 def fingerprint(evaluator: str, version: int, **conditions: Any) -> str:

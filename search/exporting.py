@@ -1,7 +1,7 @@
 """From a trial to a published model folder: written aside, verified, measured, renamed, then registered.
 
-    queued -> running -> ready          a folder below <data>/exports is visible only when it is whole (I8)
-                      -> failed         the message names the check or the block; nothing is left behind
+queued -> running -> ready          a folder below <data>/exports is visible only when it is whole (I8)
+                  -> failed         the message names the check or the block; nothing is left behind
 """
 
 import hashlib
@@ -55,7 +55,8 @@ def request_export(
     trial = chosen_trial(session, job, which)
     if trial.state != "completed":
         raise ConflictError(
-            f"trial {trial.label} is {trial.state} after {trial.steps} steps; only completed trials are exported"
+            f"trial {trial.label} is {trial.state} after {trial.steps} steps; "
+            "only completed trials are exported"
         )
     request = {"formats": list(formats), "quantize": quantize}
     return artefacts.create(session, job_id=job.id, trial=trial.number, request=request, now=now)
@@ -102,7 +103,14 @@ def run_export(database: Database, artefact: ArtefactRecord, clock: Clock) -> Ar
     size = sum(file.stat().st_size for file in final.iterdir())
     with database.write() as session:
         return artefacts.set_state(
-            session, artefact.id, "ready", path=name, size_bytes=size, sha256=digest, report=report, now=clock.time()
+            session,
+            artefact.id,
+            "ready",
+            path=name,
+            size_bytes=size,
+            sha256=digest,
+            report=report,
+            now=clock.time(),
         )
 
 
@@ -188,7 +196,11 @@ def _origin(job: JobRecord, trial: TrialRecord, source: MeasurementRecord) -> di
         "architecture_id": trial.architecture_id,
         "task": job.context["task"],
         "data_digest": job.context["data_digest"],
-        "training": {"steps": source.fidelity, "seed": source.seed, "stage": "final" if trial.final else "search"},
+        "training": {
+            "steps": source.fidelity,
+            "seed": source.seed,
+            "stage": "final" if trial.final else "search",
+        },
         "search_numbers": {
             "values": dict(trial.effective),
             "kinds": dict(trial.kinds),

@@ -1,7 +1,9 @@
 """The final stage: front members and references trained again with several seeds at the finalists' budget.
 
-Every finalist is trained `seeds` times, exported, evaluated in its number formats on the validation part and, once,
-on the test part; its latency is measured anew on the exported model of the first seed. Then the front is restated.
+Every finalist is trained `seeds` times, exported, evaluated in its number formats on the validation part
+and, once,
+on the test part; its latency is measured anew on the exported model of the first seed. Then the front is
+restated.
 """
 
 import logging
@@ -53,23 +55,32 @@ class FinalStage:
         trial = self._ledger.trials[number]
         if outcome.result is None:
             self._given_up.add((number, repeat))
-            self._ledger.warn(f"finalist {trial.label}, seed {repeat}: {outcome.reason}: {outcome.message}", number)
+            self._ledger.warn(
+                f"finalist {trial.label}, seed {repeat}: {outcome.reason}: {outcome.message}", number
+            )
         elif work.stage == "train":
             self._ledger.keep_training(
                 trial.training_id, outcome.result, mark=self._ledger.final_mark, repeat=repeat
             )
         else:
             self._ledger.keep_measures(
-                trial, outcome.result, mark=self._ledger.final_mark, steps=self._spec.steps, repeat=repeat, final=True
+                trial, outcome.result, mark=self._ledger.final_mark, steps=self._spec.steps, repeat=repeat,
+                final=True,
             )  # fmt: skip
 
     def _numbers(self) -> Sequence[int]:
-        """Trial numbers of the finalists; chosen once and kept with the job."""
+        """Trial numbers of the finalists; chosen once and kept with the job.
+
+        A reference brings its other number formats along: they share its trainings, and the gain of architecture and
+        of number format are told apart by them.
+        """
         chosen = self._ledger.job.context.get("finalists")
         if chosen is None:
             search = choose(self._ledger.search_trials, self._ledger.job.objectives, self._spec.count)
             references = choose(self._ledger.references, self._ledger.job.objectives, self._spec.count)
-            chosen = [trial.number for trial in (*search, *references)] if search else []
+            trained = {trial.training_id for trial in references}
+            siblings = [trial for trial in self._ledger.references if trial.training_id in trained]
+            chosen = [trial.number for trial in (*search, *siblings)] if search else []
             self._ledger.update_context(finalists=chosen)
         return list(chosen)
 

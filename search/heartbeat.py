@@ -36,7 +36,9 @@ class Heartbeat:
                 log.warning("lease lost", extra={"job_id": self._job.id})
                 self.lost.set()
                 return
-            except Exception:  # the next beat may reach the database again; the lease decides, not this thread
+            except (
+                Exception
+            ):  # the next beat may reach the database again; the lease decides, not this thread
                 log.exception("beat failed", extra={"job_id": self._job.id})
 
     def __enter__(self) -> Self:

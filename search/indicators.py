@@ -170,25 +170,31 @@ def _speedups(
     """The largest speed-up, and the largest against fp32 and against int8 references alone.
 
     In the final stage only what was retrained is compared, on both sides: all at the finalists' budget.
-    `within_reference_quality`: the largest among the points that are at least as good as the worst reference.
+    `including_worse`: the largest when points worse than every reference count too (the fastest reference stands
+    in for the one of equal quality that does not exist); see docs/decisions/0003.
     """
     quality = objectives[0]
     points = _points(rows, quality, final=final)
     ordinary = _points(references, quality, final=final)
-    best = best_speedup(points, ordinary)
+    best = best_speedup(_good_enough(points, ordinary), ordinary)
     if best is None:
         return None
     formats = {one.number: _formats(one) for one in references}
-    worst = max(point.quality for point in ordinary)
+    plain = [point for point in ordinary if formats[point.trial] == {"fp32"}]
+    quantized = [point for point in ordinary if "int8_dynamic" in formats[point.trial]]
     return {
         **best.as_json(),
         "stage": "final" if final else "search",
-        "within_reference_quality": _json(best_speedup([p for p in points if p.quality <= worst], ordinary)),
-        "against_fp32": _json(best_speedup(points, [p for p in ordinary if formats[p.trial] == {"fp32"}])),
-        "against_int8": _json(
-            best_speedup(points, [p for p in ordinary if "int8_dynamic" in formats[p.trial]])
-        ),
+        "including_worse": _json(best_speedup(points, ordinary)),
+        "against_fp32": _json(best_speedup(_good_enough(points, plain), plain)),
+        "against_int8": _json(best_speedup(_good_enough(points, quantized), quantized)),
     }
+
+
+def _good_enough(points: Sequence[Point], references: Sequence[Point]) -> Sequence[Point]:
+    """Points at least as good as the worst reference; all of them where there is none such."""
+    worst = max((point.quality for point in references), default=math.inf)
+    return [point for point in points if point.quality <= worst] or points
 
 
 def _points(rows: Sequence[TrialRecord], quality: str, *, final: bool) -> list[Point]:

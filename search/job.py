@@ -1,7 +1,7 @@
 """The job file: a frozen, fully validated description of one search.
 
-`load_job` reads YAML or JSON, applies `key.path=value` overrides, and raises InvalidInputError with the path, the
-value and the nearest valid name. `JobSpec` itself knows nothing of files, data or devices.
+`load_job` reads YAML or JSON, applies `key.path=value` overrides, and raises InvalidInputError with the path,
+the value and the nearest valid name. `JobSpec` itself knows nothing of files, data or devices.
 """
 
 import re
@@ -56,7 +56,9 @@ class TaskSpec(_Spec):
 
     kind: TaskKind = "language-model"
     dataset: str = Field("python-stdlib", min_length=1, max_length=4096)
-    length: Int | None = Field(None, ge=8, le=8192, description="Tokens per sequence; the task's own by default")
+    length: Int | None = Field(
+        None, ge=8, le=8192, description="Tokens per sequence; the task's own by default"
+    )
     vocab_size: None = Field(None, description="Reserved; text is bytes")
 
 
@@ -64,7 +66,9 @@ class SpaceSpec(_Spec):
     """Which architectures. Without `preset` the small preset of the task's model kind."""
 
     preset: str | None = None
-    set: dict[str, Any] = Field(default_factory=dict, description="Domains narrowed or widened: gene -> values")
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="Domains narrowed or widened: gene -> values"
+    )
 
 
 class TargetSpec(_Spec):
@@ -84,7 +88,8 @@ class StrategySpec(_Spec):
 
 
 class ScreenSpec(_Spec):
-    """Candidates drawn per trial; those another candidate beats in proxy rank and predicted latency are dropped."""
+    """Candidates drawn per trial; those another candidate beats in proxy rank and predicted latency are
+    dropped."""
 
     candidates: Int = Field(4, ge=1, le=64)
 
@@ -103,7 +108,8 @@ class TrainingSpec(_Spec):
         (75, 150, 300)
         """
         return tuple(
-            max(1, round(self.steps / self.reduction ** (self.rungs - 1 - rung))) for rung in range(self.rungs)
+            max(1, round(self.steps / self.reduction ** (self.rungs - 1 - rung)))
+            for rung in range(self.rungs)
         )
 
 
@@ -191,12 +197,15 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> JobSpec:
     """Reads a job file.
 
     Raises:
-        InvalidInputError: unreadable, not a mapping, unknown key or impossible value; the message names which.
+        InvalidInputError: unreadable, not a mapping, unknown key or impossible value; the message names
+        which.
     """
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise InvalidInputError(f"job file '{path}' does not exist; `paretoformer init` writes an example") from None
+        raise InvalidInputError(
+            f"job file '{path}' does not exist; `paretoformer init` writes an example"
+        ) from None
     except OSError as error:
         raise InvalidInputError(f"job file '{path}' cannot be read: {error.strerror}") from error
     return parse_job(read_yaml(raw, str(path)), overrides)
@@ -259,14 +268,18 @@ def describe_problems(error: ValidationError, model: type[BaseModel]) -> list[st
     """One line per problem: path, what is wrong, the nearest valid name."""
     lines = []
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"] if part not in ("function-before", "literal['auto']")]
+        location = [
+            str(part) for part in problem["loc"] if part not in ("function-before", "literal['auto']")
+        ]
         path = ".".join(location)
         if problem["type"] == "extra_forbidden":
             fields = _fields_at(model, location[:-1])
             lines.append(f"{path}: unknown key; {nearest(location[-1], fields)}")
         elif problem["type"] == "literal_error":
             valid = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
-            lines.append(f"{path}: unknown value '{problem['input']}'; {nearest(str(problem['input']), valid)}")
+            lines.append(
+                f"{path}: unknown value '{problem['input']}'; {nearest(str(problem['input']), valid)}"
+            )
         else:
             message = problem["msg"].removeprefix("Value error, ")
             got = problem["input"]

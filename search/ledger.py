@@ -11,6 +11,7 @@ from evaluators.latency import (
     Block,
     Correction,
     blocks_of,
+    composed_s,
     device_key,
     fit_correction,
     latency_fingerprint,
@@ -57,6 +58,7 @@ class Ledger:
         self._architectures: dict[str, Architecture] = {}
         self.blocks: dict[str, float] = {}
         """Latency in seconds of every block known so far, by block id."""
+        self._composed: dict[str, float] = {}
         self.rung_quality: dict[tuple[int, int], float] = {}
         """Quality at (trial number, rung)."""
         with database.read() as session:
@@ -67,7 +69,8 @@ class Ledger:
                 if found := self._training_row(trial.training_id, self.search_mark, steps, 0, plan.quality):
                     self.rung_quality[trial.number, rung] = found.value or 0.0
 
-    # -- reading --------------------------------------------------------------------------------------------------
+    # -- reading
+    # --------------------------------------------------------------------------------------------------
 
     @property
     def search_trials(self) -> list[TrialRecord]:
@@ -107,7 +110,8 @@ class Ledger:
     def predict(self, architectures: Sequence[Architecture]) -> list[Measurement]:
         """Latencies composed from measured blocks, corrected by the whole models measured so far.
 
-        Every block must be known. The correction is fitted anew from what is stored, so that a coordinator that has
+        Every block must be known. The correction is fitted anew from what is stored, so that a coordinator
+        that has
         just started predicts what its predecessor would have.
         """
         correction = self._correction()
@@ -116,11 +120,14 @@ class Ledger:
     def trained(
         self, training_id: str, steps: int, *, mark: str | None = None, repeat: int = 0
     ) -> dict[str, Measurement] | None:
-        """Stored metrics of a training at `steps`, from this job or an earlier one, when its checkpoint is there."""
+        """Stored metrics of a training at `steps`, from this job or an earlier one, when its checkpoint is
+        there."""
         mark = mark or self.search_mark
         if self.checkpoint(training_id, mark=mark, steps=steps, repeat=repeat) is None:
             return None
-        rows = {key: self._training_row(training_id, mark, steps, repeat, key) for key in self.plan.data.metrics}
+        rows = {
+            key: self._training_row(training_id, mark, steps, repeat, key) for key in self.plan.data.metrics
+        }
         return {key: _measurement(row) for key, row in rows.items() if row is not None}
 
     def checkpoint(self, training_id: str, *, mark: str, steps: int, repeat: int) -> str | None:
@@ -158,14 +165,24 @@ class Ledger:
     ) -> MeasurementRecord | None:
         return self._find(training_id, quantity, mark, steps, self.training_seed(repeat))
 
-    def _find(self, subject: str, quantity: str, mark: str, steps: int, seed: int) -> MeasurementRecord | None:
+    def _find(
+        self, subject: str, quantity: str, mark: str, steps: int, seed: int
+    ) -> MeasurementRecord | None:
         with self._db.read() as session:
             return measurements.find(session, subject, quantity, mark, fidelity=steps, seed=seed)
 
-    # -- measurements ---------------------------------------------------------------------------------------------
+    # -- measurements
+    # ---------------------------------------------------------------------------------------------
 
     def record(
-        self, subject: str, measurement: Measurement, mark: str, *, steps: int = 0, seed: int = 0, quantity: str = ""
+        self,
+        subject: str,
+        measurement: Measurement,
+        mark: str,
+        *,
+        steps: int = 0,
+        seed: int = 0,
+        quantity: str = "",
     ) -> MeasurementRecord:
         """A measurement as a row of the cache."""
         return MeasurementRecord(
@@ -197,6 +214,11 @@ class Ledger:
         self.keep(self.record(block, value, self._block_mark) for block, value in found.items())
         self.blocks |= {block: value.value for block, value in found.items() if value.value is not None}
 
+    def keep_prediction(self, architecture: Architecture, latency: Measurement) -> None:
+        """The latency a trial was screened with, kept beside the one that is measured later."""
+        mark = fingerprint("latency_predicted", 1, latency=latency_fingerprint(self.plan.target), job=self.job.id)
+        self.keep([self.record(architecture.id, latency, mark)])
+
     def keep_training(
         self, training_id: str, result: Mapping[str, Any], *, mark: str, repeat: int
     ) -> dict[str, Measurement]:
@@ -211,7 +233,14 @@ class Ledger:
         return found
 
     def keep_measures(
-        self, trial: TrialRecord, result: Mapping[str, Any], *, mark: str, steps: int, repeat: int, final: bool = False
+        self,
+        trial: TrialRecord,
+        result: Mapping[str, Any],
+        *,
+        mark: str,
+        steps: int,
+        repeat: int,
+        final: bool = False,
     ) -> dict[str, Measurement]:
         """Stores a worker's whole-model measures; returns them with the latency that was known before."""
         found = {key: unpack(value) for key, value in result["metrics"].items()}
@@ -227,7 +256,8 @@ class Ledger:
             found["latency_s"] = _measurement(row)
         return found
 
-    # -- trials ---------------------------------------------------------------------------------------------------
+    # -- trials
+    # ---------------------------------------------------------------------------------------------------
 
     def create_trial(
         self,
@@ -245,7 +275,8 @@ class Ledger:
         static = static_values(architecture, self.plan.target)
         with self._db.write() as session:
             trials.create(
-                session, self.job.id, self.job.fence, number=number, origin=origin, parents=tuple(parents), note=note,
+                session, self.job.id, self.job.fence, number=number, origin=origin,
+                parents=tuple(parents), note=note,
                 asked_after=asked_after, architecture=architecture, now=self._clock.time(),
             )  # fmt: skip
             created = trials.record(
@@ -256,7 +287,12 @@ class Ledger:
         return self.take_values(created, known) if known else created
 
     def take_values(
-        self, trial: TrialRecord, found: Mapping[str, Measurement], *, rung: int | None = None, steps: int | None = None
+        self,
+        trial: TrialRecord,
+        found: Mapping[str, Measurement],
+        *,
+        rung: int | None = None,
+        steps: int | None = None,
     ) -> TrialRecord:
         """Sets a trial's numbers; a measured latency brings its median and 95th percentile along."""
         values = {key: value.value for key, value in found.items() if value.value is not None}
@@ -267,12 +303,16 @@ class Ledger:
                 if name in latency.detail:
                     values[key], kinds[key] = float(latency.detail[name]), latency.kind
         flags = set(trial.flags).union(*(value.flags for value in found.values()))
-        if any({**trial.values, **values}.get(key, 0.0) > limit for key, limit in self.plan.measured_limits.items()):
+        if any(
+            {**trial.values, **values}.get(key, 0.0) > limit
+            for key, limit in self.plan.measured_limits.items()
+        ):
             flags.add("infeasible")
         with self._db.write() as session:
             return self._mirror(
                 trials.record(
-                    session, self.job.id, trial.number, self.job.fence, values=values, spread=spread, kinds=kinds,
+                    session, self.job.id, trial.number, self.job.fence, values=values, spread=spread,
+                    kinds=kinds,
                     flags=tuple(sorted(flags)), rung=rung, steps=steps,
                 )
             )  # fmt: skip
@@ -285,11 +325,18 @@ class Ledger:
 
     def step_back(self, trial: TrialRecord, rung: int) -> None:
         """A lost checkpoint: the trial trains again from an earlier rung."""
-        self.rung_quality = {key: value for key, value in self.rung_quality.items() if key != (trial.number, trial.rung)}
+        self.rung_quality = {
+            key: value for key, value in self.rung_quality.items() if key != (trial.number, trial.rung)
+        }
         self.take_values(trial, {}, rung=rung)
 
     def set_state(
-        self, trial: TrialRecord, state: TrialState, *, reason: TrialReason | None = None, message: str | None = None
+        self,
+        trial: TrialRecord,
+        state: TrialState,
+        *,
+        reason: TrialReason | None = None,
+        message: str | None = None,
     ) -> None:
         if trial.state == state:
             return
@@ -325,7 +372,8 @@ class Ledger:
         with self._db.write() as session:
             self._mirror(trials.set_final(session, self.job.id, trial.number, self.job.fence, final))
 
-    # -- the job --------------------------------------------------------------------------------------------------
+    # -- the job
+    # --------------------------------------------------------------------------------------------------
 
     def restate(self) -> None:
         """The front in the finalists' numbers; the job's stage becomes final."""
@@ -348,33 +396,46 @@ class Ledger:
             return
         found = indicators(self.search_trials, self.references, self.job.objectives)
         with self._db.write() as session:
-            self.job = jobs.set_indicators(session, self.job.id, self.job.fence, found, now=self._clock.time())
+            self.job = jobs.set_indicators(
+                session, self.job.id, self.job.fence, found, now=self._clock.time()
+            )
 
     def warn(self, message: str, trial: int | None = None) -> None:
         with self._db.write() as session:
-            events.append(session, self.job.id, "warning", trial, {"message": message}, now=self._clock.time())
+            events.append(
+                session, self.job.id, "warning", trial, {"message": message}, now=self._clock.time()
+            )
 
     def _mirror(self, trial: TrialRecord) -> TrialRecord:
         self.trials[trial.number] = trial
         return trial
 
     def _correction(self) -> Correction:
-        plain = fit_correction([])
-        pairs = []
-        for trial in self.trials.values():
-            architecture = self.architecture(trial)
-            if trial.kinds.get("latency_s") == "measured" and not self.know_blocks(architecture):
-                composed = predict_latency(architecture, self.plan.target, self.blocks, plain).value
-                if composed is not None:
-                    pairs.append((composed, trial.values["latency_s"]))
+        pairs = [
+            (composed, trial.values["latency_s"])
+            for trial in self.trials.values()
+            if trial.kinds.get("latency_s") == "measured"
+            and (composed := self._composed_s(trial)) is not None
+        ]
         return fit_correction(pairs)
+
+    def _composed_s(self, trial: TrialRecord) -> float | None:
+        """Sum of a trial's blocks, None while one of them was never measured."""
+        if trial.architecture_id not in self._composed:
+            architecture = self.architecture(trial)
+            if self.know_blocks(architecture):
+                return None
+            self._composed[trial.architecture_id] = composed_s(architecture, self.plan.target, self.blocks)
+        return self._composed[trial.architecture_id]
 
 
 def interval(measurement: Measurement) -> Spread | None:
     """The 95 % interval of a measurement."""
     if measurement.value is None or measurement.spread is None:
         return None
-    return Spread(measurement.value - measurement.spread, measurement.value + measurement.spread, measurement.repeats)
+    return Spread(
+        measurement.value - measurement.spread, measurement.value + measurement.spread, measurement.repeats
+    )
 
 
 def _measurement(row: MeasurementRecord) -> Measurement:

@@ -1,4 +1,5 @@
-"""A job resolved against its data, space and target: everything that must be right before anything is spent."""
+"""A job resolved against its data, space and target: everything that must be right before anything is
+spent."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from evaluators.latency import Target, device_key
+from evaluators.latency import Target, check_target, device_key
 from evaluators.proxies import proxy_names
 from evaluators.training import TaskData, TrainingPlan, prepare_task
 from space.architecture import Architecture, parse_architecture
@@ -53,10 +54,12 @@ class JobPlan:
 
 
 def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = None) -> JobPlan:
-    """Resolves a job. `enqueued`: architectures already read (a stored job); else the files of the spec are read.
+    """Resolves a job. `enqueued`: architectures already read (a stored job); else the files of the spec
+    are read.
 
     Raises:
-        InvalidInputError: unknown data set or preset, impossible constraint, objective the task does not have.
+        InvalidInputError: unknown data set or preset, impossible constraint, objective the task does not
+        have.
     """
     data = prepare_task(spec.task.kind, spec.task.dataset, spec.task.length)
     objectives = _objectives(spec, data)
@@ -68,9 +71,10 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
         length=spec.target.length or data.length,
         phase=spec.target.phase,
     )
+    check_target(target)
     space, warnings = _space(spec, data)
     limits = {key: limit for key, limit in spec.constraints.items() if key in STATIC_KEYS}
-    _check_limits(space, limits, target.batch_size)
+    _check_limits(space, limits, target)
     batch_size = spec.training.batch_size or data.batch_size
     return JobPlan(
         spec=spec,
@@ -80,7 +84,9 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
         objectives=objectives,
         proxies=_proxies(spec),
         references=tuple(reference_family(space, spec.references.sizes)),
-        enqueued=_enqueued(spec) if enqueued is None else tuple(parse_architecture(item) for item in enqueued),
+        enqueued=_enqueued(spec)
+        if enqueued is None
+        else tuple(parse_architecture(item) for item in enqueued),
         training=TrainingPlan(steps=spec.training.steps, batch_size=batch_size),
         finalist_training=TrainingPlan(steps=spec.finalists.steps, batch_size=batch_size),
         warnings=tuple(warnings),
@@ -112,9 +118,9 @@ def _space(spec: JobSpec, data: TaskData) -> tuple[SearchSpace, list[str]]:
     return space, list(warnings)
 
 
-def _check_limits(space: SearchSpace, limits: Mapping[str, float], batch_size: int) -> None:
+def _check_limits(space: SearchSpace, limits: Mapping[str, float], target: Target) -> None:
     for key, limit in limits.items():
-        floor = smallest(space, key, batch_size)
+        floor = smallest(space, key, target.batch_size, target.length)
         if floor > limit:
             raise InvalidInputError(
                 f"constraints.{key}={limit:g} is below the smallest architecture of the space, {floor:,.0f}; "

@@ -1,4 +1,5 @@
-"""What a job would do, before anything is stored: size of the space, examples, and what the trainings would cost."""
+"""What a job would do, before anything is stored: size of the space, examples, and what the trainings
+would cost."""
 
 import json
 import time
@@ -51,7 +52,8 @@ def preview_of(plan: JobPlan) -> dict[str, Any]:
 def _estimate(plan: JobPlan, examples: list[Architecture]) -> dict[str, Any]:
     """Training seconds on one core, from a few timed steps of one example scaled by multiply-accumulates.
 
-    Left out: proxies, latency measurements, exports. Successive halving is counted as if every promotion happened.
+    Left out: proxies, latency measurements, exports. Successive halving is counted as if every promotion
+    happened.
     """
     timed = examples[0]
     begin = time.perf_counter()

@@ -26,6 +26,7 @@ FINAL_JOB_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"
 FINAL_TRIAL_STATES: frozenset[str] = frozenset({"completed", "pruned", "failed", "cancelled"})
 TRIAL_REASONS: frozenset[str] = frozenset(get_args(TrialReason))
 
+
 def is_trial_reason(text: str) -> TypeGuard[TrialReason]:
     """Whether a text is of the closed list of failure reasons."""
     return text in TRIAL_REASONS

@@ -40,8 +40,9 @@ def owner_name() -> str:
 
 
 def is_alive(owner: str) -> bool:
-    """Whether the coordinator behind a lease may still run; True for other hosts, which cannot be looked into."""
-    host, pid, started = (owner.rsplit(":", 2) + ["", ""])[:3]
+    """Whether the coordinator behind a lease may still run; True for other hosts, which cannot be looked
+    into."""
+    host, pid, started = [*owner.rsplit(":", 2), "", ""][:3]
     if host != platform.node() or not pid.isdigit():
         return True
     return _start_time(int(pid)) == started
@@ -68,7 +69,12 @@ def make_executor(plan: JobPlan, database: Database, *, ray: str, workers: int |
 
 
 def create_job(
-    database: Database, spec: JobSpec, plan: JobPlan, *, tenant: str = "local", lease: tuple[str, float] | None = None
+    database: Database,
+    spec: JobSpec,
+    plan: JobPlan,
+    *,
+    tenant: str = "local",
+    lease: tuple[str, float] | None = None,
 ) -> JobRecord:
     """Stores a planned job, queued, or leased to its creator (owner, seconds)."""
     clock = Clock()
@@ -166,4 +172,3 @@ def result(database: Database, job_id: str) -> Result:
         front = trials.front(session, job.id, "search")
         references = [row for row in trials.all_trials(session, job.id) if row.number < 0]
     return Result(job, tuple(front), tuple(sorted(references, key=lambda row: -row.number)))
-

@@ -3,7 +3,8 @@
     proposal -> screen -> train rung 1 -> ... -> train last rung -> measure whole -> counted
                 (k candidates, one kept)  (promoted or pruned)     (only what could join the front)
 
-References go the same way without screen and promotion. A result that stands in the database already, from this job
+References go the same way without screen and promotion. A result that stands in the database already, from
+this job
 or an earlier one, is taken from there.
 """
 
@@ -22,7 +23,7 @@ from .multifidelity import Promotion, RungResult, next_promotion
 from .objectives import minimised
 from .pareto import dominates, log_scaled, nondominated_ranks, violation
 from .proposer import Proposer, SpaceExhausted
-from .records import FINAL_TRIAL_STATES, MeasurementRecord, TrialRecord
+from .records import FINAL_TRIAL_STATES, TrialRecord
 from .strategies import Proposal, Told, make_strategy
 from .workers.stages import unpack
 from .workers.work import Outcome, Work
@@ -68,6 +69,7 @@ class SearchStage:
             enqueued=plan.enqueued,
             limits=plan.static_limits,
             batch_size=plan.target.batch_size,
+            tokens=plan.target.length,
         )
 
     def prepare(self) -> None:
@@ -116,12 +118,14 @@ class SearchStage:
         else:
             self._take_measures(trial, outcome.result)
 
-    # -- trials ---------------------------------------------------------------------------------------------------
+    # -- trials
+    # ---------------------------------------------------------------------------------------------------
 
     def _next_waiting(self) -> list[TrialRecord]:
         """Trials that may go on without being promoted: new ones, references, and those past the last rung.
 
-        Finished trainings first, then references and new trials in turn, so that the front and what it is compared
+        Finished trainings first, then references and new trials in turn, so that the front and what it is
+        compared
         with grow together.
         """
         rows = [
@@ -132,7 +136,8 @@ class SearchStage:
         return sorted(rows, key=lambda trial: (-trial.rung, abs(trial.number), trial.number))
 
     def _train(self, trial: TrialRecord) -> Work | bool:
-        """A training to the trial's next rung, unless it is stored or runs for a sibling in another format."""
+        """A training to the trial's next rung, unless it is stored or runs for a sibling in another
+        format."""
         steps = self._rungs[trial.rung]
         if metrics := self._ledger.trained(trial.training_id, steps):
             self._ledger.reach(trial, metrics, rung=trial.rung + 1, steps=steps)
@@ -146,15 +151,20 @@ class SearchStage:
         return work
 
     def _take_training(self, trial: TrialRecord, work: Work, result: Mapping[str, Any]) -> None:
-        metrics = self._ledger.keep_training(trial.training_id, result, mark=self._ledger.search_mark, repeat=0)
+        metrics = self._ledger.keep_training(
+            trial.training_id, result, mark=self._ledger.search_mark, repeat=0
+        )
         self._ledger.reach(trial, metrics, rung=trial.rung + 1, steps=int(result["step"]))
 
     def _measure(self, trial: TrialRecord) -> Work | bool:
-        """Exports and measures a trial whole; one that cannot join the front is counted with its prediction."""
+        """Exports and measures a trial whole; one that cannot join the front is counted with its
+        prediction."""
         if trial.number >= 0 and not self._could_join(trial):
             self._ledger.complete(trial)
             return True
-        work = measuring_work(self._ledger, trial, mark=self._ledger.search_mark, steps=self._rungs[-1], repeat=0)
+        work = measuring_work(
+            self._ledger, trial, mark=self._ledger.search_mark, steps=self._rungs[-1], repeat=0
+        )
         if work is None:  # the checkpoint is gone: train the last rung again
             self._ledger.step_back(trial, len(self._rungs) - 1)
             return True
@@ -205,7 +215,8 @@ class SearchStage:
         values = {**self._ledger.trials[number].values, self._plan.quality: quality}
         return log_scaled(minimised(values, self._plan.objectives), self._plan.objectives)
 
-    # -- proposals ------------------------------------------------------------------------------------------------
+    # -- proposals
+    # ------------------------------------------------------------------------------------------------
 
     def _next_number(self) -> int:
         under_way = [screening.number for screening in self._screenings.values()]
@@ -224,10 +235,12 @@ class SearchStage:
         number, round = next(iter(self._redraw.items()), (self._next_number(), 0))
         self._redraw.pop(number, None)
         asked_after = self._ledger.last_event()
+        open_trials = [row for row in self._ledger.search_trials if row.state not in FINAL_TRIAL_STATES]
+        open_proposals = [one for screening in self._open_screenings() for one in screening.proposals]
         pending = [
-            *(self._ledger.architecture(row) for row in self._ledger.search_trials if row.state not in FINAL_TRIAL_STATES),
-            *(proposal.architecture for screening in self._open_screenings() for proposal in screening.proposals),
-        ]  # fmt: skip
+            *(self._ledger.architecture(row) for row in open_trials),
+            *(proposal.architecture for proposal in open_proposals),
+        ]
         try:
             drawn = self._proposer.candidates(
                 number, self._plan.spec.screen.candidates, self._history(), pending, round=round
@@ -237,7 +250,10 @@ class SearchStage:
                 self._ended, self.message = "space_exhausted", error.message
             return False
         self._ledger.count(
-            proposed=len(drawn.proposals), duplicates=drawn.duplicates, infeasible=drawn.infeasible
+            proposed=len(drawn.proposals),
+            duplicates=drawn.duplicates,
+            infeasible=drawn.infeasible,
+            strategy_errors=drawn.strategy_errors,
         )
         key = f"screen/{number}/{round}"
         self._screenings[key] = Screening(number, round, tuple(drawn.proposals), asked_after)
@@ -297,6 +313,7 @@ class SearchStage:
         if allowed:
             chosen = self._choose(screening.number, allowed, scores, latencies)
             self._ledger.count(screened_out=len(allowed) - 1)
+            self._ledger.keep_prediction(screening.proposals[chosen].architecture, latencies[chosen])
             self._create(screening, chosen, {"latency_s": latencies[chosen]})
         elif screening.round + 1 < MAX_ROUNDS:
             self._redraw[screening.number] = screening.round + 1
@@ -305,7 +322,8 @@ class SearchStage:
             self._ended = "infeasible"
             self.message = (
                 f"constraints.latency_s={limit:g} rejected {MAX_ROUNDS} batches of candidates in a row; "
-                f"the fastest of the last was predicted at {fastest:.4g} s; raise the limit or widen the space"
+                f"the fastest of the last was predicted at {fastest:.4g} s; "
+                "raise the limit or widen the space"
             )
 
     def _choose(
@@ -315,7 +333,8 @@ class SearchStage:
         scores: Sequence[Mapping[str, Measurement]],
         latencies: Sequence[Measurement],
     ) -> int:
-        """One of the candidates that no other beats in both proxy rank and predicted latency, by a seeded draw."""
+        """One of the candidates that no other beats in both proxy rank and predicted latency, by a seeded
+        draw."""
         if len(allowed) == 1:
             return allowed[0]
         ranks = combined_rank([scores[index] for index in allowed])
@@ -357,7 +376,8 @@ def training_work(
 def measuring_work(
     ledger: Ledger, trial: TrialRecord, *, mark: str, steps: int, repeat: int, final: bool = False
 ) -> Work | Mapping[str, Measurement] | None:
-    """Work that measures a trained trial in its number formats; the stored numbers when all are known; None when
+    """Work that measures a trained trial in its number formats; the stored numbers when all are known;
+    None when
     its checkpoint is gone."""
     stored = ledger.measured(trial, mark=mark, steps=steps, repeat=repeat, final=final)
     if stored is not None:

@@ -1,8 +1,10 @@
-"""Background work of `serve` and `worker`: claims queued jobs one after the other, and writes requested exports."""
+"""Background work of `serve` and `worker`: claims queued jobs one after the other, and writes requested
+exports."""
 
 import logging
 import threading
 from collections.abc import Callable
+from typing import Literal
 
 from space.errors import ConflictError, ServiceError, UnavailableError
 
@@ -21,7 +23,8 @@ _BACK_OFF_S = 10.0
 
 
 class Service:
-    """Two threads: one coordinates jobs, one writes exports. `stop` leaves a running job for its successor."""
+    """Two threads: one coordinates jobs, one writes exports. `stop` leaves a running job for its
+    successor."""
 
     def __init__(self, database: Database, *, ray: str = "local", workers: int | None = None) -> None:
         self._database = database
@@ -81,7 +84,9 @@ class Service:
         except _StoppedError:
             self._release(job, "queued", None, None)
         except ConflictError as error:
-            log.warning("job left to its other coordinator", extra={"job_id": job.id, "problem": error.message})
+            log.warning(
+                "job left to its other coordinator", extra={"job_id": job.id, "problem": error.message}
+            )
         except ServiceError as error:
             self._fail(job, error.message)
         except Exception as error:
@@ -99,10 +104,18 @@ class Service:
             coordinator.executor.cancel_all()
             raise _StoppedError
 
-    def _release(self, job: JobRecord, state: str, reason: str | None, message: str | None) -> None:
+    def _release(
+        self, job: JobRecord, state: Literal["paused", "queued"], reason: str | None, message: str | None
+    ) -> None:
         with self._database.write() as session:
             jobs.release(
-                session, job.id, job.fence, state=state, reason=reason, message=message, now=self._clock.time()
+                session,
+                job.id,
+                job.fence,
+                state=state,
+                reason=reason,
+                message=message,
+                now=self._clock.time(),
             )
 
     def _fail(self, job: JobRecord, message: str) -> None:

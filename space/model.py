@@ -56,7 +56,7 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """A built architecture, in float32; `space.quantization.apply` gives the form in its number formats."""
+    """A built architecture, in float32; `space.number_formats` gives the form in its number formats."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()

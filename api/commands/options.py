@@ -41,16 +41,25 @@ Overrides = Annotated[
 ]
 
 
-def open_database(url: str) -> "Database":
-    """The database of `--db`."""
-    from pathlib import Path
+def open_database(url: str, *, must_exist: bool = False) -> "Database":
+    """The database of `--db`; a command that only looks does not make one.
 
+    Raises:
+        NotFoundError: `must_exist`, and the file is not there.
+    """
     from search.storage.database import Database
+    from search.storage.engine import parse_url
+    from space.errors import NotFoundError
 
-    from ..settings import Settings
+    from ..settings import load_settings
 
-    data = Settings().data
-    return Database.open(url, data_dir=None if data is None else Path(data))
+    if must_exist:
+        file = parse_url(url).file
+        if file is not None and not file.exists():
+            raise NotFoundError(
+                f"database '{file}' does not exist; name another with --db, or run a search first"
+            )
+    return Database.open(url, data_dir=load_settings().data)
 
 
 def find_job(session: "Session", text: str) -> "JobRecord":

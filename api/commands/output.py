@@ -1,6 +1,8 @@
 """Where commands write: results to standard output, everything else to standard error."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 
+PIPE_WIDTH = 160
+"""Columns where there is no terminal to ask, unless COLUMNS says otherwise."""
+
+
 def out() -> Console:
     """Results. Numbers and words keep their own colours."""
-    return Console(highlight=False)
+    is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=PIPE_WIDTH if is_pipe else None)
 
 
 def err() -> Console:

@@ -123,8 +123,7 @@ def _speedup(job: JobRecord, counted: Sequence[Point]) -> list[go.Scatter]:
     Only where the reference front has that quality: a trial better or worse than all of it has no such line.
     """
     found = job.indicators.get("speedup_at_equal_quality") or {}
-    readings = [one for one in (found, found.get("within_reference_quality")) if one]
-    equal = next((one for one in readings if one.get("quality") == "within" and one["value"] > 1), None)
+    equal = found if found.get("quality") == "within" and found["value"] > 1 else None
     if equal is None or OBJECTIVES[axes(job)[0]].source != "latency":
         return []
     return [

@@ -31,7 +31,7 @@ from space.model import build_model
 from space.norms import NormConfig, RMSNormConfig
 from space.positions import NonePositionConfig, PositionConfig
 from space.quantization import NumberFormat
-from space.quantization.apply import apply_number_formats
+from space.number_formats import apply_number_formats
 
 from .runtimes.onnxruntime import InputShape
 from .target import Target

@@ -16,7 +16,7 @@ from torch import nn
 from evaluators.protocol import Measurement
 from space.architecture import Architecture
 from space.export import export_onnx
-from space.quantization.apply import apply_number_formats
+from space.number_formats import apply_number_formats
 
 from .estimator import Estimate, EstimatorLimits, best_of, estimate, is_calm
 from .host_lock import quiet_host

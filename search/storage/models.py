@@ -117,7 +117,7 @@ class Trial(Base):
             "ix_trials_front",
             "job_id",
             "number",
-            sqlite_where=text("on_front"),
+            sqlite_where=text("on_front = 1"),
             postgresql_where=text("on_front"),
         ),
         Index("ix_trials_job_id_state", "job_id", "state"),

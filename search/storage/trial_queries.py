@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, not_, or_, select
 from sqlalchemy.orm import Session
 
 from space.errors import InvalidInputError, nearest
@@ -70,7 +70,7 @@ def _filters(group: str, state: str | None, on_front: bool | None) -> list[Colum
     if state is not None:
         filters.append(Trial.state == state)
     if on_front is not None:
-        filters.append(Trial.on_front.is_(on_front))
+        filters.append(Trial.on_front.expression if on_front else not_(Trial.on_front))
     return filters
 
 

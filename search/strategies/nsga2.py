@@ -21,8 +21,9 @@ from ..pareto import constrained_ranks, crowding, least_contribution_last, log_s
 from .strategy import Proposal, Told, stream
 
 WARM_UP = 12
-"""Results before the first child. Fewer narrow the search too early: on a discrete ZDT1, 100 evaluations, the mean
-hypervolume was 4.74 with 4, 4.94 with 8, 5.04 with 16, against 4.41 at random (24 seeds each)."""
+"""Results before the first child. Fewer narrow the search too early: on a discrete ZDT1 with 100 evaluations
+the mean hypervolume was 4.74 with 4, 4.94 with 8, 5.04 with 16, and 4.41 at random (24 seeds each).
+"""
 CROSSOVER_SHARE = 0.9
 
 

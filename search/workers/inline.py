@@ -1,4 +1,5 @@
-"""The executor for tests, notebooks and debugging: everything runs in the calling process, one piece at a time."""
+"""The executor for tests, notebooks and debugging: everything runs in the calling process, one piece at a
+time."""
 
 from collections import deque
 from types import TracebackType

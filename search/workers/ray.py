@@ -64,7 +64,11 @@ def connect(address: str) -> bool:
 
     if ray.is_initialized():
         return False
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "paretoformer"}
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "namespace": "paretoformer",
+    }
     try:
         if address == "local":
             root = Path(tempfile.gettempdir()) / f"pf-ray-{os.getuid()}"  # Ray's sockets allow 107 characters
@@ -93,7 +97,7 @@ class RayExecutor:
         self._slots = [_Slot(self._new_actor()) for _ in range(num_slots)]
 
     def _new_actor(self) -> Any:
-        threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         options = {"runtime_env": {"env_vars": threads}}
         return self._actor_class.options(**options).remote(self._bench, self._log_level)
 
@@ -107,7 +111,9 @@ class RayExecutor:
 
     def pids(self) -> list[int]:
         """Process ids of the workers (waits until they answer)."""
-        return list(self._ray.get([slot.actor.ready.remote() for slot in self._slots], timeout=_START_TIMEOUT_S))
+        return list(
+            self._ray.get([slot.actor.ready.remote() for slot in self._slots], timeout=_START_TIMEOUT_S)
+        )
 
     def submit(self, work: Work) -> None:
         slot = next(slot for slot in self._slots if slot.work is None)
@@ -128,20 +134,23 @@ class RayExecutor:
         for slot in self._slots:
             if slot.work is not None and now > slot.deadline:
                 outcomes.append(
-                    Outcome(slot.work.key, reason="timeout", message=f"stopped after {slot.work.timeout_s:.0f} s")
+                    Outcome(
+                        slot.work.key, reason="timeout", message=f"stopped after {slot.work.timeout_s:.0f} s"
+                    )
                 )
                 self._replace(slot)
         return outcomes
 
     def _finish(self, slot: _Slot) -> Outcome:
-        assert slot.work is not None
+        work = slot.work
+        assert work is not None
         try:
             outcome: Outcome = self._ray.get(slot.future)
-            slot.future = slot.work = None
         except self._ray.exceptions.RayActorError:
-            log.warning("worker lost", extra={"work": slot.work.key})
-            outcome = Outcome(slot.work.key, reason="worker_lost", message="the worker process died")
+            log.warning("worker lost", extra={"work": work.key})
             self._replace(slot)
+            return Outcome(work.key, reason="worker_lost", message="the worker process died")
+        slot.future = slot.work = None
         return outcome
 
     def _replace(self, slot: _Slot) -> None:

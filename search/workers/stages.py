@@ -42,7 +42,7 @@ from space.architecture import Architecture, parse_architecture
 from space.errors import EvaluationError, InvalidArchitectureError, ServiceError, UnsupportedError
 from space.export import export_onnx
 from space.model import Model, build_model
-from space.quantization.apply import apply_number_formats
+from space.number_formats import apply_number_formats
 
 from .work import Outcome, Work
 
@@ -105,7 +105,8 @@ def screen(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
 
 
 def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
-    """`architecture`, `plan`, `seed`, `until` -> `step`, `metrics` (quantity -> record), `checkpoint`, `curve`."""
+    """`architecture`, `plan`, `seed`, `until` -> `step`, `metrics` (quantity -> record), `checkpoint`,
+    `curve`."""
     architecture = parse_architecture(payload["architecture"])
     result = train(
         architecture,
@@ -121,7 +122,12 @@ def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
         "step": result.step,
         "checkpoint": str(result.checkpoint.relative_to(bench.folder)) if result.checkpoint else None,
         "metrics": packed(
-            quality(result.metrics, result.standard_error, {**detail, "data_digest": bench.data.digest}, result.wall_s)
+            quality(
+                result.metrics,
+                result.standard_error,
+                {**detail, "data_digest": bench.data.digest},
+                result.wall_s,
+            )
         ),
     }
 
@@ -129,7 +135,8 @@ def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
 def measure(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     """`architecture`, `checkpoint`, `parts`, `latency` -> records of the model in its number formats.
 
-    The quality is that of what runs on the target: the ONNX file for ONNX Runtime, the quantized module for eager.
+    The quality is that of what runs on the target: the ONNX file for ONNX Runtime, the quantized module
+    for eager.
     """
     architecture = parse_architecture(payload["architecture"])
     model = build_model(architecture, seed=0)
@@ -168,7 +175,8 @@ def running_form(model: Model, architecture: Architecture, target: Target, scrat
 def quality(
     values: Mapping[str, float], standard_error: Mapping[str, float], detail: Mapping[str, Any], wall_s: float
 ) -> dict[str, Measurement]:
-    """One measured record per metric; its spread is that over the evaluated sequences, of this one training."""
+    """One measured record per metric; its spread is that over the evaluated sequences, of this one
+    training."""
     units = {"bits_per_byte": "bits", "loss": "nats"}
     return {
         key: Measurement(

@@ -46,7 +46,8 @@ class Executor(Protocol):
         """Starts `work`; a slot must be free."""
 
     def poll(self, timeout_s: float) -> Sequence[Outcome]:
-        """What ended since the last call; waits up to `timeout_s` for the first. Overdue work ends as `timeout`."""
+        """What ended since the last call; waits up to `timeout_s` for the first. Overdue work ends as
+        `timeout`."""
 
     def cancel_all(self) -> None:
         """Kills running work; its outcomes never arrive."""

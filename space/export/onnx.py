@@ -178,10 +178,11 @@ def _written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _exporter_warnings_silenced() -> Iterator[None]:
-    """The exporter says that it is the older one, and that some traced shapes are constants, as meant."""
+    """It says that it is the older one, that constants are constants, and what it did not fold."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
+        warnings.filterwarnings("ignore", message="constant folding", category=UserWarning)
         yield
 
 

@@ -84,7 +84,8 @@ class LinearEluConfig(MixerChoice):
         """Queries, keys, values and denominators beside the states and the squares of all chunks."""
         width = d_model // self.num_heads
         if not causal:
-            return tokens * (3 * d_model + self.num_heads) + max(tokens * d_model, d_model * width)
+            reads_state = tokens * (3 * d_model + self.num_heads) + d_model * width
+            return max(tokens * 4 * d_model, reads_state)
         size = min(CHUNK, tokens)
         chunks = -(-tokens // size)
         held = chunks * size * 3 * d_model + tokens * self.num_heads
@@ -102,8 +103,8 @@ class LinearElu(Mixer):
         d = surroundings.d_model
         self.num_heads, self.head_width = num_heads, d // num_heads
         self.causal = surroundings.causal
-        chunk = min(CHUNK, surroundings.context_length)
-        self.register_buffer("past", torch.ones(chunk, chunk).tril(), persistent=False)
+        self.chunk = min(CHUNK, surroundings.context_length)
+        self.register_buffer("past", torch.ones(self.chunk, self.chunk).tril(), persistent=False)
         self.qkv = linear(d, 3 * d)
         self.out = residual_linear(d, d, surroundings.num_layers)
         rotates = surroundings.position == "rope"
@@ -126,10 +127,11 @@ class LinearElu(Mixer):
         features = feature_map(unmapped)
         if mask is not None:
             real = mask[:, None, :, None].to(features.dtype)
-            features, v = features * real, v * real
+            queries, keys = torch.split(features, [self.num_heads, self.num_heads], dim=1)
+            features, v = torch.cat([queries, keys * real], dim=1), v * real
         weights = denominators(features, self.num_heads, causal=self.causal)
         q, k = torch.split(self.rotary(features), [self.num_heads, self.num_heads], dim=1)
-        mixed = chunked(q, k, v, self.past) if self.causal else bidirectional(q, k, v)
+        mixed = chunked(q, k, v, self.past, self.chunk) if self.causal else bidirectional(q, k, v)
         y: Tensor = self.out(merge_heads(mixed / weights).to(x.dtype))
         return y
 
@@ -162,10 +164,11 @@ def chunked(
     k: Float[Tensor, "batch heads tokens key"],
     v: Float[Tensor, "batch heads tokens value"],
     past: Float[Tensor, "chunk chunk"],
+    chunk: int,
 ) -> Float[Tensor, "batch heads tokens value"]:
     """Causal numerators, all chunks at once; `past` is 1 where a query sees a key of its chunk, else 0."""
     b, heads, n, _ = q.shape
-    q, k, v = (_in_chunks(part, past.shape[0]) for part in (q, k, v))
+    q, k, v = (_in_chunks(part, chunk) for part in (q, k, v))
     keys = k.transpose(-1, -2)
     sums = (keys @ v).cumsum(dim=2)
     before = torch.cat([torch.zeros_like(sums[:, :, :1]), sums[:, :, :-1]], dim=2)

@@ -106,7 +106,7 @@ class SlidingWindowConfig(MixerChoice):
         padded = -(-tokens // block) * block
         gathered = padded * (d_model + 2 * reads * kv)
         scores = self.num_heads * _band_scores(tokens, self.window, causal=causal)
-        return max(projected + tokens * d_model, gathered + max(2 * padded * kv, scores))
+        return max(projected + padded * d_model, gathered + max(padded * kv, scores))
 
     def reach(self, context_length: int, *, causal: bool) -> int:
         return min(context_length, self.window - 1 if causal else self.window // 2)
@@ -135,7 +135,7 @@ class SlidingWindow(Mixer):
         super().__init__()
         d, length, causal = surroundings.d_model, surroundings.context_length, surroundings.causal
         self.num_heads, self.num_kv_heads, self.head_width = num_heads, num_kv_heads, d // num_heads
-        self.block, _ = _blocks(window, causal=causal)
+        self.blocks = _blocks(window, causal=causal)
         self.qkv = linear(d, (num_heads + 2 * num_kv_heads) * self.head_width)
         self.out = residual_linear(d, d, surroundings.num_layers)
         self.rotary = Rotary(length, self.head_width) if surroundings.position == "rope" else nn.Identity()
@@ -166,7 +166,7 @@ class SlidingWindow(Mixer):
         if self.bias is not None:
             attended = attention(q, k, v, self.bias, mask)
         else:
-            attended = banded(q, k, v, self.band, self.block, mask)
+            attended = banded(q, k, v, self.band, self.blocks, mask)
         mixed: Tensor = self.out(merge_heads(attended))
         return mixed
 
@@ -185,12 +185,12 @@ def banded(
     k: Float[Tensor, "batch groups tokens width"],
     v: Float[Tensor, "batch groups tokens width"],
     band: Float[Tensor, "heads_or_1 block keys"],
-    block: int,
+    blocks: tuple[int, int],
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, "batch heads tokens width"]:
-    """Attended values, all blocks at once."""
+    """Attended values, all blocks at once; `blocks`: queries in one, and how many of keys each reads."""
     n = q.shape[2]
-    reads = band.shape[2] // block
+    block, reads = blocks
     exists = torch.ones_like(q[:1, :1, :, :1]) if mask is None else mask[:, None, :, None].to(q.dtype)
     q, k, v, exists = (_in_blocks(part, block) for part in (q, k, v, exists))
     k, v, exists = (_with_neighbours(part, reads) for part in (k, v, exists))

@@ -1,6 +1,6 @@
 """Number formats of a layer's linear maps: one file per format, one closed list of their names.
 
-`space.quantization.apply` brings a model into its formats; it stands apart because it needs the architecture.
+`space.number_formats` brings a model into its formats; it stands apart because it needs the architecture.
 """
 
 from typing import Literal, assert_never

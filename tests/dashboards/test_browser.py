@@ -1,7 +1,7 @@
 """The pages in Chromium, under the content policy they are served with: no breach, real pixels, live updates.
 
-The server is a few lines that hand out the pages and one event stream; the service's own path is tested with the
-API.
+The server is a few lines that hand out the pages and one event stream; the service's own path is tested with
+the API.
 """
 
 import json
@@ -74,7 +74,7 @@ def site() -> Iterator[Site]:
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
-            self.wfile.write(b": open\n\n")
+            self.wfile.write(b"retry: 200\n\n")
             self.wfile.flush()
             while (event := served.events.get()) is not None:
                 text = f"id: {event['seq']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n"
@@ -263,7 +263,7 @@ def test_the_report_opens_from_the_file_system(
 
 def front_line(page: Page) -> Locator:
     """The step line of the search front, the one thick solid line of the figure."""
-    return page.locator("[data-figure=front] path.js-line[style*='stroke-width: 2.4px']")
+    return page.locator("[data-figure=front] .scatterlayer path.js-line[style*='stroke-width: 2.4px']")
 
 
 def rgb(colour: str) -> str:

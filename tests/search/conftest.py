@@ -1,6 +1,7 @@
 """A small planned job, and an executor whose results are a formula of (architecture, steps, seed).
 
-Measured latency is not reproducible, so equality of interrupted and uninterrupted runs is tested with this one.
+Measured latency is not reproducible, so equality of interrupted and uninterrupted runs is tested with this
+one.
 """
 
 import hashlib
@@ -42,11 +43,14 @@ def unit(*parts: object) -> float:
 
 
 class FormulaExecutor:
-    """One slot; results are arithmetic, checkpoints are empty folders. `pause` runs before each piece of work."""
+    """One slot; results are arithmetic, checkpoints are empty folders. `pause` runs before each piece of
+    work."""
 
     num_slots = 1
 
-    def __init__(self, plan: JobPlan, folder: Path, pause: Callable[[Work], None] = lambda work: None) -> None:
+    def __init__(
+        self, plan: JobPlan, folder: Path, pause: Callable[[Work], None] = lambda work: None
+    ) -> None:
         self._plan = plan
         self._folder = folder
         self._pause = pause
@@ -87,7 +91,9 @@ class FormulaExecutor:
         drawn = [parse_architecture(text) for text in payload["architectures"]]
         blocks = {block.id for one in drawn for block in blocks_of(one, self._plan.target)}
         return {
-            "proxies": [{name: self._value(name, unit(one.id, name)) for name in payload["proxies"]} for one in drawn],
+            "proxies": [
+                {name: self._value(name, unit(one.id, name)) for name in payload["proxies"]} for one in drawn
+            ],
             "blocks": {
                 block: self._value("block_latency_s", 1e-4 * (1 + unit(block)))
                 for block in sorted(blocks - set(payload["known_blocks"]))
@@ -101,7 +107,10 @@ class FormulaExecutor:
         (self._folder / name).mkdir(parents=True, exist_ok=True)
         (self._folder / name / "state.json").write_text("{}")
         loss = self._loss(architecture.id, steps, seed)
-        metrics = {"loss": self._value("loss", loss), "bits_per_byte": self._value("bits_per_byte", 1.44 * loss)}
+        metrics = {
+            "loss": self._value("loss", loss),
+            "bits_per_byte": self._value("bits_per_byte", 1.44 * loss),
+        }
         return {"step": steps, "checkpoint": name, "metrics": metrics}
 
     def _measure(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +133,9 @@ class FormulaExecutor:
     @staticmethod
     def _value(quantity: str, value: float, **detail: float) -> dict[str, Any]:
         return pack(
-            Measurement(quantity=quantity, value=value, unit="1", kind="measured", spread=0.01 * value, detail=detail)
+            Measurement(
+                quantity=quantity, value=value, unit="1", kind="measured", spread=0.01 * value, detail=detail
+            )
         )
 
 
@@ -170,6 +181,6 @@ class Bench:
         return executor
 
 
-@pytest.fixture()
+@pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)

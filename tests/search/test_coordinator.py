@@ -1,4 +1,5 @@
-"""A whole job with arithmetic results: order, ends, caches, and equality of interrupted and uninterrupted runs."""
+"""A whole job with arithmetic results: order, ends, caches, and equality of interrupted and uninterrupted
+runs."""
 
 import multiprocessing
 import os
@@ -42,7 +43,9 @@ def test_a_job_ends_with_a_measured_front_references_and_finalists(bench: Bench)
     assert (found.job.state, found.job.reason, found.job.stage) == ("completed", "budget_reached", "final")
     assert found.front
     assert all(row.kinds["latency_s"] == "measured" for row in found.front)
-    assert any(row.final and row.final.seeds == 2 and "bits_per_byte" in row.final.test for row in found.front)
+    assert any(
+        row.final and row.final.seeds == 2 and "bits_per_byte" in row.final.test for row in found.front
+    )
     assert len(found.references) == len(plan.references)
     assert {row.number for row in rows(database, job_id) if row.number >= 0} == set(range(8))
     assert all(row.state in FINAL_TRIAL_STATES for row in rows(database, job_id))
@@ -69,7 +72,9 @@ def test_half_of_the_trials_are_not_trained_to_the_end(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("cut", [3, 9, 20])
-def test_an_interrupted_job_visits_what_an_uninterrupted_one_visits(bench: Bench, tmp_path: Path, cut: int) -> None:
+def test_an_interrupted_job_visits_what_an_uninterrupted_one_visits(
+    bench: Bench, tmp_path: Path, cut: int
+) -> None:
     plan = bench.plan()
     whole = bench.open()
     reference = bench.create(plan, whole)
@@ -167,7 +172,8 @@ def test_a_latency_limit_nothing_keeps_ends_the_job_with_an_explanation(bench: B
 
 @pytest.mark.slow
 def test_sigkills_of_the_coordinator_lose_and_repeat_nothing(bench: Bench, tmp_path: Path) -> None:
-    """G1 at CI size: 40 kills of plain coordinator processes at random moments, then a clean run to the end."""
+    """G1 at CI size: 40 kills of plain coordinator processes at random moments, then a clean run to the
+    end."""
     plan = bench.plan(budget={"trials": 12})
     whole = Database.open(f"sqlite:///{tmp_path / 'whole.db'}", data_dir=tmp_path / "whole")
     reference = bench.create(plan, whole)

@@ -26,11 +26,16 @@ def test_numeric_strings_and_durations_are_numbers() -> None:
 
 
 def test_aliases_become_the_one_key_and_quality_comes_first() -> None:
-    assert parse_job({"objectives": ["latency", "bits_per_byte"]}).objectives == ("bits_per_byte", "latency_s")
+    assert parse_job({"objectives": ["latency", "bits_per_byte"]}).objectives == (
+        "bits_per_byte",
+        "latency_s",
+    )
 
 
 def test_overrides_reach_into_groups() -> None:
-    spec = parse_job({}, ["budget.trials=7", "task.kind=image", "task.dataset=digits", "space.set.d_model=[32]"])
+    spec = parse_job(
+        {}, ["budget.trials=7", "task.kind=image", "task.dataset=digits", "space.set.d_model=[32]"]
+    )
     assert (spec.budget.trials, spec.task.kind, spec.space.set) == (7, "image", {"d_model": [32]})
 
 

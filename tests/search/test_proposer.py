@@ -22,7 +22,12 @@ KINDS = strategy_names()
 
 @cache
 def space() -> SearchSpace:
-    return load_preset("decoder-small").for_interface(BytesInterface(context_length=32, outputs=256))
+    changes = {"num_layers": [1, 2, 3], "d_model": [32, 64], "number_format": ["fp32"]}
+    return (
+        load_preset("decoder-small")
+        .with_domains(changes)
+        .for_interface(BytesInterface(context_length=32, outputs=256))
+    )
 
 
 @cache

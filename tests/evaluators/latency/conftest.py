@@ -9,7 +9,7 @@ from space.architecture import Architecture, parse_architecture
 Factory = Callable[..., Architecture]
 
 SOFTMAX = {"kind": "softmax", "num_heads": 4, "num_kv_heads": 2}
-CONVOLUTION = {"kind": "gated_conv", "width": 3, "gates": 1}
+WINDOW = {"kind": "sliding_window", "num_heads": 4, "num_kv_heads": 4, "window": 5}
 INTERFACES = {
     "decoder": {"input": "bytes", "vocab_size": 256, "outputs": 256},
     "encoder": {"input": "values", "channels": 3, "outputs": 5},
@@ -20,13 +20,13 @@ INTERFACES = {
 def architecture(
     model: str = "decoder", *, num_layers: int = 2, d_model: int = 32, tokens: int = 16, **changed: object
 ) -> Architecture:
-    """Alternating softmax and convolution layers; `changed` replaces fields of every layer."""
+    """Alternating softmax and window layers; `changed` replaces fields of every layer."""
     length = {} if model == "vision" else {"context_length": tokens}
     layer = {
         "feed_forward": {"kind": "glu", "activation": "silu", "d_ff": 2 * d_model},
         "norm": {"kind": "rmsnorm"},
     }
-    layers = [{**layer, "mixer": (SOFTMAX, CONVOLUTION)[i % 2], **changed} for i in range(num_layers)]
+    layers = [{**layer, "mixer": (SOFTMAX, WINDOW)[i % 2], **changed} for i in range(num_layers)]
     return parse_architecture(
         {
             "model": model,

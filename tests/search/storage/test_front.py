@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event, text
 
 from search.records import JobRecord
 from search.storage import events, jobs, trials
@@ -212,3 +213,19 @@ def test_f06_counting_and_flagging_are_one_transaction(
         assert trials.get(session, job.id, 0).state == "waiting"
         assert trials.front(session, job.id) == []
     assert check(db) == []
+
+
+def test_f36_reading_a_front_uses_its_index(sqlite: Database, sqlite_job: JobRecord) -> None:
+    statements: list[str] = []
+    with sqlite.read() as session:
+        engine = session.get_bind()
+
+        def keep(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            statements.append(statement)
+
+        event.listen(engine, "before_cursor_execute", keep)
+        trials.front(session, sqlite_job.id)
+        event.remove(engine, "before_cursor_execute", keep)
+        query = statements[-1].replace("?", "'x'")
+        plan = "\n".join(str(row) for row in session.execute(text(f"EXPLAIN QUERY PLAN {query}")))
+    assert "ix_trials_front" in plan, plan

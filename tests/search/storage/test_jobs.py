@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from search.records import FINAL_JOB_STATES, JOB_TRANSITIONS, JobRecord
 from search.storage import events, jobs, trials
@@ -118,13 +119,14 @@ def test_a12_cursors_that_are_not_ours_are_refused(sqlite: Database, cursor: str
 
 def test_a18_other_tenants_jobs_do_not_exist(db: Database) -> None:
     job = submit(db, tenant="a")
-    for action in (
+    actions: tuple[Callable[[Session], object], ...] = (
         lambda session: jobs.get(session, job.id, tenant="b"),
         lambda session: jobs.request(session, job.id, "cancel", tenant="b"),
         lambda session: jobs.rename(session, job.id, "mine", tenant="b"),
         lambda session: jobs.delete(session, job.id, tenant="b"),
         lambda session: jobs.get(session, "no such id", tenant="b"),
-    ):
+    )
+    for action in actions:
         with pytest.raises(NotFoundError, match="does not exist"), db.write() as session:
             action(session)
 
@@ -201,7 +203,7 @@ def test_ended_jobs_do_not_change(db: Database, running_job: JobRecord) -> None:
         jobs.set_state(session, job.id, "completed", fence=job.fence, reason="user")
     with db.read() as session:
         before = jobs.get(session, job.id)
-    for write in (
+    writes: tuple[Callable[[Session], object], ...] = (
         lambda session: jobs.set_state(session, job.id, "failed", fence=job.fence),
         lambda session: jobs.set_state(session, job.id, "running"),
         lambda session: jobs.update_context(session, job.id, job.fence, {"a": 1}),
@@ -210,7 +212,8 @@ def test_ended_jobs_do_not_change(db: Database, running_job: JobRecord) -> None:
         lambda session: jobs.set_stage(session, job.id, job.fence, "final"),
         lambda session: jobs.release(session, job.id, job.fence),
         lambda session: jobs.take(session, job.id, "other", 15.0, force=True),
-    ):
+    )
+    for write in writes:
         with pytest.raises(ConflictError, match="completed"), db.write() as session:
             write(session)
     with db.read() as session:

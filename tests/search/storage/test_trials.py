@@ -172,7 +172,7 @@ def test_i1_an_ended_trial_does_not_move(
             pytest.raises(ConflictError, match=f"is {end} and cannot become {state}"),
             sqlite.write() as session,
         ):
-            trials.set_state(session, sqlite_job.id, 0, 1, state, reason="internal")  # type: ignore[arg-type]
+            trials.set_state(session, sqlite_job.id, 0, 1, state, reason="internal")
     with sqlite.write() as session:
         before = events.last_seq(session, sqlite_job.id)
         trials.set_state(session, sqlite_job.id, 0, 1, end, reason="internal")  # type: ignore[arg-type]

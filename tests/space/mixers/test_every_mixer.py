@@ -1,8 +1,8 @@
 """What every token mixer owes, whatever it computes."""
 
 import copy
-import io
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,17 @@ from space.mixers import (
     SlidingWindowConfig,
     SoftmaxConfig,
 )
+from space.roles import HasRoles
 
 D_MODEL = 16
 CONTEXT = 40
 CONFIGS: list[MixerChoice] = [
-    SoftmaxConfig(num_heads=4, num_kv_heads=4),
     SoftmaxConfig(num_heads=4, num_kv_heads=2),
-    SoftmaxConfig(num_heads=4, num_kv_heads=1),
     SoftmaxConfig(num_heads=16, num_kv_heads=16),
     SlidingWindowConfig(num_heads=4, num_kv_heads=2, window=5),
-    SlidingWindowConfig(num_heads=4, num_kv_heads=4, window=8),
     SlidingWindowConfig(num_heads=4, num_kv_heads=2, window=1),
     SlidingWindowConfig(num_heads=4, num_kv_heads=2, window=37),
     LinearEluConfig(num_heads=4),
-    LinearEluConfig(num_heads=1),
     GatedConvConfig(width=3, gates=1),
     GatedConvConfig(width=4, gates=2),
     GatedConvConfig(width=1, gates=1),
@@ -170,29 +167,30 @@ def test_survives_json_state_dict_and_deepcopy(config: MixerChoice) -> None:
     assert torch.equal(copy.deepcopy(module)(x), module(x))
 
 
-def exported(module: nn.Module, x: Tensor) -> onnxruntime.InferenceSession:
-    file = io.BytesIO()
+def exported(module: nn.Module, x: Tensor, path: Path) -> onnxruntime.InferenceSession:
     axes = {0: "batch", 1: "length"}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
             (x,),
-            file,
+            path,
             dynamo=False,
             opset_version=17,
             input_names=["x"],
             output_names=["y"],
             dynamic_axes={"x": axes, "y": axes},
         )
-    return onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
 @every_mixer_and_position
 @both_ways
-def test_exports_with_free_batch_and_length(config: MixerChoice, causal: bool, position: str) -> None:
+def test_exports_with_free_batch_and_length(
+    config: MixerChoice, causal: bool, position: str, tmp_path: Path
+) -> None:
     module = built(config, causal=causal, position=position).eval()
-    session = exported(module, random(2, 9, D_MODEL, dtype=torch.float32))
+    session = exported(module, random(2, 9, D_MODEL, dtype=torch.float32), tmp_path / "mixer.onnx")
     for batch, tokens in [(1, 1), (2, 8), (3, CONTEXT)]:
         x = random(batch, tokens, D_MODEL, dtype=torch.float32)
         y = session.run(None, {"x": x.numpy()})[0]
@@ -203,7 +201,7 @@ def test_exports_with_free_batch_and_length(config: MixerChoice, causal: bool, p
 def test_roles_name_every_parameter_and_parts_fill_the_weight(config: MixerChoice) -> None:
     module = built(config, causal=True)
     parameters = dict(module.named_parameters())
-    roles = module.parameter_roles() if parameters else {}
+    roles = module.parameter_roles() if isinstance(module, HasRoles) else {}
     assert set(roles) == set(parameters)
     for name, role in roles.items():
         assert not role.parts or sum(role.parts) == parameters[name].shape[0]

@@ -28,7 +28,7 @@ def test_every_chunk_width_gives_the_same_numerators() -> None:
     square = (q @ k.transpose(-1, -2)).tril() @ v
     for chunk in (1, 2, 5, 23, 32):
         past = torch.ones(chunk, chunk, dtype=torch.float64).tril()
-        torch.testing.assert_close(chunked(q, k, v, past), square, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(chunked(q, k, v, past, chunk), square, rtol=1e-9, atol=1e-9)
 
 
 def test_the_state_does_not_grow_with_the_context() -> None:

@@ -109,7 +109,7 @@ def _trials() -> None:
         "ix_trials_front",
         "trials",
         ["job_id", "number"],
-        sqlite_where=sa.text("on_front"),
+        sqlite_where=sa.text("on_front = 1"),
         postgresql_where=sa.text("on_front"),
     )
     op.create_index("ix_trials_job_id_state", "trials", ["job_id", "state"])

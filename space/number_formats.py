@@ -4,9 +4,8 @@ import copy
 
 from torch import nn
 
-from ..architecture import Architecture
-from . import number_format
-from .format import Format
+from .architecture import Architecture
+from .quantization import Format, number_format
 
 
 def apply_number_formats(model: nn.Module, architecture: Architecture) -> nn.Module:

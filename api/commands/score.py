@@ -1,0 +1,84 @@
+"""`paretoformer score`: what one architecture costs and promises, outside any job."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json
+from .output import emit_json, out, pairs
+
+
+def score(
+    path: Annotated[Path, typer.Argument(metavar="ARCH.json", help="An architecture as JSON.")],
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="KIND:DATASET", help="Adds the proxies, on this task.")
+    ] = None,
+    runtime: Annotated[str, typer.Option("--runtime", help="onnxruntime or eager.")] = "onnxruntime",
+    threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 1,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Also measure the whole model.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Costs, proxies, predicted and measured latency of one architecture."""
+    architecture_bytes = _read(path)
+    from dashboards.wording import describe, shown
+    from search.job import TargetSpec
+    from search.scoring import score as score_of
+    from space.architecture import parse_architecture
+
+    architecture = parse_architecture(architecture_bytes)
+    TargetSpec.model_validate({"runtime": runtime}) if runtime in ("onnxruntime", "eager") else _unknown(
+        runtime
+    )
+    from evaluators.latency import Target, check_target
+
+    target = Target(
+        runtime="eager" if runtime == "eager" else "onnxruntime", threads=threads, batch_size=batch_size
+    )
+    check_target(target)
+    data = None if task is None else _task(task)
+    with tempfile.TemporaryDirectory(prefix="paretoformer-") as scratch:
+        found = score_of(architecture, target, data=data, scratch=Path(scratch), measure=measure)
+    if as_json:
+        emit_json(found)
+        return
+    import json
+
+    rows: list[tuple[str, object]] = [("architecture", describe(json.loads(architecture.canonical_json)))]
+    rows += [(name.replace("_", " "), shown(name, value)) for name, value in found["costs"].items()]
+    rows += [(f"proxy {name}", value["value"]) for name, value in found.get("proxies", {}).items()]
+    for kind in ("predicted", "measured"):
+        if kind in found and found[kind]["value"] is not None:
+            rows.append((f"latency, {kind}", shown("latency_s", found[kind]["value"])))
+    out().print(pairs(rows))
+
+
+def _read(path: Path) -> bytes:
+    from space.errors import InvalidInputError
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"'{path}' cannot be read: {error.strerror}") from error
+
+
+def _unknown(runtime: str) -> None:
+    from space.errors import InvalidInputError, nearest
+
+    raise InvalidInputError(f"unknown runtime '{runtime}'; {nearest(runtime, ('onnxruntime', 'eager'))}")
+
+
+def _task(text: str) -> object:
+    from evaluators.training import prepare_task
+    from space.errors import InvalidInputError
+
+    kind, colon, dataset = text.partition(":")
+    if not colon or not dataset:
+        raise InvalidInputError(
+            f"--task '{text}' is not KIND:DATASET, for example language-model:python-stdlib"
+        )
+    return prepare_task(kind, dataset)

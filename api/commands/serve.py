@@ -1,0 +1,24 @@
+"""`paretoformer serve`: API, pages and an embedded coordinator."""
+
+from typing import Annotated
+
+import typer
+
+from .options import DEFAULT_DATABASE, Db, Ray, Workers, open_database
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", envvar="PARETOFORMER_HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", envvar="PARETOFORMER_PORT", min=0, max=65535)] = 8765,
+    db: Db = DEFAULT_DATABASE,
+    workers: Workers = None,
+    ray: Ray = "local",
+) -> None:
+    """Serves the pages and the HTTP interface, and runs the jobs that are submitted."""
+    from ..serving import run_server
+    from ..settings import load_settings
+
+    settings = load_settings().model_copy(
+        update={"host": host, "port": port, "db": db, "workers": workers, "ray": ray}
+    )
+    run_server(settings, open_database(db))

@@ -1,0 +1,105 @@
+"""Blocks: which there are, that equal work has equal ids, and that they are measured and add up."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evaluators.latency import EstimatorLimits, Target, blocks_of, measure_blocks, measure_model
+from evaluators.latency.prediction import composed_s
+from space.architecture import Architecture
+from space.model import build_model
+
+Factory = Callable[..., Architecture]
+
+QUICK = EstimatorLimits(max_seconds=0.1, max_runs=24, noisy_half_width=10.0, attempts=1)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+def ids(architecture: Architecture, target: Target | None = None) -> list[str]:
+    return [block.id for block in blocks_of(architecture, target or Target())]
+
+
+def test_a_model_is_embedding_two_parts_per_layer_and_head(make: Factory) -> None:
+    parts = [block.part for block in blocks_of(make(num_layers=3), Target())]
+    assert parts == ["embedding", *["mixer", "feed_forward"] * 3, "head"]
+
+
+def test_equal_layers_share_their_blocks_within_and_across_architectures(make: Factory) -> None:
+    small, deep = make(num_layers=2), make(num_layers=6)
+    assert set(ids(small)) == set(ids(deep))
+    assert len(set(ids(deep))) == 5  # embedding, two mixers, one feed-forward, head
+
+
+def test_what_changes_the_time_changes_the_id(make: Factory) -> None:
+    base = set(ids(make()))
+    assert not base & set(ids(make(), Target(batch_size=2)))
+    assert not base & set(ids(make(), Target(length=8)))
+    assert not base & set(ids(make(d_model=64)))
+    others = ids(make(number_format="int8_dynamic"))
+    assert [a == b for a, b in zip(ids(make()), others, strict=True)] == [True, *[False] * 4, True]
+
+
+def test_what_does_not_change_the_time_does_not_change_the_id(make: Factory) -> None:
+    assert ids(make()) == ids(make(residual="parallel")) == ids(make(placement="post"))
+
+
+def test_a_position_counts_only_where_it_is_read(make: Factory) -> None:
+    rope = make()
+    alibi = rope.model_copy(update={"position": rope.position.model_validate({"kind": "rope"})})
+    none = Architecture.model_validate({**rope.model_dump(), "position": {"kind": "none"}})
+    assert ids(rope) == ids(alibi)
+    same = [a == b for a, b in zip(ids(rope), ids(none), strict=True)]
+    assert same == [True, False, True, True, True, True]  # only the softmax mixer reads it
+
+
+@pytest.mark.parametrize("model", ["decoder", "encoder", "vision"])
+def test_every_block_is_measured(model: str, make: Factory, scratch: Path) -> None:
+    blocks = blocks_of(make(model), Target())
+    measured = measure_blocks(blocks, Target(), limits=QUICK, scratch=scratch)
+    assert [m.status for m in measured] == ["ok"] * len(blocks)
+    assert all(m.value is not None and m.value > 0 and m.kind == "measured" for m in measured)
+    assert measured[0].detail["empty_call_s"] == 0
+    assert measured[1].detail["empty_call_s"] > 0
+
+
+def test_blocks_of_both_formats_and_runtimes_are_measured(make: Factory, scratch: Path) -> None:
+    blocks = blocks_of(make(number_format="int8_dynamic"), Target())[1:3]
+    for target in (Target(), Target(runtime="eager")):
+        measured = measure_blocks(blocks, target, limits=QUICK, scratch=scratch)
+        assert [m.status for m in measured] == ["ok", "ok"]
+
+
+def test_a_block_without_a_form_on_the_runtime_says_so_and_the_others_are_measured(
+    make: Factory, scratch: Path
+) -> None:
+    blocks = [*blocks_of(make(number_format="bf16"), Target())[:2]]
+    first, second = measure_blocks(blocks, Target(), limits=QUICK, scratch=scratch)
+    assert first.status == "ok"
+    assert second.status == "unsupported"
+    assert "bf16" in second.detail["message"]
+
+
+def test_no_blocks_cost_nothing(scratch: Path) -> None:
+    assert measure_blocks([], Target(), scratch=scratch) == []
+
+
+@pytest.mark.slow
+def test_measured_blocks_add_up_to_about_the_whole(make: Factory, scratch: Path) -> None:
+    """Within a factor of 1.5: fusion and caches differ across blocks, and the host may be busy."""
+    architecture = make(num_layers=4, d_model=64, tokens=64)
+    target = Target()
+    blocks = {block.id: block for block in blocks_of(architecture, target)}
+    parts = measure_blocks(list(blocks.values()), target, scratch=scratch)
+    known = {id: m.value for id, m in zip(blocks, parts, strict=True) if m.value is not None}
+    limits = EstimatorLimits(max_seconds=2.0, attempts=2)
+    whole = measure_model(build_model(architecture), architecture, target, limits=limits, scratch=scratch)
+    if whole.flags or any(m.flags for m in parts):
+        pytest.skip("the host is busy")
+    assert whole.value is not None
+    assert abs(math.log(composed_s(architecture, target, known) / whole.value)) < math.log(1.5)

@@ -1,0 +1,78 @@
+"""Planning: everything a job file can get wrong is said before anything is stored."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.job import parse_job
+from search.plan import job_context, plan_job
+from search.preview import preview
+from space.errors import InvalidInputError
+
+
+def test_the_default_job_resolves_its_objectives_and_space() -> None:
+    plan = plan_job(parse_job({}))
+    assert plan.objectives == ("bits_per_byte", "latency_s")
+    assert plan.space.model == "decoder"
+    assert {reference.family for reference in plan.references} == {"gpt-like", "llama-like"}
+    assert any("bf16" in warning for warning in plan.warnings)
+
+
+def test_the_same_job_file_works_on_images() -> None:
+    plan = plan_job(parse_job({"task": {"kind": "image", "dataset": "digits"}}))
+    assert plan.objectives == ("loss", "latency_s")
+    assert plan.space.model == "vision"
+
+
+def test_a_users_npz_and_text_work(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.random((200, 8, 8), dtype=np.float32), y=rng.integers(0, 3, 200))
+    (tmp_path / "mine.txt").write_text("all work and no play makes jack a dull boy\n" * 2000)
+    images = plan_job(parse_job({"task": {"kind": "image", "dataset": str(tmp_path / "mine.npz")}}))
+    assert images.data.describe()["name"]
+    text = plan_job(parse_job({"task": {"dataset": str(tmp_path / "mine.txt")}}))
+    assert text.objectives[0] == "bits_per_byte"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"task": {"dataset": "python-stdlb"}}, ["python-stdlb", "did you mean 'python-stdlib'"]),
+        ({"task": {"dataset": "/no/such/file.txt"}}, ["/no/such/file.txt"]),
+        ({"space": {"preset": "decoder-smal"}}, ["decoder-smal", "did you mean 'decoder-small'"]),
+        ({"space": {"preset": "vision-small"}}, ["vision-small", "decoder-small"]),
+        ({"space": {"set": {"d_modl": [32]}}}, ["d_modl", "did you mean 'd_model'"]),
+        ({"space": {"set": {"mixer": ["sofmax"]}}}, ["sofmax", "softmax"]),
+        ({"objectives": ["error", "latency"]}, ["error", "bits_per_byte"]),
+        ({"constraints": {"params": 10}}, ["params=10", "smallest architecture", "raise the limit"]),
+        ({"proxies": ["zicoo"]}, ["zicoo", "did you mean 'zico'"]),
+        ({"enqueue": ["/no/such.json"]}, ["/no/such.json"]),
+        ({"target": {"threads": 200}}, ["threads=200"]),
+    ],
+)
+def test_what_cannot_work_is_named_with_the_way_out(data: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        plan_job(parse_job(data))
+    for word in words:
+        assert word in caught.value.message
+
+
+def test_a_text_of_ten_bytes_is_too_short(tmp_path: Path) -> None:
+    (tmp_path / "tiny.txt").write_text("0123456789")
+    with pytest.raises(InvalidInputError, match="10 bytes"):
+        plan_job(parse_job({"task": {"dataset": str(tmp_path / "tiny.txt")}}))
+
+
+def test_the_context_of_a_job_is_json_and_complete() -> None:
+    context = job_context(plan_job(parse_job({})))
+    assert {"task", "data_digest", "target", "device_key", "space_size", "warnings", "enqueued"} <= set(context)
+
+
+def test_a_preview_costs_a_moment_and_says_what_it_leaves_out() -> None:
+    found = preview(parse_job({"space": {"set": {"d_model": [32], "num_layers": [1]}}}))
+    assert len(found["examples"]) == 3
+    assert found["estimate"]["search_s"] > 0
+    assert found["estimate"]["kind"] == "predicted"
+    assert int(found["space_size"]) > 10
