@@ -106,7 +106,10 @@ class Coordinator:
             raise
         except ConflictError:
             self.executor.cancel_all()
-            raise
+            with self._database.read() as session:
+                self.ledger.job = jobs.get(session, job.id)
+            if self.ledger.job.state != "cancelled":  # else the user ended it while a result was on its way
+                raise
         return self.ledger.job
 
     def _refresh(self) -> str:

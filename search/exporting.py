@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 QUANTIZE = ("none", "int8")
 """none: the number formats the search chose. int8: every layer."""
 REPORT = "export_report.json"
+EXPORT_LEASE_S = 180.0
+"""After this an export whose writer died is written by another."""
 
 
 def request_export(
@@ -75,7 +77,7 @@ def chosen_trial(session: Session, job: JobRecord, which: str) -> TrialRecord:
 def run_next_export(database: Database, clock: Clock) -> bool:
     """Writes the oldest export nobody works on; False when there is none."""
     with database.write() as session:
-        artefact = artefacts.claim_queued(session, owner_name(), now=clock.time())
+        artefact = artefacts.claim_queued(session, owner_name(), EXPORT_LEASE_S, clock.time())
     if artefact is None:
         return False
     run_export(database, artefact, clock)

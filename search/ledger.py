@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from evaluators.latency import (
     Block,
     Correction,
@@ -69,8 +71,7 @@ class Ledger:
                 if found := self._training_row(trial.training_id, self.search_mark, steps, 0, plan.quality):
                     self.rung_quality[trial.number, rung] = found.value or 0.0
 
-    # -- reading
-    # --------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     @property
     def search_trials(self) -> list[TrialRecord]:
@@ -171,8 +172,7 @@ class Ledger:
         with self._db.read() as session:
             return measurements.find(session, subject, quantity, mark, fidelity=steps, seed=seed)
 
-    # -- measurements
-    # ---------------------------------------------------------------------------------------------
+    # -- measurements ------------------------------------------------------------------------------
 
     def record(
         self,
@@ -216,7 +216,9 @@ class Ledger:
 
     def keep_prediction(self, architecture: Architecture, latency: Measurement) -> None:
         """The latency a trial was screened with, kept beside the one that is measured later."""
-        mark = fingerprint("latency_predicted", 1, latency=latency_fingerprint(self.plan.target), job=self.job.id)
+        mark = fingerprint(
+            "latency_predicted", 1, latency=latency_fingerprint(self.plan.target), job=self.job.id
+        )
         self.keep([self.record(architecture.id, latency, mark)])
 
     def keep_training(
@@ -256,8 +258,7 @@ class Ledger:
             found["latency_s"] = _measurement(row)
         return found
 
-    # -- trials
-    # ---------------------------------------------------------------------------------------------------
+    # -- trials ------------------------------------------------------------------------------------
 
     def create_trial(
         self,
@@ -275,16 +276,14 @@ class Ledger:
         static = static_values(architecture, self.plan.target)
         with self._db.write() as session:
             trials.create(
-                session, self.job.id, self.job.fence, number=number, origin=origin,
-                parents=tuple(parents), note=note,
-                asked_after=asked_after, architecture=architecture, now=self._clock.time(),
+                session, self.job.id, self.job.fence, number=number, origin=origin, parents=tuple(parents),
+                note=note, asked_after=asked_after, architecture=architecture, now=self._clock.time(),
             )  # fmt: skip
             created = trials.record(
                 session, self.job.id, number, self.job.fence, values=static, spread={},
-                kinds=dict.fromkeys(static, "computed"),
+                kinds=dict.fromkeys(static, "computed"), now=self._clock.time(),
             )  # fmt: skip
-        self._mirror(created)
-        return self.take_values(created, known) if known else created
+            return self._mirror(self._record_values(session, created, known) if known else created)
 
     def take_values(
         self,
@@ -295,6 +294,18 @@ class Ledger:
         steps: int | None = None,
     ) -> TrialRecord:
         """Sets a trial's numbers; a measured latency brings its median and 95th percentile along."""
+        with self._db.write() as session:
+            return self._mirror(self._record_values(session, trial, found, rung=rung, steps=steps))
+
+    def _record_values(
+        self,
+        session: Session,
+        trial: TrialRecord,
+        found: Mapping[str, Measurement],
+        *,
+        rung: int | None = None,
+        steps: int | None = None,
+    ) -> TrialRecord:
         values = {key: value.value for key, value in found.items() if value.value is not None}
         kinds: dict[str, str] = {key: found[key].kind for key in values}
         spread = {key: limits for key in values if (limits := interval(found[key])) is not None}
@@ -308,14 +319,10 @@ class Ledger:
             for key, limit in self.plan.measured_limits.items()
         ):
             flags.add("infeasible")
-        with self._db.write() as session:
-            return self._mirror(
-                trials.record(
-                    session, self.job.id, trial.number, self.job.fence, values=values, spread=spread,
-                    kinds=kinds,
-                    flags=tuple(sorted(flags)), rung=rung, steps=steps,
-                )
-            )  # fmt: skip
+        return trials.record(
+            session, self.job.id, trial.number, self.job.fence, values=values, spread=spread, kinds=kinds,
+            flags=tuple(sorted(flags)), rung=rung, steps=steps, now=self._clock.time(),
+        )  # fmt: skip
 
     def reach(self, trial: TrialRecord, metrics: Mapping[str, Measurement], *, rung: int, steps: int) -> None:
         """A trial has its metrics at a rung and waits for what comes next."""
@@ -372,8 +379,7 @@ class Ledger:
         with self._db.write() as session:
             self._mirror(trials.set_final(session, self.job.id, trial.number, self.job.fence, final))
 
-    # -- the job
-    # --------------------------------------------------------------------------------------------------
+    # -- the job -----------------------------------------------------------------------------------
 
     def restate(self) -> None:
         """The front in the finalists' numbers; the job's stage becomes final."""

@@ -97,8 +97,14 @@ class SearchStage:
                 return step or None
 
     def _step(self) -> Work | bool:
-        """Work to start; True when something was settled without work; False when there is nothing to do."""
+        """Work to start; True when something was settled without work; False when there is nothing to do.
+
+        References and new trials start in turn, so that the front and what it is compared with grow together.
+        """
         for trial in self._next_waiting():
+            is_ahead = trial.number < 0 and trial.rung == 0 and -trial.number > self._next_number()
+            if is_ahead and self._may_propose():
+                return self._propose()
             step = self._measure(trial) if trial.rung == len(self._rungs) else self._train(trial)
             if step:
                 return step
@@ -118,16 +124,11 @@ class SearchStage:
         else:
             self._take_measures(trial, outcome.result)
 
-    # -- trials
-    # ---------------------------------------------------------------------------------------------------
+    # -- trials ------------------------------------------------------------------------------------
 
     def _next_waiting(self) -> list[TrialRecord]:
-        """Trials that may go on without being promoted: new ones, references, and those past the last rung.
-
-        Finished trainings first, then references and new trials in turn, so that the front and what it is
-        compared
-        with grow together.
-        """
+        """Trials that may go on without being promoted, the most trained first: new ones, references, and
+        those past the last rung."""
         rows = [
             trial
             for trial in self._ledger.trials.values()
@@ -215,8 +216,7 @@ class SearchStage:
         values = {**self._ledger.trials[number].values, self._plan.quality: quality}
         return log_scaled(minimised(values, self._plan.objectives), self._plan.objectives)
 
-    # -- proposals
-    # ------------------------------------------------------------------------------------------------
+    # -- proposals ---------------------------------------------------------------------------------
 
     def _next_number(self) -> int:
         under_way = [screening.number for screening in self._screenings.values()]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from evaluators.protocol import Measurement
 from space.errors import UnsupportedError
+from space.number_formats import apply_number_formats
 from space.quantization import NumberFormat
 from space.quantization import number_format as format_named
-from space.number_formats import apply_number_formats
 
 from .blocks import Block, export_block
 from .estimator import Estimate, EstimatorLimits, calmer, estimate, flags_of, is_calm

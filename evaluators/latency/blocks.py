@@ -29,9 +29,9 @@ from space.feedforward import FeedForwardConfig, MlpConfig
 from space.mixers import MixerConfig, PoolConfig
 from space.model import build_model
 from space.norms import NormConfig, RMSNormConfig
+from space.number_formats import apply_number_formats
 from space.positions import NonePositionConfig, PositionConfig
 from space.quantization import NumberFormat
-from space.number_formats import apply_number_formats
 
 from .runtimes.onnxruntime import InputShape
 from .target import Target

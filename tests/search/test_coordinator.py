@@ -185,14 +185,14 @@ def test_sigkills_of_the_coordinator_lose_and_repeat_nothing(bench: Bench, tmp_p
     rng = random.Random(0)
 
     def child() -> None:
-        bench.work(job_id, plan, pause=lambda work: time.sleep(0.02))
+        bench.work(job_id, plan, pause=lambda work: time.sleep(0.1))
         os._exit(0)
 
     kills = 0
     while kills < 40:
         process = context.Process(target=child)
         process.start()
-        process.join(rng.uniform(0.1, 0.9))
+        process.join(rng.uniform(0.1, 0.6))
         if process.exitcode == 0:
             break
         assert process.pid is not None

@@ -67,7 +67,9 @@ def test_a_text_of_ten_bytes_is_too_short(tmp_path: Path) -> None:
 
 def test_the_context_of_a_job_is_json_and_complete() -> None:
     context = job_context(plan_job(parse_job({})))
-    assert {"task", "data_digest", "target", "device_key", "space_size", "warnings", "enqueued"} <= set(context)
+    assert {"task", "data_digest", "target", "device_key", "space_size", "warnings", "enqueued"} <= set(
+        context
+    )
 
 
 def test_a_preview_costs_a_moment_and_says_what_it_leaves_out() -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from evaluators.latency import Target
 from search.clock import Clock
+from search.coordinator import Coordinator
 from search.exporting import request_export, run_next_export
 from search.job import parse_job
 from search.plan import JobPlan, plan_job
 from search.records import FINAL_TRIAL_STATES
-from search.running import make_executor, owner_name, result, run
 from search.running import create_job as create
-from search.coordinator import Coordinator
+from search.running import make_executor, owner_name, result, run
 from search.storage import artefacts, jobs, trials
 from search.storage.check import check
 from search.storage.database import Database
@@ -70,7 +70,9 @@ def test_a_real_job_runs_in_process_and_its_front_is_exported_and_verified(
     assert (ready.state, ready.message) == ("ready", None)
     assert ready.report is not None
     assert ready.report["verification"]["passed"]
-    assert {"model.onnx", "model.int8.onnx", "model.safetensors"} <= set(ready.report["verification"]["files"])
+    assert {"model.onnx", "model.int8.onnx", "model.safetensors"} <= set(
+        ready.report["verification"]["files"]
+    )
     assert ready.report["files"]["model.int8.onnx"]["latency"]["value"] > 0
     assert ready.path is not None
     names = {path.name for path in (database.data_dir / ready.path).iterdir()}

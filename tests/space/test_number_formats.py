@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from space.architecture import Architecture, parse_architecture
 from space.costs import weights_bytes
 from space.model import build_model
-from space.quantization import Bf16Linear, Int8Linear, NumberFormat, number_format
 from space.number_formats import apply_number_formats
+from space.quantization import Bf16Linear, Int8Linear, NumberFormat, number_format
 
 FORMATS: tuple[NumberFormat, ...] = get_args(NumberFormat)
 MIXERS = [

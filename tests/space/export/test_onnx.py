@@ -1,4 +1,4 @@
-"""ONNX files: equal to the model at every length and batch, int8 exactly where asked, always the same bytes."""
+"""ONNX files: equal to the model at every length and batch, int8 only where asked, always the same bytes."""
 
 from collections.abc import Callable
 from pathlib import Path

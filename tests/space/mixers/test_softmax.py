@@ -22,7 +22,7 @@ def test_grouped_heads_equal_repeated_key_and_value_weights() -> None:
     grouped = SoftmaxConfig(num_heads=4, num_kv_heads=2).build(around(causal=True)).double()
     full = SoftmaxConfig(num_heads=4, num_kv_heads=4).build(around(causal=True)).double()
     q, k, v = torch.split(grouped.qkv.weight.detach(), [16, 8, 8])
-    k, v = (part.unflatten(0, (2, 4)).repeat_interleave(2, dim=0).flatten(0, 1) for part in (k, v))
+    k, v = (part.reshape(2, 4, 16).repeat_interleave(2, dim=0).flatten(0, 1) for part in (k, v))
     full.load_state_dict({"qkv.weight": torch.cat([q, k, v]), "out.weight": grouped.out.weight})
     x = random(2, 9, 16)
     torch.testing.assert_close(grouped(x), full(x), rtol=1e-12, atol=1e-12)
