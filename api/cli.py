@@ -35,7 +35,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 class Commands(TyperGroup):
     """Turns the project's errors into one clear message and an exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # the type of `ctx` is private to typer
         try:
             return super().invoke(ctx)
         except ServiceError as error:
@@ -87,8 +87,8 @@ app.command("worker")(worker.worker)
 app.command("submit")(submit.submit)
 app.command("jobs")(jobs.jobs)
 app.command("show")(jobs.show)
-for action in ("pause", "resume", "stop", "cancel"):
-    app.command(action, help=jobs.ACTION_HELP[action])(jobs.action_command(action))
+for action, meaning in jobs.ACTION_HELP.items():
+    app.command(action, help=meaning)(jobs.action_command(action))
 app.add_typer(devices.app, name="device")
 app.add_typer(database.app, name="db")
 app.add_typer(keys.app, name="keys")

@@ -6,7 +6,6 @@ Messages are constant; what varies travels in `extra`. Secrets of known shape ar
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
@@ -22,7 +21,9 @@ def configure_logging(
     last: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(
+            colors=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
     )
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
@@ -34,7 +35,7 @@ def configure_logging(
         shared.append(structlog.processors.format_exc_info)
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, blot_secrets, last],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last, blot_secrets],
     )
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
@@ -45,10 +46,10 @@ def configure_logging(
         logger.setLevel(level.upper())
 
 
-def blot_secrets(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """API keys and passwords in addresses become `***`, wherever they stand."""
+def blot_secrets(logger: object, method: str, line: str) -> str:
+    """API keys and passwords in addresses become `***`, wherever in the line they stand."""
     del logger, method
-    return {name: blotted(value) if isinstance(value, str) else value for name, value in event.items()}
+    return blotted(line)
 
 
 def blotted(text: str) -> str:

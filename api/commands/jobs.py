@@ -9,7 +9,7 @@ from .options import DEFAULT_DATABASE, Db, JobId, Json, Server, find_job, open_d
 from .output import emit_json, out, pairs, table
 
 Action = Literal["pause", "resume", "stop", "cancel"]
-ACTION_HELP: Mapping[str, str] = {
+ACTION_HELP: Mapping[Action, str] = {
     "pause": "Nothing new starts; running work goes on.",
     "resume": "Goes on where a job was paused.",
     "stop": "Nothing new starts; running work finishes, then the job is complete.",
@@ -78,7 +78,7 @@ def show(job: JobId, server: Server = None, db: Db = DEFAULT_DATABASE, as_json: 
         out().print(job_text(found.job, found.trials, found.references))
 
 
-def action_command(action: str) -> Callable[..., None]:
+def action_command(action: Action) -> Callable[..., None]:
     """The command of that name."""
 
     def command(job: JobId, server: Server = None, db: Db = DEFAULT_DATABASE, as_json: Json = False) -> None:
@@ -91,7 +91,7 @@ def action_command(action: str) -> Callable[..., None]:
     return command
 
 
-def _act(action: str, job: str, server: str | None, db: str) -> dict[str, Any]:
+def _act(action: Action, job: str, server: str | None, db: str) -> dict[str, Any]:
     if server is not None:
         from .remote import ask
 
@@ -102,10 +102,5 @@ def _act(action: str, job: str, server: str | None, db: str) -> dict[str, Any]:
     from ..answers import job_answer
 
     with open_database(db, must_exist=True).write() as session:
-        record = stored.request(session, find_job(session, job).id, _checked(action))
-    return job_answer(record)
-
-
-def _checked(action: str) -> Action:
-    assert action in ("pause", "resume", "stop", "cancel")
-    return action
+        record = stored.request(session, find_job(session, job).id, action)
+    return dict(job_answer(record))

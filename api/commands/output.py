@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-
 PIPE_WIDTH = 160
 """Columns where there is no terminal to ask, unless COLUMNS says otherwise."""
 

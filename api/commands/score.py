@@ -2,12 +2,15 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from .options import Json
 from .output import emit_json, out, pairs
+
+if TYPE_CHECKING:
+    from evaluators.training import TaskData
 
 
 def score(
@@ -26,19 +29,13 @@ def score(
     """Costs, proxies, predicted and measured latency of one architecture."""
     architecture_bytes = _read(path)
     from dashboards.wording import describe, shown
-    from search.job import TargetSpec
     from search.scoring import score as score_of
     from space.architecture import parse_architecture
 
     architecture = parse_architecture(architecture_bytes)
-    TargetSpec.model_validate({"runtime": runtime}) if runtime in ("onnxruntime", "eager") else _unknown(
-        runtime
-    )
     from evaluators.latency import Target, check_target
 
-    target = Target(
-        runtime="eager" if runtime == "eager" else "onnxruntime", threads=threads, batch_size=batch_size
-    )
+    target = Target(runtime=_runtime(runtime), threads=threads, batch_size=batch_size)
     check_target(target)
     data = None if task is None else _task(task)
     with tempfile.TemporaryDirectory(prefix="paretoformer-") as scratch:
@@ -66,13 +63,17 @@ def _read(path: Path) -> bytes:
         raise InvalidInputError(f"'{path}' cannot be read: {error.strerror}") from error
 
 
-def _unknown(runtime: str) -> None:
+def _runtime(name: str) -> Literal["onnxruntime", "eager"]:
     from space.errors import InvalidInputError, nearest
 
-    raise InvalidInputError(f"unknown runtime '{runtime}'; {nearest(runtime, ('onnxruntime', 'eager'))}")
+    if name == "onnxruntime":
+        return "onnxruntime"
+    if name == "eager":
+        return "eager"
+    raise InvalidInputError(f"unknown runtime '{name}'; {nearest(name, ('onnxruntime', 'eager'))}")
 
 
-def _task(text: str) -> object:
+def _task(text: str) -> "TaskData":
     from evaluators.training import prepare_task
     from space.errors import InvalidInputError
 

@@ -124,6 +124,21 @@ def test_the_homogeneous_family_takes_a_third_of_the_budget() -> None:
     assert kinds == set(space().domains.mixer)
 
 
+def test_polish_ends_a_job_with_the_fronts_other_formats_and_then_its_neighbours() -> None:
+    where = space().with_domains({"number_format": ["fp32", "int8_dynamic"]})
+    maker = proposer("random", where, budget=30)
+    fast, slow = (where.decode({"num_layers": n, "d_model": d}) for n, d in ((1, 32), (3, 64)))
+    history = [Told(0, fast, (2.0, 1.0)), Told(1, slow, (1.0, 2.0)), Told(2, slow, (3.0, 3.0))]
+    asked = maker.candidates(24, 2, history, [])
+    assert [one.note for one in asked.proposals] == ["another number format"]
+    assert asked.proposals[0].architecture.training_id in (fast.training_id, slow.training_id)
+    both = [one.with_number_format("int8_dynamic") for one in (fast, slow)]
+    asked = maker.candidates(24, 2, history, both)
+    assert [one.note for one in asked.proposals] == ["neighbour of the front"] * 2
+    assert {one.parents for one in asked.proposals} == {(0,), (1,)}
+    assert maker.candidates(23, 2, history, []).proposals[0].note == ""
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_proposal_keeps_the_static_limits(kind: str) -> None:
     maker = proposer(kind, limits={"params": 60_000.0}, budget=18)

@@ -1,0 +1,64 @@
+"""The application: built whole by `create_app`, nothing at import."""
+
+import importlib.metadata
+from typing import Any
+
+from fastapi import FastAPI
+
+from search.storage import keys
+from search.storage.database import Database
+from space.errors import InvalidInputError
+
+from .deps import Services
+from .documents import openapi
+from .guard import LOOPBACK, Guard, is_loopback
+from .metrics import Metrics
+from .problems import install_problems
+from .routes import architectures, catalogue, events, exports, health, jobs, pages, trials
+from .settings import Settings
+
+
+def create_app(settings: Settings, database: Database) -> FastAPI:
+    """The HTTP interface and the pages over one database."""
+    version = importlib.metadata.version("paretoformer")
+    app = FastAPI(title="paretoformer", version=version, docs_url=None, redoc_url=None, openapi_url=None)
+    metrics = Metrics(database)
+    app.state.services = Services(
+        settings=settings, database=database, metrics=metrics, needs_key=not is_loopback(settings.host)
+    )
+    for module in (jobs, trials, events, exports, architectures, catalogue, health, pages):
+        app.include_router(module.router)
+    install_problems(app)
+    app.add_middleware(Guard, hosts=allowed_hosts(settings), body_limit=settings.body_limit, metrics=metrics)
+    document: dict[str, Any] = {}
+
+    def described() -> dict[str, Any]:
+        if not document:
+            document.update(openapi(app, version))
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]  # FastAPI's documented way to change the document
+    return app
+
+
+def allowed_hosts(settings: Settings) -> set[str]:
+    """Names in the Host header; empty means any. A server on loopback has no others, so rebinding fails."""
+    if is_loopback(settings.host):
+        return {*LOOPBACK, settings.host, *settings.hosts}
+    return {*settings.hosts, *LOOPBACK} if settings.hosts else set()
+
+
+def check_binding(settings: Settings, database: Database) -> None:
+    """
+    Raises:
+        InvalidInputError: others can reach the address and there is no key. There is no override.
+    """
+    if is_loopback(settings.host):
+        return
+    with database.read() as session:
+        if any(key.revoked_at is None for key in keys.list_keys(session)):
+            return
+    raise InvalidInputError(
+        f"host {settings.host} can be reached by others and there is no key: nothing was started",
+        hint="make one with `paretoformer keys create NAME`, or leave --host out",
+    )

@@ -1,0 +1,129 @@
+"""The OpenAPI document and its page: request bodies by reference, problems as the answer to every error."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, TypeAdapter
+
+from .problems import MEDIA_TYPE, Problem
+
+_REFERENCE = "#/components/schemas/{model}"
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>HTTP interface · paretoformer</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/static/app.css"></head><body>
+<header class="top"><nav aria-label="Main"><a class="brand" href="/">paretoformer</a>
+<a class="link" href="/">Jobs</a><a class="link" href="/jobs/new">New job</a>
+<a class="link push" href="/docs" aria-current="page">HTTP interface</a></nav></header>
+<main><div class="head"><h1>HTTP interface</h1></div>
+<p>{description} The whole description for programs: <a href="/openapi.json">openapi.json</a>.</p>
+{operations}<h2>Values</h2>{schemas}</main></body></html>
+"""
+
+
+def body_of(model: type[Any]) -> dict[str, Any]:
+    """For `openapi_extra`: the route's JSON body. The route reads it itself, strictly."""
+    schema = TypeAdapter(model).json_schema(ref_template=_REFERENCE)
+    return {
+        "requestBody": {
+            "required": not issubclass(model, BaseModel)
+            or any(f.is_required() for f in model.model_fields.values()),
+            "content": {"application/json": {"schema": schema}},
+        }
+    }
+
+
+def openapi(app: FastAPI, version: str) -> dict[str, Any]:
+    """The document of the application's `/v1` and health routes."""
+    document = get_openapi(
+        title="paretoformer",
+        version=version,
+        summary="Neural architecture search for efficient transformers",
+        description="Numbers are SI: seconds, bytes, fractions. Errors are problem documents (RFC 9457).",
+        routes=app.routes,
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = Problem.model_json_schema(ref_template=_REFERENCE)
+    answer = {
+        "description": "What went wrong",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = answer
+            body = (
+                operation.get("requestBody", {})
+                .get("content", {})
+                .get("application/json", {})
+                .get("schema", {})
+            )
+            schemas.update(body.pop("$defs", {}))
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{}, {"key": []}]
+    return document
+
+
+def docs_page(document: Mapping[str, Any]) -> str:
+    """The document as a plain page: no script, nothing from elsewhere."""
+    parts = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            parts.append(_operation(path, method, operation))
+    schemas = "".join(
+        f'<details class="card" id="schema-{_text(name)}"><summary>{_text(name)}</summary>'
+        f"<p>{_text(schema.get('description', ''))}</p>{_fields(schema)}</details>"
+        for name, schema in sorted(document["components"]["schemas"].items())
+    )
+    return _PAGE.format(
+        description=_text(document["info"]["description"]), operations="".join(parts), schemas=schemas
+    )
+
+
+def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{_text(one['name'])}</code></td><td>{_text(one['in'])}</td>"
+        f"<td>{_text(one.get('description', ''))}</td></tr>"
+        for one in operation.get("parameters", [])
+    )
+    table = (
+        f"<table><thead><tr><th>parameter</th><th>in</th><th></th></tr></thead>{rows}</table>" if rows else ""
+    )
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    sent = f"<details><summary>body</summary>{_fields(body)}</details>" if body else ""
+    return (
+        f'<section class="card"><h3><code>{method.upper()} {_text(path)}</code></h3>'
+        f"<p>{_text(operation.get('description', operation.get('summary', '')))}</p>{table}{sent}</section>"
+    )
+
+
+def _fields(schema: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{_text(name)}</code></td><td>{_kind(field)}</td>"
+        f"<td>{_text(field.get('description', ''))}</td></tr>"
+        for name, field in schema.get("properties", {}).items()
+    )
+    return f"<table>{rows}</table>" if rows else ""
+
+
+def _kind(field: Mapping[str, Any]) -> str:
+    if "$ref" in field:
+        name = str(field["$ref"]).rpartition("/")[2]
+        return f'<a href="#schema-{_text(name)}">{_text(name)}</a>'
+    if "anyOf" in field:
+        return " or ".join(_kind(one) for one in field["anyOf"])
+    if "enum" in field:
+        return _text(", ".join(map(str, field["enum"])))
+    if "items" in field:
+        return f"array of {_kind(field['items'])}"
+    return _text(field.get("type", field.get("const", "any")))
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

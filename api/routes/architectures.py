@@ -1,0 +1,77 @@
+"""`/v1/architectures`: read one by its id, or score one."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evaluators.latency import Target, check_target
+from evaluators.training import prepare_task
+from search.job import TargetSpec, TaskSpec, describe_problems
+from search.scoring import score
+from search.storage import architectures
+from space.architecture import parse_architecture
+from space.errors import InvalidInputError, UnavailableError
+
+from ..bodies import json_body
+from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
+from ..documents import body_of
+from ..submission import with_dataset
+
+router = APIRouter(prefix="/v1", tags=["architectures"])
+
+
+class ScoreRequest(BaseModel):
+    """An architecture and where it would run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: dict[str, Any] = Field(description="An architecture as JSON")
+    target: TargetSpec = TargetSpec()
+    task: TaskSpec | None = Field(None, description="Adds the proxies, on this task")
+    measure: bool = Field(False, description="Also measure the whole model, which takes seconds")
+
+
+@router.get("/architectures/{architecture_id}")
+def read_architecture(architecture_id: str, database: DatabaseDep, _: TenantDep) -> dict[str, Any]:
+    """An architecture that some job has tried, as canonical JSON."""
+    with database.read() as session:
+        return dict(architectures.get(session, architecture_id))
+
+
+@router.post("/architectures:score", openapi_extra=body_of(ScoreRequest))
+async def score_architecture(request: Request, held: ServicesDep, _: TenantDep) -> dict[str, Any]:
+    """Costs, proxies (with a task), predicted and measured latency of one architecture."""
+    data = await json_body(request)
+    try:
+        wanted = ScoreRequest.model_validate(data)
+    except ValidationError as error:
+        raise InvalidInputError("\n".join(describe_problems(error, ScoreRequest))) from error
+    return await run_in_threadpool(_score, held, wanted)
+
+
+def _score(held: Services, wanted: ScoreRequest) -> dict[str, Any]:
+    architecture = parse_architecture(wanted.architecture)
+    target = Target(**_fields(wanted.target))
+    check_target(target)
+    if not held.heavy.acquire(blocking=False):
+        raise UnavailableError("another preview or score is being computed; try again in a few seconds")
+    try:
+        data = None
+        if wanted.task is not None:
+            from search.job import JobSpec
+
+            task = with_dataset(JobSpec(task=wanted.task), held.settings.datasets).task
+            data = prepare_task(task.kind, task.dataset, task.length)
+        with tempfile.TemporaryDirectory(prefix="paretoformer-") as scratch:
+            return score(architecture, target, data=data, scratch=Path(scratch), measure=wanted.measure)
+    finally:
+        held.heavy.release()
+
+
+def _fields(target: TargetSpec) -> Mapping[str, Any]:
+    return {name: getattr(target, name) for name in TargetSpec.model_fields}

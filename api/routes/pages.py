@@ -1,0 +1,239 @@
+"""Pages and what their script fetches. Forms carry a token; an action answers with the page it leads to."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+
+from dashboards import (
+    job_data,
+    job_page,
+    jobs_page,
+    new_job_page,
+    plotly_bundle,
+    report_html,
+    static_dir,
+    trial_page,
+)
+from dashboards import view as job_view
+from search.records import JobRecord
+from search.storage import artefacts, jobs, trials
+from search.storage.database import Database
+from search.storage.jobs import Action
+from space.errors import InvalidInputError, NotFoundError
+
+from ..answers import front_answer, front_columns
+from ..bodies import form_body
+from ..commands.init import EXAMPLE
+from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
+from ..documents import docs_page
+from ..gathering import gather, of_trial
+from ..guard import REPORT_POLICY
+from ..stream import event_stream
+from ..submission import plan_submission, store_submission
+from ..tables import front_csv
+from .events import SSE, After, LastEventId
+from .exports import ExportRequest, export_file, queue_export
+
+router = APIRouter(include_in_schema=False)
+STATIC_FILES = {path.name: path for path in sorted(static_dir().iterdir()) if path.is_file()}
+PAGE_SIZE = 50
+
+
+def page(request: Request, held: Services, render: Any, status: int = 200) -> HTMLResponse:
+    """A page with its form token: `render` makes the HTML from the token."""
+    cookie = held.forms.cookie(request)
+    response = HTMLResponse(render(held.forms.token(cookie)), status)
+    held.forms.keep(response, cookie)
+    return response
+
+
+def found(database: Database, job_id: str, tenant: str) -> JobRecord:
+    with database.read() as session:
+        return jobs.resolve(session, job_id, tenant)
+
+
+@router.get("/")
+def jobs_list(
+    request: Request,
+    held: ServicesDep,
+    tenant: TenantDep,
+    state: str | None = None,
+    query: Annotated[str, Query(max_length=200)] = "",
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+) -> HTMLResponse:
+    with held.database.read() as session:
+        listed = jobs.list_jobs(
+            session, tenant=tenant, state=state or None, query=query or None, cursor=cursor, limit=PAGE_SIZE
+        )
+        counts = jobs.counts(session, tenant)
+    return page(
+        request,
+        held,
+        lambda token: jobs_page(
+            listed, counts, example=EXAMPLE, csrf=token, state=state or None, query=query
+        ),
+    )
+
+
+@router.get("/jobs/new")
+def new_job(request: Request, held: ServicesDep, _: TenantDep) -> HTMLResponse:
+    return page(request, held, lambda token: new_job_page(example=EXAMPLE, csrf=token))
+
+
+@router.post("/jobs/new")
+async def submit_job(request: Request, held: ServicesDep, tenant: TenantDep) -> Response:
+    form = await form_body(request)
+    held.forms.check(request, form.get("csrf", ""))
+    try:
+        job = await run_in_threadpool(_submit, held, tenant, form)
+    except InvalidInputError as error:
+        problems = [*error.message.splitlines(), *([error.hint] if error.hint else [])]
+        return page(
+            request, held, lambda token: new_job_page(form, problems, example=EXAMPLE, csrf=token), status=422
+        )
+    return RedirectResponse(f"/jobs/{job.id}", 303)
+
+
+def _submit(held: Services, tenant: str, form: dict[str, str]) -> JobRecord:
+    plan = plan_submission(job_data(form), held.settings)
+    with held.database.write() as session:
+        return store_submission(session, plan, tenant)
+
+
+def _view(database: Database, job_id: str, tenant: str) -> tuple[JobRecord, dict[str, Any]]:
+    with database.read() as session:
+        rows = gather(session, jobs.resolve(session, job_id, tenant))
+    return rows.job, job_view(
+        rows.job,
+        rows.trials,
+        rows.references,
+        measurements=rows.latencies,
+        warnings=rows.warnings,
+        last_seq=rows.last_seq,
+    )
+
+
+@router.get("/jobs/{job_id}")
+def job(request: Request, job_id: str, held: ServicesDep, tenant: TenantDep) -> HTMLResponse:
+    record, shown = _view(held.database, job_id, tenant)
+    return page(request, held, lambda token: job_page(record, shown, csrf=token))
+
+
+@router.get("/jobs/{job_id}/view.json")
+def view_json(job_id: str, database: DatabaseDep, tenant: TenantDep) -> JSONResponse:
+    return JSONResponse(_view(database, job_id, tenant)[1])
+
+
+@router.get("/jobs/{job_id}/events")
+def events(
+    job_id: str, held: ServicesDep, tenant: TenantDep, after: After = 0, last_event_id: LastEventId = None
+) -> StreamingResponse:
+    record = found(held.database, job_id, tenant)
+    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
+    return StreamingResponse(event_stream(held, record.id, seen), media_type=SSE)
+
+
+@router.get("/jobs/{job_id}/report.html")
+def report(job_id: str, database: DatabaseDep, tenant: TenantDep) -> HTMLResponse:
+    with database.read() as session:
+        rows = gather(session, jobs.resolve(session, job_id, tenant))
+    text = report_html(
+        rows.job, rows.trials, rows.references, measurements=rows.latencies, warnings=rows.warnings
+    )
+    return HTMLResponse(text, headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+@router.get("/jobs/{job_id}/front.csv")
+def front_as_csv(job_id: str, database: DatabaseDep, tenant: TenantDep) -> Response:
+    with database.read() as session:
+        record = jobs.resolve(session, job_id, tenant)
+        front = trials.front(session, record.id, "search")
+    return Response(
+        front_csv(front_columns(record, front)),
+        media_type="text/csv",
+        headers={"Content-Disposition": f'attachment; filename="front-{record.id[:8]}.csv"'},
+    )
+
+
+@router.get("/jobs/{job_id}/front.json")
+def front_as_json(job_id: str, database: DatabaseDep, tenant: TenantDep) -> JSONResponse:
+    with database.read() as session:
+        record = jobs.resolve(session, job_id, tenant)
+        front = trials.front(session, record.id, "search")
+        references = trials.list_trials(session, record.id, group="reference", limit=1000).items
+    return JSONResponse(front_answer(record, front, sorted(references, key=lambda row: -row.number)))
+
+
+@router.post("/jobs/{job_id}/{action}")
+async def act(
+    request: Request, job_id: str, action: Action, held: ServicesDep, tenant: TenantDep
+) -> RedirectResponse:
+    form = await form_body(request)
+    held.forms.check(request, form.get("csrf", ""))
+    await run_in_threadpool(_act, held.database, job_id, tenant, action)
+    return RedirectResponse(f"/jobs/{job_id}", 303)
+
+
+def _act(database: Database, job_id: str, tenant: str, action: Action) -> None:
+    with database.write() as session:
+        jobs.request(session, jobs.resolve(session, job_id, tenant).id, action, tenant=tenant)
+
+
+@router.get("/jobs/{job_id}/trials/{number}")
+def trial(request: Request, job_id: str, number: int, held: ServicesDep, tenant: TenantDep) -> HTMLResponse:
+    with held.database.read() as session:
+        record = jobs.resolve(session, job_id, tenant)
+        row = trials.get(session, record.id, number)
+        measured = of_trial(session, row)
+        exports = artefacts.list_for_job(session, record.id, number)
+        group = [one for one in trials.all_trials(session, record.id) if (one.number < 0) == (number < 0)]
+    return page(
+        request, held, lambda token: trial_page(record, row, measured, exports, trials=group, csrf=token)
+    )
+
+
+@router.post("/jobs/{job_id}/trials/{number}/exports")
+async def export(
+    request: Request, job_id: str, number: int, held: ServicesDep, tenant: TenantDep
+) -> RedirectResponse:
+    form = await form_body(request)
+    held.forms.check(request, form.get("csrf", ""))
+    formats = tuple(name for name in ("torch", "onnx") if form.get(f"format_{name}"))
+    pick = f"R{-number}" if number < 0 else str(number)
+    wanted = ExportRequest(
+        pick=pick, formats=formats or ("onnx",), quantize=form.get("quantize", "none")[:20]
+    )
+    await run_in_threadpool(queue_export, held.database, job_id, tenant, wanted)
+    return RedirectResponse(f"/jobs/{job_id}/trials/{number}#exports", 303)
+
+
+@router.get("/exports/{export_id}/file")
+def file(export_id: str, database: DatabaseDep, tenant: TenantDep) -> FileResponse:
+    return export_file(database, export_id, tenant)
+
+
+@router.get("/openapi.json")
+def openapi_document(request: Request, _: TenantDep) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/docs")
+def docs(request: Request, _: TenantDep) -> HTMLResponse:
+    return HTMLResponse(docs_page(request.app.openapi()))
+
+
+@router.get("/favicon.ico")
+def favicon() -> FileResponse:
+    return static("icon.svg")
+
+
+@router.get("/static/{name}")
+def static(name: str, if_none_match: Annotated[str | None, Header()] = None) -> FileResponse:
+    """Files by a closed list of names. They change with the program only, so browsers ask once per start."""
+    del if_none_match
+    path = plotly_bundle() if name == "plotly.min.js" else STATIC_FILES.get(name)
+    if path is None:
+        raise NotFoundError(f"there is no file '{name[:100]}'")
+    return FileResponse(path, headers={"Cache-Control": "max-age=600"})

@@ -1,0 +1,79 @@
+"""Jobs from outside: the same checks as on the command line, and no path of this machine from a client."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from evaluators.training import BUILT_IN
+from search.job import JobSpec, parse_job
+from search.plan import JobPlan, job_context, plan_job
+from search.records import JobRecord
+from search.storage import jobs
+from space.errors import InvalidInputError, nearest
+
+from .settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+def plan_submission(data: object, settings: Settings) -> JobPlan:
+    """A sent job, resolved.
+
+    Raises:
+        InvalidInputError: it cannot work, or names a path.
+    """
+    spec = parse_job(data)
+    if spec.enqueue:
+        raise InvalidInputError(
+            f"enqueue: files of the server cannot be named over HTTP (got {len(spec.enqueue)})",
+            hint="run `paretoformer search` on the machine that has the files",
+        )
+    return plan_job(with_dataset(spec, settings.datasets))
+
+
+def with_dataset(spec: JobSpec, folder: Path | None) -> JobSpec:
+    """The job with the path behind its data set's name.
+
+    Raises:
+        InvalidInputError: neither built in nor in the folder.
+    """
+    name = spec.task.dataset
+    if name in BUILT_IN:
+        return spec
+    offered = dataset_names(folder)
+    if name not in offered or folder is None:
+        raise InvalidInputError(
+            f"task.dataset: '{name[:100]}' is no data set of this server; "
+            f"{nearest(name, [*BUILT_IN, *offered])}",
+            hint="over HTTP a data set is a built-in name or a name in the server's PARETOFORMER_DATASETS "
+            "folder; paths work with `paretoformer search` on the machine that has them",
+        )
+    path = (folder / name).resolve()
+    return spec.model_copy(update={"task": spec.task.model_copy(update={"dataset": str(path)})})
+
+
+def dataset_names(folder: Path | None) -> list[str]:
+    """Names in the data set folder that a job may use; links out of it are none."""
+    if folder is None or not folder.is_dir():
+        return []
+    inside = folder.resolve()
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if _NAME.fullmatch(path.name) and path.resolve().is_relative_to(inside)
+    )
+
+
+def store_submission(session: Session, plan: JobPlan, tenant: str) -> JobRecord:
+    """Queues a planned job."""
+    spec: Any = plan.spec.model_copy(update={"objectives": plan.objectives})
+    return jobs.create(
+        session,
+        name=plan.spec.name,
+        spec=spec.model_dump(mode="json"),
+        objectives=plan.objectives,
+        context=job_context(plan),
+        tenant=tenant,
+    )

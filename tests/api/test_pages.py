@@ -1,0 +1,102 @@
+"""Pages: they are served, forms need their token, hostile names stay text."""
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from search.records import JobRecord
+from search.storage import jobs
+from search.storage.database import Database
+
+from .conftest import fill
+
+FORM = {
+    "mode": "yaml",
+    "yaml": "name: from a page\nspace: {set: {d_model: [32], num_layers: [1]}}\nreferences: {sizes: 1}\n",
+}
+
+
+def token(client: TestClient, path: str) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', client.get(path).text)
+    assert found
+    return found[1]
+
+
+def test_every_page_of_a_job_is_served(client: TestClient, job: JobRecord) -> None:
+    trial = client.get(f"/v1/jobs/{job.id}/front").json()["front"][0]["trial"]
+    for path in (
+        "/", "/?state=completed&query=fin", "/jobs/new", f"/jobs/{job.id}", f"/jobs/{job.id}/view.json",
+        f"/jobs/{job.id}/trials/{trial}", f"/jobs/{job.id}/trials/-1", f"/jobs/{job.id}/report.html",
+        f"/jobs/{job.id}/front.csv", f"/jobs/{job.id}/front.json", "/docs", "/openapi.json",
+        "/static/app.js", "/static/app.css", "/static/plotly.min.js", "/favicon.ico",
+    ):  # fmt: skip
+        assert client.get(path).status_code == 200, path
+
+
+def test_pages_run_no_inline_script(client: TestClient, job: JobRecord) -> None:
+    for path in ("/", "/jobs/new", f"/jobs/{job.id}", f"/jobs/{job.id}/trials/-1", "/docs"):
+        for tag in re.findall(r"<script[^>]*>", client.get(path).text):
+            assert "src=" in tag or 'type="application/json"' in tag
+        assert not re.search(r"\son\w+=", client.get(path).text)
+
+
+def test_a_job_is_submitted_from_the_page_and_shown(client: TestClient) -> None:
+    form = {**FORM, "csrf": token(client, "/jobs/new")}
+    answer = client.post("/jobs/new", data=form, follow_redirects=False)
+    assert answer.status_code == 303
+    assert "from a page" in client.get(answer.headers["location"]).text
+
+
+def test_a_job_that_cannot_run_comes_back_with_its_text(client: TestClient) -> None:
+    form = {"mode": "yaml", "yaml": "budget: {trails: 3}", "csrf": token(client, "/jobs/new")}
+    answer = client.post("/jobs/new", data=form)
+    assert answer.status_code == 422
+    assert "did you mean" in answer.text
+    assert "budget: {trails: 3}" in answer.text
+
+
+@pytest.mark.parametrize("given", ["", "0" * 64, "é"])
+def test_a_form_without_its_token_does_nothing(client: TestClient, database: Database, given: str) -> None:
+    client.get("/jobs/new")
+    assert client.post("/jobs/new", data={**FORM, "csrf": given}).status_code == 403
+    with database.read() as session:
+        assert not jobs.list_jobs(session, tenant="local").items
+
+
+def test_a_token_is_worth_nothing_with_another_cookie(client: TestClient) -> None:
+    own = token(client, "/jobs/new")
+    client.cookies.clear()
+    client.get("/jobs/new")
+    assert client.post("/jobs/new", data={**FORM, "csrf": own}).status_code == 403
+
+
+def test_the_cookie_is_strict_and_out_of_reach_of_scripts(client: TestClient) -> None:
+    cookie = client.get("/").headers["set-cookie"].lower()
+    assert "samesite=strict" in cookie
+    assert "httponly" in cookie
+
+
+def test_a_job_is_stopped_and_a_trial_exported_from_their_pages(
+    client: TestClient, database: Database
+) -> None:
+    job = fill(database, until="running")
+    csrf = {"csrf": token(client, f"/jobs/{job.id}")}
+    answer = client.post(f"/jobs/{job.id}/stop", data=csrf, follow_redirects=False)
+    assert answer.status_code == 303
+    assert client.get(f"/v1/jobs/{job.id}").json()["state"] == "stopping"
+    assert client.post(f"/jobs/{job.id}/explode", data=csrf).status_code == 422
+    form = {**csrf, "format_onnx": "on", "quantize": "int8"}
+    answer = client.post(f"/jobs/{job.id}/trials/0/exports", data=form, follow_redirects=False)
+    assert answer.status_code == 303
+    (asked,) = client.get(f"/v1/jobs/{job.id}/exports").json()
+    assert (asked["formats"], asked["quantize"]) == (["onnx"], "int8")
+
+
+def test_a_hostile_name_stays_text(client: TestClient, database: Database) -> None:
+    name = "<img src=x onerror=alert(1)></script><script>alert(2)</script>{{7*7}}"
+    job = fill(database, name=name)
+    for path in ("/", f"/jobs/{job.id}", f"/jobs/{job.id}/trials/0", f"/jobs/{job.id}/report.html"):
+        text = client.get(path).text
+        assert "<img src=x" not in text
+        assert "<script>alert" not in text
