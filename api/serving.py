@@ -59,6 +59,8 @@ def run_server(settings: Settings, database: Database) -> None:
     _greet(settings, listener)
     try:
         Server(config, app.state.services).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn raises the signal anew once it has shut down
+        log.info("server ended")
     finally:
         service.stop()
 

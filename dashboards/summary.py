@@ -273,6 +273,15 @@ def _count(text: object) -> str:
     return f"{int(digits):,}" if len(digits) < 13 else f"about {int(digits):.1e}"
 
 
+def gain_words(gain: float) -> str:
+    """A gain over the references as a person reads it; `gain` is a fraction of theirs.
+
+    >>> gain_words(0.123), gain_words(10.5)
+    ('gain +12.3 %', '11.5 times theirs')
+    """
+    return f"gain {100 * gain:+.1f} %" if gain < 1 else f"{1 + gain:.1f} times theirs"
+
+
 def _hypervolume(job: JobRecord) -> Stat:
     volume = job.indicators.get("hypervolume")
     reference, gain = job.indicators.get("reference_hypervolume"), job.indicators.get("hypervolume_gain")
@@ -280,7 +289,7 @@ def _hypervolume(job: JobRecord) -> Stat:
         return Stat("hypervolume", "–", "known once the references are measured")
     remark = f"references {reference:.3f}" if reference is not None else ""
     if gain is not None:
-        remark += f", gain {100 * gain:+.1f} %"
+        remark += f", {gain_words(gain)}"
     return Stat("hypervolume", f"{volume:.3f}", remark.lstrip(", "), "good" if gain and gain > 0 else "")
 
 

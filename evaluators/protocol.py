@@ -17,8 +17,8 @@ Status = Literal["ok", "nan", "overflow", "unsupported", "error"]
 class Measurement:
     """One number with its unit, spread and conditions.
 
-    `quantity` is an objective key (`latency_s`, `bits_per_byte`, ...) or a proxy id. `value` is None exactly when
-    `status` is not "ok". `spread` is half of the 95 % interval of `value`, in `unit`, when it is known.
+    `quantity` is an objective key (`latency_s`, `bits_per_byte`, ...) or a proxy id. `value` is None exactly
+    when `status` is not "ok". `spread` is half of the 95 % interval of `value`, in `unit`, when it is known.
     """
 
     quantity: str

@@ -3,9 +3,8 @@
     search stage   references, then proposal -> screen -> rungs -> measured whole -> counted -> front
     final stage    finalists and references of the front, several seeds, restated front
 
-Whatever it needs to go on stands in the database, so a coordinator that dies at any moment is replaced by
-one that
-reads the rows and continues (`architecture.md` 3.5).
+Whatever it needs to go on stands in the database, so a coordinator that dies at any moment is replaced by one
+that reads the rows and continues (`architecture.md` 3.5).
 """
 
 import logging

@@ -1,9 +1,8 @@
 """The final stage: front members and references trained again with several seeds at the finalists' budget.
 
-Every finalist is trained `seeds` times, exported, evaluated in its number formats on the validation part
-and, once,
-on the test part; its latency is measured anew on the exported model of the first seed. Then the front is
-restated.
+Every finalist is trained `seeds` times, exported, evaluated in its number formats on the validation part and,
+once, on the test part; its latency is measured anew on the exported model of the first seed. Then the front
+is restated.
 """
 
 import logging
@@ -71,8 +70,8 @@ class FinalStage:
     def _numbers(self) -> Sequence[int]:
         """Trial numbers of the finalists; chosen once and kept with the job.
 
-        A reference brings its other number formats along: they share its trainings, and the gain of architecture and
-        of number format are told apart by them.
+        A reference brings its other number formats along: they share its trainings, and the gain of architecture
+        and of number format are told apart by them.
         """
         chosen = self._ledger.job.context.get("finalists")
         if chosen is None:

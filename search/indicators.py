@@ -170,8 +170,8 @@ def _speedups(
     """The largest speed-up, and the largest against fp32 and against int8 references alone.
 
     In the final stage only what was retrained is compared, on both sides: all at the finalists' budget.
-    `including_worse`: the largest when points worse than every reference count too (the fastest reference stands
-    in for the one of equal quality that does not exist); see docs/decisions/0003.
+    `including_worse`: the largest when points worse than every reference count too (the fastest reference
+    stands in for the one of equal quality that does not exist); see docs/decisions/0003.
     """
     quality = objectives[0]
     points = _points(rows, quality, final=final)

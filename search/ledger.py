@@ -112,8 +112,7 @@ class Ledger:
         """Latencies composed from measured blocks, corrected by the whole models measured so far.
 
         Every block must be known. The correction is fitted anew from what is stored, so that a coordinator
-        that has
-        just started predicts what its predecessor would have.
+        that has just started predicts what its predecessor would have.
         """
         correction = self._correction()
         return [predict_latency(one, self.plan.target, self.blocks, correction) for one in architectures]

@@ -17,10 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
+from typing import get_args
 
 from space.architecture import Architecture
 from space.constraints import repair, violations
 from space.errors import ServiceError
+from space.quantization import NumberFormat
 from space.sampling import homogeneous_family, mutate, neighbours, sample
 from space.search_space import SearchSpace
 
@@ -166,7 +168,8 @@ class Proposer:
 
     def _siblings(self, architecture: Architecture) -> list[Architecture]:
         """The same training in the other number formats of the space."""
-        others = (architecture.with_number_format(name) for name in self.space.domains.number_format)
+        offered = [name for name in get_args(NumberFormat) if name in self.space.domains.number_format]
+        others = (architecture.with_number_format(name) for name in offered)
         return [one for one in others if one.id != architecture.id and self.space.contains(one)]
 
     @cached_property

@@ -17,8 +17,9 @@ from evaluators.proxies import score as proxy_scores
 from evaluators.training import TaskData, probe_batch
 from space.architecture import Architecture
 from space.costs import costs
-from space.errors import InvalidArchitectureError
+from space.errors import InvalidArchitectureError, UnsupportedError
 from space.model import build_model
+from space.quantization import number_format
 
 from .plan import AUTO_PROXIES
 from .workers.stages import pack
@@ -37,7 +38,9 @@ def score(
 
     Raises:
         InvalidArchitectureError: the architecture does not fit the data's interface.
+        UnsupportedError: the target's runtime does not have one of its number formats.
     """
+    _check_runs(architecture, target)
     found: dict[str, Any] = {
         "architecture_id": architecture.id,
         "training_id": architecture.training_id,
@@ -56,6 +59,16 @@ def score(
         model = build_model(architecture, seed=seed).eval()
         found["measured"] = pack(measure_model(model, architecture, target, scratch=scratch))
     return found
+
+
+def _check_runs(architecture: Architecture, target: Target) -> None:
+    for name in sorted({layer.number_format for layer in architecture.layers}):
+        real_on = number_format(name).real_on
+        if target.runtime not in real_on:
+            raise UnsupportedError(
+                f"number format '{name}' does not run on {target.runtime}; "
+                f"it runs on {', '.join(sorted(real_on))}"
+            )
 
 
 def _check_fits(architecture: Architecture, data: TaskData) -> None:

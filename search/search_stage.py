@@ -4,8 +4,7 @@
                 (k candidates, one kept)  (promoted or pruned)     (only what could join the front)
 
 References go the same way without screen and promotion. A result that stands in the database already, from
-this job
-or an earlier one, is taken from there.
+this job or an earlier one, is taken from there.
 """
 
 import logging
@@ -376,9 +375,8 @@ def training_work(
 def measuring_work(
     ledger: Ledger, trial: TrialRecord, *, mark: str, steps: int, repeat: int, final: bool = False
 ) -> Work | Mapping[str, Measurement] | None:
-    """Work that measures a trained trial in its number formats; the stored numbers when all are known;
-    None when
-    its checkpoint is gone."""
+    """Work that measures a trained trial in its number formats; the stored numbers when all are known; None
+    when its checkpoint is gone."""
     stored = ledger.measured(trial, mark=mark, steps=steps, repeat=repeat, final=final)
     if stored is not None:
         return stored

@@ -1,7 +1,7 @@
 """One point of the space: an immutable architecture with a canonical JSON form and a stable id.
 
-The id is the first 16 bytes of SHA-256 over the canonical JSON, as 32 hex characters. Two descriptions of the same
-function that the rules of `canonicalise` know get the same id; everything in the JSON is hashed.
+The id is the first 16 bytes of SHA-256 over the canonical JSON, as 32 hex characters. Two descriptions of the
+same function that the rules of `canonicalise` know get the same id; everything in the JSON is hashed.
 
 Part of a layer (pre placement, serial residual):
 
@@ -29,7 +29,7 @@ Model = Literal["decoder", "encoder", "vision"]
 
 
 class BytesInterface(Choice):
-    """Token ids [batch, tokens] in; `outputs` logits per token (language) or per sequence (classification)."""
+    """Token ids [batch, tokens] in; `outputs` logits per token (language) or per sequence (classes)."""
 
     input: Literal["bytes"] = "bytes"
     vocab_size: int = Field(256, ge=2, le=1_000_000)
@@ -108,7 +108,7 @@ HeadConfig = Annotated[LanguageHead | ClassificationHead, Field(discriminator="k
 
 
 class Architecture(Choice):
-    """An architecture. Use `parse_architecture` for outside text: it checks and brings into canonical form."""
+    """An architecture. Use `parse_architecture` for outside text: it checks and canonicalises."""
 
     version: Literal[1] = 1
     model: Model

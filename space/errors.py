@@ -46,7 +46,7 @@ class UnsupportedError(ServiceError):
 
 
 class EvaluationError(ServiceError):
-    """An evaluation failed; `reason` is the trial's failure reason, from the closed list of `search.records`."""
+    """An evaluation failed; `reason` is the trial's, from the closed list of `search.records`."""
 
     code = "evaluation_failed"
 

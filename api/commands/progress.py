@@ -145,13 +145,15 @@ def running_words(job: "JobRecord", trials: "list[TrialRecord]") -> str:
 def front_words(job: "JobRecord", front: "list[TrialRecord]") -> str:
     """Size of the front and its hypervolume against the references'."""
     words = f"{len(front)} architecture{'' if len(front) == 1 else 's'}"
+    from dashboards.summary import gain_words
+
     volume, reference = job.indicators.get("hypervolume"), job.indicators.get("reference_hypervolume")
     gain = job.indicators.get("hypervolume_gain")
     if not front:
         return words
     if volume is not None and reference is not None:
         words += f", hypervolume {volume:.3f}, references {reference:.3f}"
-    return words + (f" ({100 * gain:+.1f} %)" if gain is not None else "")
+    return words + (f" ({gain_words(gain)})" if gain is not None else "")
 
 
 def best_words(job: "JobRecord", front: "list[TrialRecord]") -> str:

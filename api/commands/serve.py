@@ -17,8 +17,10 @@ def serve(
     """Serves the pages and the HTTP interface, and runs the jobs that are submitted."""
     from ..serving import run_server
     from ..settings import load_settings
+    from .search import stop_on_terminate
 
     settings = load_settings().model_copy(
         update={"host": host, "port": port, "db": db, "workers": workers, "ray": ray}
     )
+    stop_on_terminate()
     run_server(settings, open_database(db))

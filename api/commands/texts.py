@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dashboards.points import Cell, columns, rows
-from dashboards.summary import demonstration, speedup_lines, status
+from dashboards.summary import demonstration, gain_words, speedup_lines, status
 from dashboards.wording import ACTION_MEANING, duration, elapsed_s, label
 from search.records import JobRecord, TrialRecord
 from search.running import Result
@@ -55,7 +55,7 @@ def gain_text(job: JobRecord) -> list[tuple[str, str]]:
     if volume is None or reference is None:
         return [("hypervolume", "not known: the references are not measured yet")]
     words = f"{volume:.3f}, references {reference:.3f}"
-    found = [("hypervolume", words + (f", gain {100 * gain:+.1f} %" if gain is not None else ""))]
+    found = [("hypervolume", words + (f", {gain_words(gain)}" if gain is not None else ""))]
     for index, (against, factor, remark) in enumerate(speedup_lines(job)):
         name = "speed-up at equal quality" if index == 0 else ""
         found.append((name, f"{factor} against {against} ({remark})"))

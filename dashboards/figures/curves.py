@@ -31,7 +31,10 @@ def curve_key(job: JobRecord) -> str:
 
 
 def learning_curves(job: JobRecord, measurements: Sequence[MeasurementRecord]) -> list[Curve]:
-    """One curve per run (fingerprint and seed), in the unit of `curve_key`; stored losses are nats."""
+    """One curve per training (fingerprint and seed), in the unit of `curve_key`; stored losses are nats.
+
+    Values of the exported form have no curve of their own: they stand in the table of measurements.
+    """
     key = curve_key(job)
     scale = 1 / math.log(2) if key == "bits_per_byte" else 1.0
     runs: dict[tuple[str, int], list[MeasurementRecord]] = {}
@@ -42,6 +45,8 @@ def learning_curves(job: JobRecord, measurements: Sequence[MeasurementRecord]) -
     for (_, seed), records in sorted(runs.items(), key=lambda run: (run[0][1], run[0][0])):
         ordered = sorted(records, key=lambda record: record.fidelity)
         training = {int(step): scale * loss for r in ordered for step, loss in r.detail.get("curve") or ()}
+        if not training:
+            continue
         validation = tuple((r.fidelity, r.value) for r in ordered if r.value is not None)
         curves.append(Curve(seed, tuple(sorted(training.items())), validation))
     return curves

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from search.records import FINAL_JOB_STATES, JobRecord, Page
 
-from ..summary import speedup_lines, target_words
+from ..summary import gain_words, speedup_lines, target_words
 from .environment import render
 
 
@@ -64,7 +64,7 @@ def job_row(job: JobRecord) -> JobRow:
         state=job.state,
         task=f"{job.spec['task']['kind']}, {job.spec['task']['dataset']}",
         target=target_words(job),
-        gain="–" if gain is None else f"{100 * gain:+.1f} %",
+        gain="–" if gain is None else gain_words(gain),
         speedup=lines[0][1] if lines else "–",
         created=job.created_at,
     )

@@ -37,7 +37,7 @@ def address(database: Database) -> str:
         (["search", EXAMPLE, "--set", "space.set.d_modell=[32]"], "did you mean 'd_model'"),
         (["search", EXAMPLE, "--set", "budget"], "is not key=value"),
         (["search", EXAMPLE, "--report", "no/such/folder/r.html"], "existing folder"),
-        (["submit", EXAMPLE, "--set", "objectives=[speed]"], "unknown objective 'speed'"),
+        (["submit", EXAMPLE, "--set", "objectives=[quality,speed]"], "unknown objective 'speed'"),
         (["search", "--resume", "abcd"], "does not exist"),
         (["front", "abcd"], "does not exist"),
         (["show", "abcd"], "does not exist"),
@@ -118,7 +118,16 @@ def test_the_written_example_is_a_valid_job(tmp_path: Path) -> None:
 
 
 def test_a_drawn_architecture_can_be_scored(tmp_path: Path) -> None:
-    drawn = run("space", "sample", "decoder-small", "--set", "num_layers=[1]", "--json")
+    drawn = run(
+        "space",
+        "sample",
+        "decoder-small",
+        "--set",
+        "num_layers=[1]",
+        "--set",
+        "number_format=[fp32]",
+        "--json",
+    )
     path = tmp_path / "architecture.json"
     path.write_text(drawn.stdout)
     scored = run("score", path, "--no-measure", "--json")
@@ -127,6 +136,16 @@ def test_a_drawn_architecture_can_be_scored(tmp_path: Path) -> None:
     assert found["costs"]["params"] > 0
     assert found["predicted"]["kind"] == "predicted"
     assert run("score", path, "--runtime", "onyx").exit_code == 2
+
+
+def test_a_number_format_the_runtime_does_not_have_is_named(tmp_path: Path) -> None:
+    drawn = run("space", "sample", "decoder-small", "--set", "number_format=[bf16]", "--json")
+    path = tmp_path / "architecture.json"
+    path.write_text(drawn.stdout)
+    scored = run("score", path, "--no-measure")
+    assert scored.exit_code == 1
+    assert "bf16" in scored.stderr
+    assert "eager" in scored.stderr
 
 
 def test_a_key_is_shown_once_and_can_be_revoked(database: Database) -> None:
@@ -170,5 +189,5 @@ def test_a_search_runs_to_its_front_and_writes_what_it_was_asked_for(tmp_path: P
     assert found["job"]["state"] == "completed"
     assert found["front"]
     assert json.loads((tmp_path / "out" / "front.json").read_text()) == found
-    assert "demonstration" in (tmp_path / "out" / "report.html").read_text()
+    assert "Demonstration" in (tmp_path / "out" / "report.html").read_text()
     assert "references" in result.stderr

@@ -1,4 +1,4 @@
-"""Workers for real: Ray actors train and measure, are killed, and nothing is lost; the stages name their failures."""
+"""Workers for real: actors train and measure, are killed, and nothing is lost; stages name their failures."""
 
 import os
 import random
@@ -23,7 +23,7 @@ from search.storage.check import check
 from search.storage.database import Database
 from search.workers.ray import RayExecutor, connect
 from search.workers.stages import Bench, outcome_of
-from search.workers.work import Work
+from search.workers.work import Outcome, Work
 from space.errors import UnavailableError
 
 DIGITS = {
@@ -138,7 +138,7 @@ def test_overdue_work_is_killed_with_its_worker(plan: JobPlan, tmp_path: Path) -
     }  # fmt: skip
     with RayExecutor(bench, num_slots=1) as executor:
         executor.submit(Work("endless", "train", payload, timeout_s=3.0))
-        outcomes = []
+        outcomes: list[Outcome] = []
         while not outcomes:
             outcomes = list(executor.poll(1.0))
         assert [(one.key, one.reason) for one in outcomes] == [("endless", "timeout")]

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 from dashboards import jobs_page
+from dashboards.summary import gain_words
 from search.records import JobRecord, Page
 
 
@@ -21,7 +22,7 @@ def test_jobs_show_state_gain_and_the_next_page(job: JobRecord, new_job: Callabl
     html = jobs_page(
         Page([job, new_job(state="running")], "a b"), {"completed": 1, "running": 1}, query="x&y"
     )
-    assert f"{100 * job.indicators['hypervolume_gain']:+.1f} %" in html
+    assert gain_words(job.indicators["hypervolume_gain"]) in html
     assert 'class="chip running"' in html
     assert "cursor=a%20b&amp;query=x%26y" in html
     assert "all 2" in html
