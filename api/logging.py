@@ -46,10 +46,10 @@ def configure_logging(
         logger.setLevel(level.upper())
 
 
-def blot_secrets(logger: object, method: str, line: str) -> str:
+def blot_secrets(logger: object, method: str, line: Any) -> str:
     """API keys and passwords in addresses become `***`, wherever in the line they stand."""
     del logger, method
-    return blotted(line)
+    return blotted(str(line))
 
 
 def blotted(text: str) -> str:

@@ -1,6 +1,7 @@
 """`serve`: uvicorn with the application, and the embedded coordinator beside it."""
 
 import logging
+import signal
 import socket
 from types import FrameType
 
@@ -33,6 +34,12 @@ class Server(uvicorn.Server):
         self._services.stopping.set()
         super().handle_exit(sig, frame)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Every tenth of a second: takes SIGTERM back from Ray, see `api.interruption`."""
+        if not self.should_exit:
+            signal.signal(signal.SIGTERM, self.handle_exit)
+        return await super().on_tick(counter)
+
 
 def run_server(settings: Settings, database: Database) -> None:
     """Serves until interrupted; a running job goes back to the queue.
@@ -60,7 +67,7 @@ def run_server(settings: Settings, database: Database) -> None:
     try:
         Server(config, app.state.services).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn raises the signal anew once it has shut down
-        log.info("server ended")
+        log.info("server ending")
     finally:
         service.stop()
 

@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -47,7 +47,7 @@ from space.architecture import (
     parse_architecture,
 )
 from space.model import build_model
-from space.quantization import number_format
+from space.quantization import NumberFormat, number_format
 from space.sampling import sample
 from space.search_space import load_preset
 
@@ -98,11 +98,10 @@ def parsed_arguments() -> argparse.Namespace:
 def drawn(preset: str, count: int) -> list[Architecture]:
     """Distinct random architectures; a greater count begins with those of a smaller one."""
     space = load_preset(preset).for_interface(INTERFACES[preset])
-    unreal = [
-        name for name in space.domains.number_format if TARGET.runtime not in number_format(name).real_on
-    ]
-    space, _ = space.without_formats(unreal)
-    rng, found = random.Random(SEED), {}
+    names: tuple[NumberFormat, ...] = get_args(NumberFormat)
+    space, _ = space.without_formats([n for n in names if TARGET.runtime not in number_format(n).real_on])
+    rng = random.Random(SEED)
+    found: dict[str, Architecture] = {}
     while len(found) < count:
         architecture = sample(space, rng)
         found.setdefault(architecture.id, architecture)
@@ -215,8 +214,9 @@ def described(row: Row) -> str:
 
 def in_words(own: Mapping[str, float]) -> str:
     return (
-        f"error {own['median_abs_error']:.1%} in the median, {own['p90_abs_error']:.1%} at the 90th percentile "
-        f"({own['lowest_error']:+.1%} to {own['highest_error']:+.1%}), tau {own['kendall_tau']:.3f}"
+        f"error {own['median_abs_error']:.1%} in the median, {own['p90_abs_error']:.1%} at the 90th "
+        f"percentile ({own['lowest_error']:+.1%} to {own['highest_error']:+.1%}), "
+        f"tau {own['kendall_tau']:.3f}"
     )
 
 

@@ -9,6 +9,7 @@ that reads the rows and continues (`architecture.md` 3.5).
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from space.errors import ConflictError
@@ -83,6 +84,11 @@ class Coordinator:
     def stage(self) -> JobStage:
         return self.search if self.ledger.job.context.get("search_ended") is None else self.final
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs; what was lost may wait for another attempt."""
+        return len(self._in_flight) == len(self._retries)
+
     def run(self) -> JobRecord:
         """Works until the job is in an end state.
 
@@ -100,7 +106,7 @@ class Coordinator:
                     self._tick(self.ledger.job.state)
         except KeyboardInterrupt:
             self.executor.cancel_all()
-            with self._database.write() as session:
+            with suppress(ConflictError), self._database.write() as session:  # it may have ended just now
                 jobs.release(session, job.id, job.fence, state="paused", reason="user", now=self.clock.time())
             raise
         except ConflictError:

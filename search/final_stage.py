@@ -70,8 +70,8 @@ class FinalStage:
     def _numbers(self) -> Sequence[int]:
         """Trial numbers of the finalists; chosen once and kept with the job.
 
-        A reference brings its other number formats along: they share its trainings, and the gain of architecture
-        and of number format are told apart by them.
+        A reference brings its other number formats along: they share its trainings, and the gain of
+        architecture and of number format are told apart by them.
         """
         chosen = self._ledger.job.context.get("finalists")
         if chosen is None:

@@ -3,9 +3,10 @@
     u_i = (g_i(f_i) - z_i) / (w_i - z_i)     g: logarithm of logarithmic objectives; z best, w worst of the
     references hypervolume = volume between the front and the point (1.1, ..., 1.1)
 
-The scale comes from the references' numbers of the search stage and never changes afterwards, so no reference
-is dropped and the history stays comparable. A front better than every reference can exceed 1.1^k. Source:
-Zitzler and Thiele 1999, doi:10.1109/4235.797969; computed by moocore, definition below.
+The scale comes from the references' numbers of the search stage, whether or not they keep the constraints,
+and never changes afterwards, so no reference is dropped and the history stays comparable. A front better than
+every reference can exceed 1.1^k. Source: Zitzler and Thiele 1999, doi:10.1109/4235.797969; computed by
+moocore, definition below.
 """
 
 import math
@@ -82,16 +83,18 @@ def hypervolume_2d(vectors: Sequence[Vector], reference_point: Vector) -> float:
     return area
 
 
-def counted(trials: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
-    """Trials that may stand on a front: completed, every objective known, every latency measured, by
-    number.
+def counted(
+    trials: Sequence[TrialRecord], objectives: Sequence[str], *, with_infeasible: bool = False
+) -> list[TrialRecord]:
+    """Trials that may stand on a front: completed within the constraints, every objective known, every
+    latency measured; by number. `with_infeasible`: whether or not they keep the constraints.
     """
     timed = [key for key in objectives if OBJECTIVES[key].source == "latency"]
     rows = [
         one
         for one in trials
         if one.state == "completed"
-        and "infeasible" not in one.flags
+        and (with_infeasible or "infeasible" not in one.flags)
         and all(key in one.values for key in objectives)
         and all(one.kinds.get(key) == "measured" for key in timed)
     ]
@@ -109,7 +112,7 @@ def indicators(
     suggestions, scale {objectives, ideal, worst, reference_point}. A figure that cannot be stated is None.
     """
     rows, ordinary = counted(trials, objectives), counted(references, objectives)
-    scale = Scale.of(ordinary, objectives)
+    scale = Scale.of(counted(references, objectives, with_infeasible=True), objectives)
     final = any(one.final for one in rows)
     best = [rows[index] for index in front(_vectors(rows, objectives))]
     found: dict[str, Any] = {

@@ -5,6 +5,7 @@ Every writing method is one transaction under the coordinator's fence, so a kill
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -25,6 +26,7 @@ from space.architecture import Architecture, parse_architecture
 
 from .clock import Clock
 from .indicators import indicators
+from .pareto import violation
 from .plan import JobPlan, static_values
 from .records import (
     FINAL_TRIAL_STATES,
@@ -43,6 +45,11 @@ from .storage.database import Database
 from .workers.stages import unpack
 
 log = logging.getLogger(__name__)
+
+INFEASIBLE = "infeasible"
+"""Flag of a trial whose numbers break a constraint."""
+UNVALIDATED = "unvalidated_accuracy"
+"""Flag of a trial whose quality is that of its fp32 form, not of the number formats it will run in."""
 
 
 class Ledger:
@@ -204,14 +211,14 @@ class Ledger:
             created_at=self._clock.now(),
         )
 
-    def keep(self, records: Iterable[MeasurementRecord]) -> None:
+    def keep(self, records: Iterable[MeasurementRecord]) -> list[MeasurementRecord]:
+        """Stores what is new; returns what is stored, which another worker or job may have measured first."""
         with self._db.write() as session:
-            for record in records:
-                measurements.put(session, record)
+            return [measurements.put(session, record) for record in records]
 
     def keep_blocks(self, found: Mapping[str, Measurement]) -> None:
-        self.keep(self.record(block, value, self._block_mark) for block, value in found.items())
-        self.blocks |= {block: value.value for block, value in found.items() if value.value is not None}
+        rows = self.keep(self.record(block, value, self._block_mark) for block, value in found.items())
+        self.blocks |= {row.subject: row.value for row in rows if row.value is not None}
 
     def keep_prediction(self, architecture: Architecture, latency: Measurement) -> None:
         """The latency a trial was screened with, kept beside the one that is measured later."""
@@ -312,19 +319,29 @@ class Ledger:
             for key, name in (("latency_p50_s", "p50_s"), ("latency_p95_s", "p95_s")):
                 if name in latency.detail:
                     values[key], kinds[key] = float(latency.detail[name]), latency.kind
-        flags = set(trial.flags).union(*(value.flags for value in found.values()))
-        if any(
-            {**trial.values, **values}.get(key, 0.0) > limit
-            for key, limit in self.plan.measured_limits.items()
-        ):
-            flags.add("infeasible")
+        passed = {INFEASIBLE, UNVALIDATED} if self.plan.quality in found else {INFEASIBLE}
+        flags = (set(trial.flags) - passed).union(*(value.flags for value in found.values()))
+        if self._breaks_a_limit({**trial.values, **values}):
+            flags.add(INFEASIBLE)
         return trials.record(
             session, self.job.id, trial.number, self.job.fence, values=values, spread=spread, kinds=kinds,
             flags=tuple(sorted(flags)), rung=rung, steps=steps, now=self._clock.time(),
         )  # fmt: skip
 
+    def _breaks_a_limit(self, values: Mapping[str, float]) -> bool:
+        """By the numbers of now: a prediction, or the quality of a first rung, may be over a limit that the
+        measured trial keeps."""
+        return violation(values, self.plan.measured_limits) > 0
+
     def reach(self, trial: TrialRecord, metrics: Mapping[str, Measurement], *, rung: int, steps: int) -> None:
-        """A trial has its metrics at a rung and waits for what comes next."""
+        """A trial has its metrics at a rung and waits for what comes next.
+
+        They are those of the fp32 form: a trial in another number format says so until it is measured itself.
+        """
+        if trial.training_id != trial.architecture_id:
+            metrics = {
+                key: replace(found, flags=found.flags | {UNVALIDATED}) for key, found in metrics.items()
+            }
         self.take_values(trial, metrics, rung=rung, steps=steps)
         self.rung_quality[trial.number, rung] = metrics[self.plan.quality].value or 0.0
         self.set_state(self.trials[trial.number], "waiting")
@@ -375,8 +392,15 @@ class Ledger:
             self.update_indicators()
 
     def set_final(self, trial: TrialRecord, final: Final) -> None:
+        """A finalist's numbers; one of the search that breaks a limit with them leaves the front."""
         with self._db.write() as session:
-            self._mirror(trials.set_final(session, self.job.id, trial.number, self.job.fence, final))
+            row = trials.set_final(session, self.job.id, trial.number, self.job.fence, final)
+            if row.number >= 0 and self._breaks_a_limit(row.effective):
+                row = trials.record(
+                    session, self.job.id, row.number, self.job.fence, values={},
+                    flags=(*row.flags, INFEASIBLE), now=self._clock.time(),
+                )  # fmt: skip
+            self._mirror(row)
 
     # -- the job -----------------------------------------------------------------------------------
 

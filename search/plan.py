@@ -33,6 +33,8 @@ class JobPlan:
     target: Target
     objectives: tuple[str, ...]
     """Resolved keys; the quality objective first."""
+    limits: Mapping[str, float]
+    """The constraints by resolved key."""
     proxies: tuple[str, ...]
     references: tuple[Reference, ...]
     enqueued: tuple[Architecture, ...]
@@ -46,11 +48,11 @@ class JobPlan:
 
     @property
     def static_limits(self) -> dict[str, float]:
-        return {key: limit for key, limit in self.spec.constraints.items() if key in STATIC_KEYS}
+        return {key: limit for key, limit in self.limits.items() if key in STATIC_KEYS}
 
     @property
     def measured_limits(self) -> dict[str, float]:
-        return {key: limit for key, limit in self.spec.constraints.items() if key not in STATIC_KEYS}
+        return {key: limit for key, limit in self.limits.items() if key not in STATIC_KEYS}
 
 
 def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = None) -> JobPlan:
@@ -58,22 +60,14 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
     are read.
 
     Raises:
-        InvalidInputError: unknown data set or preset, impossible constraint, objective the task does not
-        have.
+        InvalidInputError: unknown data set or preset, impossible constraint, objective or length the task
+        does not have.
     """
     data = prepare_task(spec.task.kind, spec.task.dataset, spec.task.length)
-    objectives = _objectives(spec, data)
-    target = Target(
-        device=spec.target.device,
-        runtime=spec.target.runtime,
-        threads=spec.target.threads,
-        batch_size=spec.target.batch_size,
-        length=spec.target.length or data.length,
-        phase=spec.target.phase,
-    )
-    check_target(target)
+    objectives = tuple(_task_key("objectives", key, data) for key in spec.objectives)
+    limits = {_task_key("constraints", key, data): limit for key, limit in spec.constraints.items()}
+    target = _target(spec, data)
     space, warnings = _space(spec, data)
-    limits = {key: limit for key, limit in spec.constraints.items() if key in STATIC_KEYS}
     _check_limits(space, limits, target)
     batch_size = spec.training.batch_size or data.batch_size
     return JobPlan(
@@ -82,9 +76,10 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
         space=space,
         target=target,
         objectives=objectives,
+        limits=limits,
         proxies=_proxies(spec),
         references=tuple(reference_family(space, spec.references.sizes)),
-        enqueued=_enqueued(spec)
+        enqueued=_enqueued(spec, data)
         if enqueued is None
         else tuple(parse_architecture(item) for item in enqueued),
         training=TrainingPlan(steps=spec.training.steps, batch_size=batch_size),
@@ -93,14 +88,34 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
     )
 
 
-def _objectives(spec: JobSpec, data: TaskData) -> tuple[str, ...]:
-    keys = tuple(data.quality if key == QUALITY else key for key in spec.objectives)
-    for key in keys:
-        if OBJECTIVES[key].source == "quality" and key not in data.metrics:
-            raise InvalidInputError(
-                f"objectives: task '{data.name}' has no '{key}'; {nearest(key, [*data.metrics, QUALITY])}"
-            )
-    return keys
+def _task_key(where: str, name: str, data: TaskData) -> str:
+    """The objective key of the task that a name of the job file means."""
+    key = data.quality if name == QUALITY else name
+    if OBJECTIVES[key].source == "quality" and key not in data.metrics:
+        raise InvalidInputError(
+            f"{where}: task '{data.name}' has no '{key}'; {nearest(key, [*data.metrics, QUALITY])}"
+        )
+    return key
+
+
+def _target(spec: JobSpec, data: TaskData) -> Target:
+    """Images have no length of their own: how many patches they are cut into is the architecture's choice."""
+    length = spec.target.length or data.length
+    if data.input != "image" and length > data.length:
+        raise InvalidInputError(
+            f"target.length={length} is longer than the {data.length} tokens of task '{data.name}'; "
+            f"choose at most {data.length}, or raise task.length"
+        )
+    target = Target(
+        device=spec.target.device,
+        runtime=spec.target.runtime,
+        threads=spec.target.threads,
+        batch_size=spec.target.batch_size,
+        length=None if data.input == "image" else length,
+        phase=spec.target.phase,
+    )
+    check_target(target)
+    return target
 
 
 def _space(spec: JobSpec, data: TaskData) -> tuple[SearchSpace, list[str]]:
@@ -119,7 +134,7 @@ def _space(spec: JobSpec, data: TaskData) -> tuple[SearchSpace, list[str]]:
 
 
 def _check_limits(space: SearchSpace, limits: Mapping[str, float], target: Target) -> None:
-    for key, limit in limits.items():
+    for key, limit in ((key, limit) for key, limit in limits.items() if key in STATIC_KEYS):
         floor = smallest(space, key, target.batch_size, target.length)
         if floor > limit:
             raise InvalidInputError(
@@ -137,16 +152,34 @@ def _proxies(spec: JobSpec) -> tuple[str, ...]:
     return tuple(spec.proxies)
 
 
-def _enqueued(spec: JobSpec) -> tuple[Architecture, ...]:
+def _enqueued(spec: JobSpec, data: TaskData) -> tuple[Architecture, ...]:
     found = []
     for name in spec.enqueue:
         try:
-            found.append(parse_architecture(Path(name).read_bytes()))
+            architecture = parse_architecture(Path(name).read_bytes())
         except OSError as error:
             raise InvalidInputError(f"enqueue: '{name}' cannot be read: {error.strerror}") from error
         except InvalidArchitectureError as error:
             raise InvalidInputError(f"enqueue: '{name}': {error.message}") from error
+        _check_enqueued(name, architecture, spec, data)
+        found.append(architecture)
     return tuple(found)
+
+
+def _check_enqueued(name: str, architecture: Architecture, spec: JobSpec, data: TaskData) -> None:
+    """It takes the task's inputs (images in patches of its own) and runs on the target."""
+    wanted = data.interface(getattr(architecture.interface, "patch_size", None))
+    if (architecture.model, architecture.interface) != (data.model, wanted):
+        raise InvalidInputError(
+            f"enqueue: '{name}' is a {architecture.model} for {architecture.interface.model_dump_json()}; "
+            f"task '{data.name}' needs a {data.model} for {wanted.model_dump_json()}"
+        )
+    for form in {layer.number_format for layer in architecture.layers}:
+        if spec.target.runtime not in number_format(form).real_on:
+            raise InvalidInputError(
+                f"enqueue: '{name}' has number format {form}, which does not run on {spec.target.runtime}; "
+                "choose another format or target.runtime"
+            )
 
 
 def static_values(architecture: Architecture, target: Target) -> dict[str, float]:

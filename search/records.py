@@ -140,7 +140,11 @@ class TrialRecord:
 
     @property
     def effective_spread(self) -> Mapping[str, Spread]:
-        return {**self.spread, **self.final.spread} if self.final else self.spread
+        """The intervals of `effective`; a finalist's value never carries the interval of the search's."""
+        if not self.final:
+            return self.spread
+        kept = {key: spread for key, spread in self.spread.items() if key not in self.final.values}
+        return {**kept, **self.final.spread}
 
     @property
     def seeds(self) -> int:

@@ -189,7 +189,8 @@ class SearchStage:
         for key, spread in trial.spread.items():
             if trial.kinds.get(key) == "predicted":
                 values[key] = spread.low
-        if any(values.get(key, 0.0) > limit for key, limit in self._plan.measured_limits.items()):
+        values = comparable(values)
+        if violation(values, self._plan.measured_limits) > 0:
             return False
         best = minimised(values, self._plan.objectives)
         return not any(
@@ -212,7 +213,7 @@ class SearchStage:
 
     def _vector(self, number: int, quality: float) -> tuple[float, ...]:
         """Objectives at a rung, logarithmic where they are; latency and costs do not depend on fidelity."""
-        values = {**self._ledger.trials[number].values, self._plan.quality: quality}
+        values = {**comparable(self._ledger.trials[number].values), self._plan.quality: quality}
         return log_scaled(minimised(values, self._plan.objectives), self._plan.objectives)
 
     # -- proposals ---------------------------------------------------------------------------------
@@ -245,8 +246,10 @@ class SearchStage:
                 number, self._plan.spec.screen.candidates, self._history(), pending, round=round
             )
         except SpaceExhausted as error:
-            if not self._open_screenings():  # else what those leave unused may still be free
+            if not self._screenings:  # else what those leave unused may still be free
                 self._ended, self.message = "space_exhausted", error.message
+            elif round:
+                self._redraw[number] = round
             return False
         self._ledger.count(
             proposed=len(drawn.proposals),
@@ -277,7 +280,7 @@ class SearchStage:
             Told(
                 trial.number,
                 self._ledger.architecture(trial),
-                minimised(trial.values, self._plan.objectives) if trial.rung else None,
+                minimised(comparable(trial.values), self._plan.objectives) if trial.rung else None,
                 feasible="infeasible" not in trial.flags,
                 violation=violation(trial.values, limits),
                 complete=trial.state == "completed",
@@ -360,6 +363,14 @@ class SearchStage:
             for proposal, row in zip(screening.proposals, scores, strict=True)
             for name, value in row.items()
         )
+
+
+def comparable(values: Mapping[str, float]) -> dict[str, float]:
+    """Values in which the predicted 10th percentile stands for the latency percentiles nobody has measured
+    yet, which lie above it. For comparisons only, never stored."""
+    if "latency_s" not in values:
+        return dict(values)
+    return {**dict.fromkeys(("latency_p50_s", "latency_p95_s"), values["latency_s"]), **values}
 
 
 def training_work(

@@ -4,7 +4,7 @@ exports."""
 import logging
 import threading
 from collections.abc import Callable
-from typing import Literal
+from contextlib import suppress
 
 from space.errors import ConflictError, ServiceError, UnavailableError
 
@@ -79,10 +79,10 @@ class Service:
             self._run(job)
         except UnavailableError as error:
             log.warning("executor unavailable", extra={"job_id": job.id, "problem": error.message})
-            self._release(job, "queued", "executor_unavailable", error.message)
+            self._release(job, "executor_unavailable", error.message)
             self._stop.wait(_BACK_OFF_S)
-        except _StoppedError:
-            self._release(job, "queued", None, None)
+        except _LeftError:
+            self._release(job)
         except ConflictError as error:
             log.warning(
                 "job left to its other coordinator", extra={"job_id": job.id, "problem": error.message}
@@ -100,23 +100,19 @@ class Service:
             Coordinator(self._database, job, plan, executor, on_tick=self._check_stop).run()
 
     def _check_stop(self, coordinator: Coordinator) -> None:
-        if self._stop.is_set():
+        """Leaves the job when the service ends, and a paused one when nothing of it runs: others wait."""
+        is_resting = coordinator.ledger.job.state == "paused" and coordinator.is_idle
+        if self._stop.is_set() or is_resting:
             coordinator.executor.cancel_all()
-            raise _StoppedError
+            raise _LeftError
 
-    def _release(
-        self, job: JobRecord, state: Literal["paused", "queued"], reason: str | None, message: str | None
-    ) -> None:
-        with self._database.write() as session:
+    def _release(self, job: JobRecord, reason: str | None = None, message: str | None = None) -> None:
+        """Back to the queue; a paused job stays paused, one that was cancelled meanwhile is left alone."""
+        with suppress(ConflictError), self._database.write() as session:
             jobs.release(
-                session,
-                job.id,
-                job.fence,
-                state=state,
-                reason=reason,
-                message=message,
+                session, job.id, job.fence, state="queued", reason=reason, message=message,
                 now=self._clock.time(),
-            )
+            )  # fmt: skip
 
     def _fail(self, job: JobRecord, message: str) -> None:
         with self._database.write() as session:
@@ -128,5 +124,5 @@ class Service:
                 )  # fmt: skip
 
 
-class _StoppedError(Exception):
-    """The service is shutting down."""
+class _LeftError(Exception):
+    """The job is left for whoever claims it next."""

@@ -210,6 +210,12 @@ def check_architecture(architecture: Architecture) -> None:
                 f"model '{architecture.model}' takes input '{want_input}' and head '{want_head}', "
                 f"not '{interface.input}' and '{architecture.head.kind}'"
             )
+    head = architecture.head
+    if isinstance(head, LanguageHead) and head.tied and not _has_one_vector_per_output(interface):
+        raise InvalidArchitectureError(
+            f"a tied head gives one logit per token id, not outputs={interface.outputs}; "
+            "set outputs to vocab_size or tied to false"
+        )
     for index, layer in enumerate(architecture.layers):
         mixer = layer.mixer
         if not (mixer.causal if architecture.is_causal else mixer.bidirectional):
@@ -229,6 +235,10 @@ def check_architecture(architecture: Architecture) -> None:
                     "one head's slope of 1/256 is no position signal"
                 )
     _check_order(architecture)
+
+
+def _has_one_vector_per_output(interface: InterfaceConfig) -> bool:
+    return isinstance(interface, BytesInterface) and interface.vocab_size == interface.outputs
 
 
 def _check_rope(index: int, mixer: Any, d_model: int) -> None:

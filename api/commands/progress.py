@@ -12,6 +12,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from ..interruption import stop_on_terminate
+from ..logging import configure_logging
+
 if TYPE_CHECKING:
     from search.coordinator import Coordinator
     from search.records import JobRecord, TrialRecord
@@ -26,6 +29,7 @@ class SearchProgress:
     def __init__(self, console: Console) -> None:
         self.job_id: str | None = None
         """Known from the first tick on."""
+        self._is_ticking = False
         self._console = console
         self._began = time.monotonic()
         self._said = "starting"
@@ -43,8 +47,6 @@ class SearchProgress:
     def __enter__(self) -> Self:
         if self._live:
             self._live.start()
-        from ..logging import configure_logging
-
         configure_logging("warning")
         return self
 
@@ -53,7 +55,7 @@ class SearchProgress:
     ) -> None:
         if self._live:
             self._live.stop()
-            configure_again()
+            configure_logging("warning")  # to standard error again, not to the display that ended
 
     def say(self, text: str) -> None:
         """What happens now, before there is a job to look at."""
@@ -68,6 +70,9 @@ class SearchProgress:
     def tick(self, coordinator: "Coordinator") -> None:
         """Takes the state of the job; called by the coordinator about four times a second."""
         ledger = coordinator.ledger
+        if not self._is_ticking:
+            self._is_ticking = True
+            stop_on_terminate()  # once more, now that Ray has started
         self.job_id = ledger.job.id
         self._look_at(ledger.job, ledger.search_trials, ledger.references)
         if self._live is None:
@@ -106,7 +111,8 @@ class SearchProgress:
         rows.add_column(overflow="fold")
         for name, value in self._rows:
             rows.add_row(name, Text(value))
-        bar = ProgressBar(total=1.0, completed=self._share, width=min(60, self._console.width))
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=1.0, completed=self._share, width=min(60, self._console.width)))
         return Group(Spinner("dots", text=Text(f"{self._head}  {elapsed:.0f} s")), bar, rows)
 
     def _maybe_print(self) -> None:
@@ -121,16 +127,15 @@ class SearchProgress:
         self._console.print(Text(f"[{self._line_at - self._began:5.0f} s] {text}"), soft_wrap=True)
 
 
-def configure_again() -> None:
-    """Log lines go to standard error again, not to the display that ended."""
-    from ..logging import configure_logging
-
-    configure_logging("warning")
-
-
 def running_words(job: "JobRecord", trials: "list[TrialRecord]") -> str:
     """What the workers do, as far as the rows say."""
+    from dashboards.wording import is_over
+
+    if is_over(job):
+        return "nothing: the job is over"
     if job.context.get("search_ended"):
+        if not job.context.get("finalists"):
+            return "ending the search"
         return "training the finalists and their references with several seeds"
     rungs = len(job.context.get("rung_steps") or ())
     busy = [trial for trial in trials if trial.state == "running"]

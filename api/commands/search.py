@@ -1,8 +1,6 @@
 """`paretoformer search`: runs a job here, shows it while it runs, and ends with its front."""
 
 import json
-import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +34,7 @@ def search(
     """Runs a job on this machine and ends with its Pareto front."""
     from space.errors import InvalidInputError
 
+    from ..interruption import stop_on_terminate
     from .progress import SearchProgress
 
     if (job is None) == (resume is None):
@@ -103,16 +102,6 @@ def _resume(
     progress.job_id = job.id
     progress.say("reading the data again and starting the workers")
     return database, go_on(job.id, database=database, ray=ray, workers=workers, on_tick=progress.tick)
-
-
-def stop_on_terminate() -> None:
-    """A polite end (SIGTERM) is treated as Ctrl-C: the job stays and can be resumed."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _check_outputs(folder: Path | None, report: Path | None) -> None:

@@ -15,9 +15,9 @@ def serve(
     ray: Ray = "local",
 ) -> None:
     """Serves the pages and the HTTP interface, and runs the jobs that are submitted."""
+    from ..interruption import stop_on_terminate
     from ..serving import run_server
     from ..settings import load_settings
-    from .search import stop_on_terminate
 
     settings = load_settings().model_copy(
         update={"host": host, "port": port, "db": db, "workers": workers, "ray": ray}

@@ -25,9 +25,9 @@ from space.errors import InvalidInputError, NotFoundError
 
 from ..answers import front_answer, front_columns
 from ..bodies import form_body
-from ..commands.init import EXAMPLE
 from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import docs_page
+from ..example import EXAMPLE
 from ..gathering import gather, of_trial
 from ..guard import REPORT_POLICY
 from ..stream import event_stream

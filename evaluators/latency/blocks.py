@@ -6,7 +6,7 @@ A block is described by a one-layer *host* architecture in which everything that
 time is fixed; so its id, and its measurement, are shared by every architecture that contains it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -48,12 +48,21 @@ class Block:
     host: Architecture
     batch_size: int
     tokens: int
+    has_free_length: bool = True
+    """Whether the model's file takes any number of tokens: it then computes shapes in every call, as this
+    part alone must too. A file for images has one size, and its shapes are constants."""
 
     @cached_property
     def id(self) -> str:
         """32 hex characters: the subject under which its measurement is stored."""
         return fingerprint(
-            "block", 1, part=self.part, host=self.host.id, batch_size=self.batch_size, tokens=self.tokens
+            "block",
+            2,
+            part=self.part,
+            host=self.host.id,
+            batch_size=self.batch_size,
+            tokens=self.tokens,
+            has_free_length=self.has_free_length,
         )
 
     @property
@@ -78,7 +87,7 @@ class Block:
     def emptied(self) -> "Block":
         """What a call costs that computes nothing on this shape and runtime."""
         host = _host(self.host.d_model, interface=_tokens_of(self.tokens))
-        return Block("empty", host, self.batch_size, self.tokens)
+        return replace(self, part="empty", host=host)
 
     def build(self) -> nn.Module:
         """The part alone, freshly initialised, in fp32."""
@@ -97,7 +106,8 @@ def blocks_of(architecture: Architecture, target: Target) -> tuple[Block, ...]:
         hosts.append(("mixer", _mixer_host(architecture, layer, tokens)))
         hosts.append(("feed_forward", _feed_forward_host(architecture, layer, tokens)))
     hosts.append(("head", _head_host(architecture, tokens)))
-    return tuple(Block(part, host, target.batch_size, tokens) for part, host in hosts)
+    has_free_length = architecture.interface.input != "image"
+    return tuple(Block(part, host, target.batch_size, tokens, has_free_length) for part, host in hosts)
 
 
 def export_block(block: Block, path: Path) -> Path:
@@ -109,9 +119,8 @@ def export_block(block: Block, path: Path) -> Path:
     require_onnx_formats(block.host)
     name = input_name(block.host) if block.part == "embedding" else "x"
     dtype = torch.int64 if block.input.dtype == "int64" else torch.float32
-    export_module(
-        block.build(), (name, torch.zeros(block.input.shape, dtype=dtype)), "y", {name: {0: "batch"}}, path
-    )
+    axes = {0: "batch", 1: "length"} if block.has_free_length else {0: "batch"}
+    export_module(block.build(), (name, torch.zeros(block.input.shape, dtype=dtype)), "y", {name: axes}, path)
     if block.number_format == "int8_dynamic":
         quantize_matmuls(path, lambda _: True)
     return path

@@ -4,6 +4,7 @@
     value     p10(candidate) / p10(reference) * long-run p10 of the reference on this device
     kappa     median wall / median CPU time of the candidate (one thread),
               else median wall of the reference / its long-run p10
+    flag      `contended` when kappa, or p10 of the reference / its long-run value, is over 1.15
     interval  95 % of the ratio by bootstrap over blocks of 8 cycles; measuring ends when its half is <= 2 %
 
 On a machine of 2 cores at load 8-11 the median wall time varied by 40 % between repeats, the 10th percentile
@@ -28,7 +29,7 @@ Times = NDArray[np.float64]
 
 QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 CONTENDED = 1.15
-"""Contention index above which a value is flagged `contended`."""
+"""Contention index, or slowness of the reference, above which a value is flagged `contended`."""
 POSTPONED = 2.0
 """Contention index above which a measurement is postponed and made again."""
 BLOCK_CYCLES = 8
@@ -108,6 +109,11 @@ class Estimate:
     def is_contended(self) -> bool:
         return self.contention > CONTENDED
 
+    @property
+    def is_slowed(self) -> bool:
+        """The reference took longer than usual: caches or the clock, which CPU time does not show."""
+        return self.scale * CONTENDED < 1
+
 
 def estimate(
     candidate: Callable[[], object],
@@ -182,7 +188,7 @@ def calmer(first: Estimate, second: Estimate) -> Estimate:
 
 
 def flags_of(result: Estimate, limits: EstimatorLimits) -> frozenset[str]:
-    contended = {"contended"} if result.is_contended else set()
+    contended = {"contended"} if result.is_contended or result.is_slowed else set()
     noisy = {"noisy"} if result.half_width > limits.noisy_half_width else set()
     return frozenset(contended | noisy)
 

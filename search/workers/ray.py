@@ -51,8 +51,10 @@ class _Slot:
     deadline: float = float("inf")
 
 
-def connect(address: str) -> bool:
+def connect(address: str, num_slots: int | None = None) -> bool:
     """Connects this process to Ray; "local" starts one on this machine. True when it was started here.
+
+    `num_slots`: workers that a Ray started here has room for; the number of cores by default.
 
     Raises:
         UnavailableError: no such cluster, or Ray cannot start; the message says how to go on without it.
@@ -72,7 +74,8 @@ def connect(address: str) -> bool:
     try:
         if address == "local":
             root = Path(tempfile.gettempdir()) / f"pf-ray-{os.getuid()}"  # Ray's sockets allow 107 characters
-            ray.init(address="local", include_dashboard=False, _temp_dir=str(root), **options)
+            options |= {"include_dashboard": False, "_temp_dir": str(root), "num_cpus": num_slots}
+            ray.init(address="local", **options)
             return True
         ray.init(address=address, **options)
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
@@ -87,8 +90,13 @@ class RayExecutor:
     """`num_slots` actors, each busy with at most one piece of work."""
 
     def __init__(self, bench: Bench, *, address: str = "local", num_slots: int) -> None:
-        self._owns_ray = connect(address)
+        self._owns_ray = connect(address, num_slots)
         import ray
+
+        room = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+        if room < num_slots:  # a worker without a core never starts, and its work would end as overdue
+            log.warning("fewer workers than asked for", extra={"asked": num_slots, "cores": room})
+            num_slots = room
 
         self._ray = ray
         self._bench = ray.put(bench)
@@ -146,8 +154,11 @@ class RayExecutor:
         assert work is not None
         try:
             outcome: Outcome = self._ray.get(slot.future)
-        except self._ray.exceptions.RayActorError:
-            log.warning("worker lost", extra={"work": work.key})
+        except self._ray.exceptions.OutOfMemoryError as error:
+            self._replace(slot)
+            return Outcome(work.key, reason="out_of_memory", message=str(error).splitlines()[0])
+        except self._ray.exceptions.RayError as error:  # the actor, its host or its environment
+            log.warning("worker lost", extra={"work": work.key, "cause": type(error).__name__})
             self._replace(slot)
             return Outcome(work.key, reason="worker_lost", message="the worker process died")
         slot.future = slot.work = None

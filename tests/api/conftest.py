@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api.app import create_app
@@ -12,9 +13,10 @@ from api.settings import Settings
 from api.spaces import preset_space
 from search.indicators import indicators
 from search.job import parse_job
-from search.records import JobRecord
+from search.records import JobRecord, Origin
 from search.storage import jobs, trials
 from search.storage.database import Database
+from space.architecture import Architecture
 from space.constraints import static_costs
 from space.reference_family import reference_family
 from space.sampling import sample
@@ -30,7 +32,9 @@ def fill(
     spec = parse_job({"name": name, "objectives": list(OBJECTIVES), "budget": {"trials": 6}})
     space = preset_space("decoder-small")
     rng = random.Random(0)
-    drawn = [(-1 - i, one.architecture, "reference") for i, one in enumerate(reference_family(space, 1)[:4])]
+    drawn: list[tuple[int, Architecture, Origin]] = [
+        (-1 - i, one.architecture, "reference") for i, one in enumerate(reference_family(space, 1)[:4])
+    ]
     drawn += [(i, sample(space, rng), "random") for i in range(6)]
     with database.write() as session:
         job = jobs.create(
@@ -84,6 +88,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def client(database: Database, settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, database), base_url=ORIGIN) as made:
+def application(database: Database, settings: Settings) -> FastAPI:
+    return create_app(settings, database)
+
+
+@pytest.fixture
+def client(application: FastAPI) -> Iterator[TestClient]:
+    with TestClient(application, base_url=ORIGIN) as made:
         yield made

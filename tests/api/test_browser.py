@@ -153,7 +153,7 @@ def _note(message: ConsoleMessage, complaints: list[str]) -> None:
 
 
 def _wait_for_marks(page: Page, least: int) -> int:
-    """Marks of the front figure once there are enough; asked from outside, as the policy forbids eval inside."""
+    """Marks of the front figure once there are enough; asked from outside: the policy forbids eval."""
     end = time.monotonic() + PATIENCE_MS / 1e3
     while time.monotonic() < end:
         if (count := int(page.evaluate(MARKS))) >= least:

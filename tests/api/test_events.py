@@ -2,7 +2,9 @@
 
 import json
 import threading
+from typing import Any
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api.deps import Services
@@ -13,7 +15,7 @@ from search.storage.database import Database
 from .conftest import fill
 
 
-def parsed(text: str) -> list[dict[str, object]]:
+def parsed(text: str) -> list[dict[str, Any]]:
     return [
         json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")
     ]
@@ -54,9 +56,9 @@ def test_a_stream_follows_a_running_job_to_its_end(client: TestClient, database:
     assert ": still here" in text
 
 
-def test_a_stream_ends_with_the_server(client: TestClient, database: Database) -> None:
+def test_a_stream_ends_with_the_server(application: FastAPI, client: TestClient, database: Database) -> None:
     job = fill(database, until="running")
-    held: Services = client.app.state.services
+    held: Services = application.state.services
     timer = threading.Timer(0.4, held.stopping.set)
     timer.start()
     assert parsed(client.get(f"/v1/jobs/{job.id}/events").text)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from space.architecture import Architecture, parse_architecture
+from space.architecture import Architecture, BytesInterface, LanguageHead, parse_architecture
 from space.errors import InvalidArchitectureError, InvalidInputError
 from space.model import Block, build_model, parameter_roles
 from space.roles import ROLES
@@ -137,9 +137,18 @@ def test_a_tied_head_uses_the_embedding_and_stores_it_once() -> None:
 
 
 def test_a_tied_head_with_other_outputs_is_refused() -> None:
-    interface = {"input": "bytes", "vocab_size": 50, "context_length": 12, "outputs": 49}
+    interface: dict[str, Any] = {"input": "bytes", "vocab_size": 50, "context_length": 12, "outputs": 49}
+    head = {"kind": "language", "tied": True}
     with pytest.raises(InvalidArchitectureError, match="outputs=49"):
-        build_model(architecture(head={"kind": "language", "tied": True}, interface=interface))
+        architecture(head=head, interface=interface)
+    values = {"input": "values", "channels": 2, "context_length": 12, "outputs": 50}
+    with pytest.raises(InvalidArchitectureError, match="tied"):
+        architecture(model="encoder", head=head, interface=values)
+    unchecked = architecture().model_copy(
+        update={"head": LanguageHead(tied=True), "interface": BytesInterface(**interface)}
+    )
+    with pytest.raises(InvalidArchitectureError, match="outputs=49"):
+        build_model(unchecked)
 
 
 def test_more_tokens_than_the_context_are_refused() -> None:

@@ -122,6 +122,14 @@ def test_a_uniformly_slower_machine_gives_the_same_normalised_value() -> None:
     assert result.scale == pytest.approx(1 / 1.5, rel=0.01)
 
 
+def test_a_slow_reference_flags_the_value_although_cpu_time_shows_nothing() -> None:
+    """Full caches and a low clock slow wall and CPU time alike: only the reference's history tells."""
+    usual, slowed = (dataclasses.replace(some_estimate(), scale=1 / slowness) for slowness in (1.1, 1.3))
+    assert flags_of(usual, LIMITS) == frozenset()
+    assert not slowed.is_contended
+    assert flags_of(slowed, LIMITS) == {"contended"}
+
+
 def test_warm_up_waits_for_the_end_of_a_decay_and_gives_up_after_50_runs() -> None:
     clock = SimulatedClock()
     count = 0
