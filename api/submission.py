@@ -2,15 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy.orm import Session
 
 from evaluators.training import BUILT_IN
 from search.job import JobSpec, parse_job
-from search.plan import JobPlan, job_context, plan_job
-from search.records import JobRecord
-from search.storage import jobs
+from search.plan import JobPlan, plan_job
 from space.errors import InvalidInputError, nearest
 
 from .settings import Settings
@@ -63,17 +58,4 @@ def dataset_names(folder: Path | None) -> list[str]:
         path.name
         for path in folder.iterdir()
         if _NAME.fullmatch(path.name) and path.resolve().is_relative_to(inside)
-    )
-
-
-def store_submission(session: Session, plan: JobPlan, tenant: str) -> JobRecord:
-    """Queues a planned job."""
-    spec: Any = plan.spec.model_copy(update={"objectives": plan.objectives})
-    return jobs.create(
-        session,
-        name=plan.spec.name,
-        spec=spec.model_dump(mode="json"),
-        objectives=plan.objectives,
-        context=job_context(plan),
-        tenant=tenant,
     )

@@ -149,6 +149,7 @@ def summary(rows: Sequence[Row], blocks: Mapping[str, Row]) -> dict[str, Any]:
     return {
         "architectures": len(rows),
         "flagged": sum(bool(row["measured"]["flags"]) for row in rows),
+        "flagged_blocks": sum(bool(block["flags"]) for block in blocks.values()),
         "sum_of_blocks": errors(sums, whole),
         "leave_one_out": {
             **errors([prediction.value or math.nan for prediction in left_out], whole),

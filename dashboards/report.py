@@ -112,7 +112,10 @@ def obtained(job: JobRecord) -> list[tuple[str, str]]:
         )
     static = [label(key) for key, objective in OBJECTIVES.items() if objective.source == "static"]
     return [
-        (label(job.objectives[0]), f"{quality}. Always of the model in the number formats that run."),
+        (
+            label(job.objectives[0]),
+            f"{quality}. In the number formats that run, where the model was measured whole.",
+        ),
         (", ".join(static), "computed in closed form from the architecture, without running it."),
         *OBTAINED,
     ]

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
+from evaluators.latency import device_facts, device_key
 from space.errors import ConflictError
 
 from .clock import Clock
@@ -13,7 +16,7 @@ from .coordinator import LEASE_S, Coordinator
 from .job import JobSpec
 from .plan import JobPlan, job_context, plan_job
 from .records import FINAL_JOB_STATES, JobRecord, TrialRecord
-from .storage import jobs, trials
+from .storage import devices, jobs, trials
 from .storage.database import Database
 from .workers.inline import InlineExecutor
 from .workers.ray import RayExecutor
@@ -69,26 +72,36 @@ def make_executor(plan: JobPlan, database: Database, *, ray: str, workers: int |
 
 
 def create_job(
-    database: Database,
-    spec: JobSpec,
-    plan: JobPlan,
-    *,
-    tenant: str = "local",
-    lease: tuple[str, float] | None = None,
+    database: Database, plan: JobPlan, *, tenant: str = "local", lease: tuple[str, float] | None = None
 ) -> JobRecord:
     """Stores a planned job, queued, or leased to its creator (owner, seconds)."""
-    clock = Clock()
+    now = Clock().time()
     with database.write() as session:
-        return jobs.create(
-            session,
-            name=spec.name,
-            spec=spec.model_copy(update={"objectives": plan.objectives}).model_dump(mode="json"),
-            objectives=plan.objectives,
-            context=job_context(plan),
-            tenant=tenant,
-            now=clock.time(),
-            lease=(lease[0], clock.time() + lease[1]) if lease else None,
-        )
+        held = (lease[0], now + lease[1]) if lease else None
+        return insert_job(session, plan, tenant=tenant, lease=held, now=now)
+
+
+def insert_job(
+    session: Session,
+    plan: JobPlan,
+    *,
+    tenant: str,
+    lease: tuple[str, float] | None = None,
+    now: float | None = None,
+) -> JobRecord:
+    """See `create_job`, for a transaction that is already open; `lease`: owner, until when (Unix seconds)."""
+    spec = plan.spec.model_copy(update={"objectives": plan.objectives})
+    devices.put(session, device_key(plan.target), device_facts(), now)
+    return jobs.create(
+        session,
+        name=spec.name,
+        spec=spec.model_dump(mode="json"),
+        objectives=plan.objectives,
+        context=job_context(plan),
+        tenant=tenant,
+        now=now,
+        lease=lease,
+    )
 
 
 def stored_plan(job: JobRecord) -> JobPlan:
@@ -124,7 +137,7 @@ def run(
     plan = spec if isinstance(spec, JobPlan) else plan_job(spec)
     database = database or Database.open(DEFAULT_DATABASE)
     with make_executor(plan, database, ray=ray, workers=workers) as executor:
-        job = create_job(database, plan.spec, plan, lease=(owner_name(), LEASE_S))
+        job = create_job(database, plan, lease=(owner_name(), LEASE_S))
         return _work(database, job, plan, executor, on_tick)
 
 

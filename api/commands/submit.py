@@ -31,7 +31,7 @@ def submit(
         from ..answers import job_answer
 
         plan = plan_job(spec)
-        answer = job_answer(create_job(open_database(db), plan.spec, plan))
+        answer = job_answer(create_job(open_database(db), plan))
     if as_json:
         emit_json(answer)
     else:

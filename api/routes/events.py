@@ -13,7 +13,10 @@ from ..stream import event_stream
 router = APIRouter(prefix="/v1", tags=["events"])
 SSE = "text/event-stream"
 
-After = Annotated[int, Query(ge=0, description="Sequence number of the last event that was seen")]
+MAX_SEQ = 2**53 - 1
+"""The largest whole number that JSON clients keep exact."""
+
+After = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Sequence number of the last event that was seen")]
 LastEventId = Annotated[str | None, Header(description="The same, as browsers send it when they reconnect")]
 
 
@@ -28,9 +31,11 @@ def read_events(
     """Server-sent events from `after` on; the stream ends after the job's last event."""
     with held.database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
-    seen = int(last_event_id) if last_event_id is not None and _is_number(last_event_id) else after
-    return StreamingResponse(event_stream(held, job.id, seen), media_type=SSE)
+    return StreamingResponse(event_stream(held, job.id, seen_seq(after, last_event_id)), media_type=SSE)
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 19
+def seen_seq(after: int, last_event_id: str | None) -> int:
+    """Where a stream goes on: what the browser saw last, when it says so in a number we could have sent."""
+    text = last_event_id or ""
+    sent = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_SEQ))
+    return min(int(text), MAX_SEQ) if sent else after

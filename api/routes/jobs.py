@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from search.job import JobSpec
 from search.preview import preview_of
 from search.records import JobRecord
+from search.running import insert_job
 from search.storage import idempotency, jobs
 from search.storage.idempotency import Reply
 from search.storage.jobs import Action
@@ -21,7 +22,7 @@ from ..answers import JobAnswer, job_answer
 from ..bodies import json_body
 from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import body_of
-from ..submission import plan_submission, store_submission
+from ..submission import plan_submission
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -61,7 +62,7 @@ def _submit(held: Services, tenant: str, data: object, key: str | None) -> tuple
     with held.database.write() as session:
         if key is not None and (known := idempotency.find(session, tenant, key, digest)) is not None:
             return known.status, known.body, True
-        body = job_answer(store_submission(session, plan, tenant))
+        body = job_answer(insert_job(session, plan, tenant=tenant))
         if key is not None:
             idempotency.store(session, tenant, key, digest, Reply(202, body))
     return 202, body, False

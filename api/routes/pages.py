@@ -18,6 +18,7 @@ from dashboards import (
 )
 from dashboards import view as job_view
 from search.records import JobRecord
+from search.running import insert_job
 from search.storage import artefacts, jobs, trials
 from search.storage.database import Database
 from search.storage.jobs import Action
@@ -31,9 +32,9 @@ from ..example import EXAMPLE
 from ..gathering import gather, of_trial
 from ..guard import REPORT_POLICY
 from ..stream import event_stream
-from ..submission import plan_submission, store_submission
+from ..submission import plan_submission
 from ..tables import front_csv
-from .events import SSE, After, LastEventId
+from .events import SSE, After, LastEventId, seen_seq
 from .exports import ExportRequest, export_file, queue_export
 
 router = APIRouter(include_in_schema=False)
@@ -99,7 +100,7 @@ async def submit_job(request: Request, held: ServicesDep, tenant: TenantDep) -> 
 def _submit(held: Services, tenant: str, form: dict[str, str]) -> JobRecord:
     plan = plan_submission(job_data(form), held.settings)
     with held.database.write() as session:
-        return store_submission(session, plan, tenant)
+        return insert_job(session, plan, tenant=tenant)
 
 
 def _view(database: Database, job_id: str, tenant: str) -> tuple[JobRecord, dict[str, Any]]:
@@ -131,8 +132,8 @@ def events(
     job_id: str, held: ServicesDep, tenant: TenantDep, after: After = 0, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     record = found(held.database, job_id, tenant)
-    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
-    return StreamingResponse(event_stream(held, record.id, seen), media_type=SSE)
+    stream = event_stream(held, record.id, seen_seq(after, last_event_id))
+    return StreamingResponse(stream, media_type=SSE)
 
 
 @router.get("/jobs/{job_id}/report.html")

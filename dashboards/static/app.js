@@ -41,6 +41,9 @@ class Figures {
       window.Plotly.react(element, shown.data || [], shown.layout || {}, options);
       this.listen(element);
     }
+    for (const element of document.querySelectorAll(".js-plotly-plot")) {
+      if (element.offsetParent) window.Plotly.Plots.resize(element); // a card that came or went moved the others
+    }
   }
 
   listen(element) {

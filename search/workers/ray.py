@@ -6,6 +6,8 @@ The coordinator owns retries: actors never restart by themselves, a dead one is 
 
 import logging
 import os
+import re
+import socket
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from .work import Outcome, Work
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
+_REACH_TIMEOUT_S = 5.0
 _POLL_STEP_S = 0.2
 
 
@@ -66,6 +69,7 @@ def connect(address: str, num_slots: int | None = None) -> bool:
 
     if ray.is_initialized():
         return False
+    _check_reachable(address)
     options: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
@@ -84,6 +88,26 @@ def connect(address: str, num_slots: int | None = None) -> bool:
             hint="use --ray local for workers on this machine, or --ray none to run in this process",
         ) from error
     return False
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes for a cluster that is not there.
+
+    Raises:
+        UnavailableError: the text is no address, or nobody listens.
+    """
+    if address in ("local", "auto"):
+        return
+    hint = "use --ray local for workers on this machine, or --ray none to run in this process"
+    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address)
+    if match is None:
+        raise UnavailableError(
+            f"'{address}' is not a Ray address; write HOST:PORT or ray://HOST:PORT", hint=hint
+        )
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=_REACH_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UnavailableError(f"Ray at '{address}' does not answer: {error}", hint=hint) from error
 
 
 class RayExecutor:

@@ -41,6 +41,13 @@ def test_a_stream_goes_on_after_the_last_event_that_was_seen(client: TestClient,
     assert parsed(client.get(f"/v1/jobs/{job.id}/events?after=5").text) == later
 
 
+def test_a_number_nobody_could_have_sent_breaks_no_stream(client: TestClient, job: JobRecord) -> None:
+    for path in (f"/v1/jobs/{job.id}/events", f"/jobs/{job.id}/events"):
+        for text in ("9" * 16, "9" * 5000, "-1", "1e3"):
+            assert client.get(path, headers={"Last-Event-ID": text}).status_code == 200
+        assert client.get(f"{path}?after={2**63}").status_code == 422
+
+
 def test_a_stream_follows_a_running_job_to_its_end(client: TestClient, database: Database) -> None:
     job = fill(database, until="running")
 

@@ -157,7 +157,7 @@ class Bench:
         return Database.open(self.url)
 
     def create(self, plan: JobPlan, database: Database | None = None) -> str:
-        return create_job(database or self.open(), plan.spec, plan).id
+        return create_job(database or self.open(), plan).id
 
     def work(
         self,

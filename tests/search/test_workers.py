@@ -16,8 +16,7 @@ from search.exporting import request_export, run_next_export
 from search.job import parse_job
 from search.plan import JobPlan, plan_job
 from search.records import FINAL_TRIAL_STATES
-from search.running import create_job as create
-from search.running import make_executor, owner_name, result, run
+from search.running import create_job, make_executor, owner_name, result, run
 from search.storage import artefacts, jobs, trials
 from search.storage.check import check
 from search.storage.database import Database
@@ -86,7 +85,7 @@ def test_killed_ray_workers_lose_and_repeat_nothing(plan: JobPlan, database: Dat
     rng = random.Random(0)
     kills = 0
     stop = threading.Event()
-    job = create(database, plan.spec, plan, lease=(owner_name(), 15.0))
+    job = create_job(database, plan, lease=(owner_name(), 15.0))
     with make_executor(plan, database, ray="local", workers=2) as executor:
         assert isinstance(executor, RayExecutor)
 
@@ -151,9 +150,10 @@ def test_overdue_work_is_killed_with_its_worker(plan: JobPlan, tmp_path: Path) -
 
 
 @pytest.mark.xdist_group("ray")
-def test_a_cluster_that_does_not_answer_says_how_to_go_on() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "not an address"])
+def test_a_cluster_that_does_not_answer_says_how_to_go_on(address: str) -> None:
     with pytest.raises(UnavailableError) as caught:
-        connect("127.0.0.1:1")
+        connect(address)
     assert "--ray none" in str(caught.value.hint)
 
 
@@ -172,7 +172,7 @@ def test_failures_of_a_stage_become_reasons_of_the_closed_list(plan: JobPlan, tm
 
 
 def test_a_job_of_another_tenant_stays_hidden(plan: JobPlan, database: Database) -> None:
-    job = create(database, plan.spec, plan, tenant="other")
+    job = create_job(database, plan, tenant="other")
     with database.read() as session:
         assert jobs.list_jobs(session, tenant="local").items == []
         assert jobs.get(session, job.id).state == "queued"
