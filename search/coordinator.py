@@ -131,6 +131,7 @@ class Coordinator:
         return job.state
 
     def _tick(self, state: str) -> None:
+        self.ledger.count_time(is_working=state != "paused" or not self.is_idle)
         if state == "running":
             self._fill()
         elif state == "stopping":
@@ -169,6 +170,8 @@ class Coordinator:
     def _advance(self, state: str) -> None:
         """Moves on when a stage is over: to the final stage, or to the end of the job."""
         if state == "stopping":
+            if self.stage is self.final:
+                self.final.conclude()
             self._finish("user", "stopped by the user")
         elif self.stage is self.search:
             if reason := self.search.reason:

@@ -38,16 +38,21 @@ class FinalStage:
     @property
     def reason(self) -> str | None:
         """Asked when nothing is in flight and `next` had nothing to give."""
-        return "budget_reached" if self._ledger.job.stage == "final" or not self._numbers() else None
+        is_over = self._ledger.job.stage == "final" or not any(map(self._repeats, self._numbers()))
+        return "budget_reached" if is_over else None
 
     def next(self) -> Work | None:
         for number in self._numbers():
-            for repeat in range(self._spec.seeds):
-                if (number, repeat) not in self._given_up and (work := self._work(number, repeat)):
+            for repeat in self._repeats(number):
+                if work := self._work(number, repeat):
                     return work
         if self._numbers() and self._ledger.job.stage == "search" and not self._owner:
-            self._conclude()
+            self.conclude()
         return None
+
+    def _repeats(self, number: int) -> list[int]:
+        """Seeds of a finalist that have not failed; the first of them also gives its latency."""
+        return [repeat for repeat in range(self._spec.seeds) if (number, repeat) not in self._given_up]
 
     def take(self, work: Work, outcome: Outcome) -> None:
         number, repeat = self._owner.pop(work.key)
@@ -87,7 +92,10 @@ class FinalStage:
         """What a finalist's seed still needs: its training, then its measurement."""
         trial, ledger = self._ledger.trials[number], self._ledger
         mark, steps = ledger.final_mark, self._spec.steps
-        found = measuring_work(ledger, trial, mark=mark, steps=steps, repeat=repeat, final=True)
+        is_first = repeat == self._repeats(number)[0]
+        found = measuring_work(
+            ledger, trial, mark=mark, steps=steps, repeat=repeat, final=True, with_latency=is_first
+        )
         if isinstance(found, Mapping):
             return None
         if found is None:
@@ -99,22 +107,27 @@ class FinalStage:
         self._owner[found.key] = (number, repeat)
         return found
 
-    def _conclude(self) -> None:
-        """Every finalist's seeds into means with intervals, then the front restated."""
+    def conclude(self) -> None:
+        """Seeds that have all their numbers into means per finalist, and the front restated with them.
+
+        Also when the user stops here: what was trained counts, with as many seeds as there are.
+        """
         for number in self._numbers():
             trial = self._ledger.trials[number]
-            seeds = [
-                found
-                for repeat in range(self._spec.seeds)
-                if (
-                    found := self._ledger.measured(
-                        trial, mark=self._ledger.final_mark, steps=self._spec.steps, repeat=repeat, final=True
-                    )
-                )
-            ]
-            if seeds and "latency_s" in seeds[0]:
-                self._ledger.set_final(trial, summarise(seeds, self._spec.steps))
-        self._ledger.restate()
+            latency = self._ledger.final_latency(trial)
+            seeds = [found for repeat in range(self._spec.seeds) if (found := self._seed(trial, repeat))]
+            if seeds and latency is not None:
+                self._ledger.set_final(trial, summarise(seeds, latency, self._spec.steps))
+        if any(trial.final for trial in self._ledger.trials.values()):
+            self._ledger.restate()
+        else:
+            self._ledger.warn("no finalist was trained to the end: the front stays that of the search")
+
+    def _seed(self, trial: TrialRecord, repeat: int) -> dict[str, Measurement] | None:
+        return self._ledger.measured(
+            trial, mark=self._ledger.final_mark, steps=self._spec.steps, repeat=repeat, final=True,
+            with_latency=False,
+        )  # fmt: skip
 
 
 def choose(trials: Sequence[TrialRecord], objectives: Sequence[str], count: int) -> list[TrialRecord]:
@@ -124,25 +137,22 @@ def choose(trials: Sequence[TrialRecord], objectives: Sequence[str], count: int)
     return [front[index] for index in farthest_order(points)[:count]]
 
 
-def summarise(seeds: Sequence[Mapping[str, Measurement]], steps: int) -> Final:
-    """Means over seeds with 95 % t-intervals; the latency is that of the first seed's model, with its own."""
+def summarise(seeds: Sequence[Mapping[str, Measurement]], latency: Measurement, steps: int) -> Final:
+    """Means over seeds with 95 % t-intervals; the latency is one seed's, with its own interval."""
     means: dict[str, float] = {}
     spreads: dict[str, Spread] = {}
     for key in seeds[0]:
-        values = [found[key].value for found in seeds if key in found]
-        known = [value for value in values if value is not None]
-        if key == "latency_s":
-            latency = seeds[0][key]
-            means[key] = known[0]
-            if (own := interval(latency)) is not None:
-                spreads[key] = own
-            for name in ("p50_s", "p95_s"):
-                if name in latency.detail:
-                    means[f"latency_{name}"] = float(latency.detail[name])
-        elif known:
-            means[key] = sum(known) / len(known)
-            if len(known) > 1:
-                spreads[key] = t_interval(known)
+        known = [value for found in seeds if (value := found[key].value) is not None]
+        means[key] = sum(known) / len(known)
+        if len(known) > 1:
+            spreads[key] = t_interval(known)
+    if latency.value is not None:
+        means["latency_s"] = latency.value
+        if (own := interval(latency)) is not None:
+            spreads["latency_s"] = own
+        for name in ("p50_s", "p95_s"):
+            if name in latency.detail:
+                means[f"latency_{name}"] = float(latency.detail[name])
     return Final(
         seeds=len(seeds),
         steps=steps,

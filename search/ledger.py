@@ -46,6 +46,8 @@ from .workers.stages import unpack
 
 log = logging.getLogger(__name__)
 
+SAVE_TIME_EVERY_S = 10.0
+
 INFEASIBLE = "infeasible"
 """Flag of a trial whose numbers break a constraint."""
 UNVALIDATED = "unvalidated_accuracy"
@@ -60,6 +62,7 @@ class Ledger:
         self.plan = plan
         self._db = database
         self._clock = clock
+        self._began = clock.time()
         self._device_key = device_key(plan.target)
         self.search_mark = training_fingerprint(plan.data, plan.training)
         self.final_mark = training_fingerprint(plan.data, plan.finalist_training)
@@ -76,7 +79,7 @@ class Ledger:
             self.know_blocks(self.architecture(trial))
             for rung, steps in enumerate(plan.spec.training.rung_steps()[: trial.rung], start=1):
                 if found := self._training_row(trial.training_id, self.search_mark, steps, 0, plan.quality):
-                    self.rung_quality[trial.number, rung] = found.value or 0.0
+                    self._reached(trial.number, rung, found.value)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -97,9 +100,16 @@ class Ledger:
         return self.plan.spec.strategy.seed + repeat
 
     def elapsed_s(self) -> float:
-        """Seconds since the job first started, pauses included."""
-        started = self.job.started_at
-        return 0.0 if started is None else (self._clock.now() - started).total_seconds()
+        """Seconds coordinators have worked on the job; pauses and downtime do not count."""
+        return float(self.job.context.get("active_s", 0.0)) + self._clock.time() - self._began
+
+    def count_time(self, *, is_working: bool) -> None:
+        """Called now and then: keeps the time worked for a successor; a kill loses the last few seconds."""
+        if not is_working:
+            self._began = self._clock.time()
+        elif self._clock.time() - self._began > SAVE_TIME_EVERY_S:
+            elapsed, self._began = self.elapsed_s(), self._clock.time()
+            self.update_context(active_s=elapsed)
 
     def last_event(self) -> int:
         with self._db.read() as session:
@@ -144,16 +154,27 @@ class Ledger:
         return name if name and (self._db.data_dir / "training" / name / "state.json").exists() else None
 
     def measured(
-        self, trial: TrialRecord, *, mark: str, steps: int, repeat: int, final: bool = False
+        self,
+        trial: TrialRecord,
+        *,
+        mark: str,
+        steps: int,
+        repeat: int,
+        final: bool = False,
+        with_latency: bool = True,
     ) -> dict[str, Measurement] | None:
         """Stored numbers of a trial in its number formats; None unless all of them are there."""
         wanted = [*self.plan.data.metrics, *(f"test.{key}" for key in self.plan.data.metrics if final)]
         running, seed = self._running_mark(mark), self.training_seed(repeat)
         rows = {key: self._find(trial.architecture_id, key, running, steps, seed) for key in wanted}
-        if repeat == 0:
+        if with_latency:
             rows["latency_s"] = self.latency(trial, final=final)
         found = {key: _measurement(row) for key, row in rows.items() if row is not None}
         return found if len(found) == len(rows) else None
+
+    def final_latency(self, trial: TrialRecord) -> Measurement | None:
+        row = self.latency(trial, final=True)
+        return _measurement(row) if row else None
 
     def latency(self, trial: TrialRecord, *, final: bool = False) -> MeasurementRecord | None:
         """The stored whole-model latency on this target; a finalist's own, when `final`."""
@@ -217,7 +238,9 @@ class Ledger:
             return [measurements.put(session, record) for record in records]
 
     def keep_blocks(self, found: Mapping[str, Measurement]) -> None:
-        rows = self.keep(self.record(block, value, self._block_mark) for block, value in found.items())
+        """Stores block latencies; a block that could not be timed now may be next time, and is not stored."""
+        timed = {block: value for block, value in found.items() if value.status == "ok"}
+        rows = self.keep(self.record(block, value, self._block_mark) for block, value in timed.items())
         self.blocks |= {row.subject: row.value for row in rows if row.value is not None}
 
     def keep_prediction(self, architecture: Architecture, latency: Measurement) -> None:
@@ -260,7 +283,7 @@ class Ledger:
             for key, value in found.items()
         ]
         self.keep(rows)
-        if repeat == 0 and "latency_s" not in found and (row := self.latency(trial, final=final)):
+        if "latency_s" not in found and (row := self.latency(trial, final=final)):
             found["latency_s"] = _measurement(row)
         return found
 
@@ -343,8 +366,13 @@ class Ledger:
                 key: replace(found, flags=found.flags | {UNVALIDATED}) for key, found in metrics.items()
             }
         self.take_values(trial, metrics, rung=rung, steps=steps)
-        self.rung_quality[trial.number, rung] = metrics[self.plan.quality].value or 0.0
+        self._reached(trial.number, rung, metrics[self.plan.quality].value)
         self.set_state(self.trials[trial.number], "waiting")
+
+    def _reached(self, number: int, rung: int, quality: float | None) -> None:
+        """A rung without a finite quality is a failed training, which never gets here."""
+        assert quality is not None
+        self.rung_quality[number, rung] = quality
 
     def step_back(self, trial: TrialRecord, rung: int) -> None:
         """A lost checkpoint: the trial trains again from an earlier rung."""

@@ -160,6 +160,12 @@ def resume(
     if job.state in FINAL_JOB_STATES:
         raise ConflictError(f"job {job.id} is {job.state}; only an interrupted job can be resumed")
     plan = stored_plan(job)
+    here, there = device_key(plan.target), job.context["device_key"]
+    if here != there:
+        raise ConflictError(
+            f"job {job.id} measures latency on '{there}', this is '{here}'",
+            hint="resume it there, or start a new job here",
+        )
     with make_executor(plan, database, ray=ray, workers=workers) as executor:
         dead = job.lease_owner is not None and not is_alive(job.lease_owner)
         with database.write() as session:

@@ -9,7 +9,7 @@ this job or an earlier one, is taken from there.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
 
@@ -57,6 +57,8 @@ class SearchStage:
         """Answers for later numbers, kept until the earlier ones have become trials: numbers have no gaps."""
         self._redraw: dict[int, int] = {}
         """Trial numbers whose candidates all broke a limit, and the round to draw next."""
+        self._alone: dict[int, Screening] = {}
+        """Trial numbers whose screening failed with several candidates, to be screened with one."""
         self._owner: dict[str, int] = {}
         """Trial number behind the key of a training or a measurement."""
         self._ended: str | None = None
@@ -220,11 +222,24 @@ class SearchStage:
 
     def _next_number(self) -> int:
         under_way = [screening.number for screening in self._screenings.values()]
-        return max([len(self._ledger.search_trials) - 1, *under_way, *self._screened, *self._redraw]) + 1
+        return (
+            max(
+                [
+                    len(self._ledger.search_trials) - 1,
+                    *under_way,
+                    *self._screened,
+                    *self._redraw,
+                    *self._alone,
+                ]
+            )
+            + 1
+        )
 
     def _may_propose(self) -> bool:
         if self._ended:
             return False
+        if self._alone:
+            return True
         if not self._redraw and self._next_number() >= self._plan.spec.budget.trials:
             return False
         limit = self._plan.spec.budget.time
@@ -232,6 +247,8 @@ class SearchStage:
 
     def _propose(self) -> Work | bool:
         """Draws candidates for a trial and asks for their proxies and missing block latencies."""
+        if self._alone:
+            return self._screen(self._alone.pop(min(self._alone)))
         number, round = next(iter(self._redraw.items()), (self._next_number(), 0))
         self._redraw.pop(number, None)
         asked_after = self._ledger.last_event()
@@ -257,9 +274,12 @@ class SearchStage:
             infeasible=drawn.infeasible,
             strategy_errors=drawn.strategy_errors,
         )
-        key = f"screen/{number}/{round}"
-        self._screenings[key] = Screening(number, round, tuple(drawn.proposals), asked_after)
-        architectures = [proposal.architecture for proposal in drawn.proposals]
+        return self._screen(Screening(number, round, tuple(drawn.proposals), asked_after))
+
+    def _screen(self, screening: Screening) -> Work:
+        key = f"screen/{screening.number}/{screening.round}/{len(screening.proposals)}"
+        self._screenings[key] = screening
+        architectures = [proposal.architecture for proposal in screening.proposals]
         for architecture in architectures:
             self._ledger.know_blocks(architecture)
         payload = {
@@ -271,7 +291,8 @@ class SearchStage:
         return Work(key, "screen", payload, self._plan.spec.limits.trial_timeout)
 
     def _open_screenings(self) -> list[Screening]:
-        return [*self._screenings.values(), *(screening for screening, _ in self._screened.values())]
+        answered = (screening for screening, _ in self._screened.values())
+        return [*self._screenings.values(), *answered, *self._alone.values()]
 
     def _history(self) -> list[Told]:
         """Every trial with a result; those short of the last rung say so, so that fidelities never mix."""
@@ -296,20 +317,37 @@ class SearchStage:
             self._settle(*self._screened.pop(number))
 
     def _settle(self, screening: Screening, outcome: Outcome) -> None:
-        """One of the candidates becomes the trial, or the number is drawn again."""
+        """One of the candidates becomes the trial, or the number is drawn or screened again."""
         if outcome.result is None:
-            trial = self._create(screening, 0, {})
-            self._ledger.fail(trial, outcome.reason or "internal", outcome.message)
+            if len(screening.proposals) > 1:  # one of them brought it down: the first is tried alone
+                self._alone[screening.number] = replace(screening, proposals=screening.proposals[:1])
+            else:
+                self._fail(screening, outcome.reason or "internal", outcome.message)
             return
-        self._ledger.keep_blocks({block: unpack(value) for block, value in outcome.result["blocks"].items()})
+        blocks = {block: unpack(value) for block, value in outcome.result["blocks"].items()}
+        self._ledger.keep_blocks(blocks)
         scores = [{name: unpack(value) for name, value in row.items()} for row in outcome.result["proxies"]]
         self._keep_scores(screening, scores)
-        latencies = self._ledger.predict([proposal.architecture for proposal in screening.proposals])
+        timed = [
+            index
+            for index, proposal in enumerate(screening.proposals)
+            if not self._ledger.know_blocks(proposal.architecture)
+        ]
+        if not timed:
+            problems = [
+                str(value.detail.get("reason", value.status))
+                for value in blocks.values()
+                if value.value is None
+            ]
+            self._fail(
+                screening, "unsupported_operator", f"a block could not be timed: {'; '.join(problems)}"
+            )
+            return
+        found = self._ledger.predict([screening.proposals[index].architecture for index in timed])
+        latencies = dict(zip(timed, found, strict=True))
         limit = self._plan.measured_limits.get("latency_s")
         allowed = [
-            index
-            for index, latency in enumerate(latencies)
-            if limit is None or latency.value is None or latency.value - (latency.spread or 0.0) <= limit
+            index for index, latency in latencies.items() if limit is None or best_case(latency) <= limit
         ]
         self._ledger.count(infeasible=len(latencies) - len(allowed))
         if allowed:
@@ -320,27 +358,30 @@ class SearchStage:
         elif screening.round + 1 < MAX_ROUNDS:
             self._redraw[screening.number] = screening.round + 1
         else:
-            fastest = min(latency.value for latency in latencies if latency.value is not None)
             self._ended = "infeasible"
             self.message = (
                 f"constraints.latency_s={limit:g} rejected {MAX_ROUNDS} batches of candidates in a row; "
-                f"the fastest of the last was predicted at {fastest:.4g} s; "
+                f"the fastest of the last was predicted at {min(map(best_case, found)):.4g} s at best; "
                 "raise the limit or widen the space"
             )
+
+    def _fail(self, screening: Screening, reason: str, message: str) -> None:
+        """The first candidate becomes a failed trial: its number is used, and it is not proposed again."""
+        self._ledger.fail(self._create(screening, 0, {}), reason, message)
 
     def _choose(
         self,
         number: int,
         allowed: Sequence[int],
         scores: Sequence[Mapping[str, Measurement]],
-        latencies: Sequence[Measurement],
+        latencies: Mapping[int, Measurement],
     ) -> int:
         """One of the candidates that no other beats in both proxy rank and predicted latency, by a seeded
         draw."""
         if len(allowed) == 1:
             return allowed[0]
         ranks = combined_rank([scores[index] for index in allowed])
-        points = [(rank, latencies[index].value or 0.0) for rank, index in zip(ranks, allowed, strict=True)]
+        points = [(rank, expected(latencies[index])) for rank, index in zip(ranks, allowed, strict=True)]
         best = [index for index, rank in zip(allowed, nondominated_ranks(points), strict=True) if rank == 0]
         return Random(f"{self._plan.spec.strategy.seed}/{number}/screen").choice(best)
 
@@ -365,6 +406,17 @@ class SearchStage:
         )
 
 
+def expected(latency: Measurement) -> float:
+    """A prediction's value; a prediction always has one."""
+    assert latency.value is not None
+    return latency.value
+
+
+def best_case(latency: Measurement) -> float:
+    """The lower end of a prediction's interval."""
+    return expected(latency) - (latency.spread or 0.0)
+
+
 def comparable(values: Mapping[str, float]) -> dict[str, float]:
     """Values in which the predicted 10th percentile stands for the latency percentiles nobody has measured
     yet, which lie above it. For comparisons only, never stored."""
@@ -384,11 +436,20 @@ def training_work(
 
 
 def measuring_work(
-    ledger: Ledger, trial: TrialRecord, *, mark: str, steps: int, repeat: int, final: bool = False
+    ledger: Ledger,
+    trial: TrialRecord,
+    *,
+    mark: str,
+    steps: int,
+    repeat: int,
+    final: bool = False,
+    with_latency: bool = True,
 ) -> Work | Mapping[str, Measurement] | None:
     """Work that measures a trained trial in its number formats; the stored numbers when all are known; None
     when its checkpoint is gone."""
-    stored = ledger.measured(trial, mark=mark, steps=steps, repeat=repeat, final=final)
+    stored = ledger.measured(
+        trial, mark=mark, steps=steps, repeat=repeat, final=final, with_latency=with_latency
+    )
     if stored is not None:
         return stored
     checkpoint = ledger.checkpoint(trial.training_id, mark=mark, steps=steps, repeat=repeat)
@@ -398,7 +459,7 @@ def measuring_work(
         "architecture": ledger.architecture(trial).canonical_json,
         "checkpoint": checkpoint,
         "parts": ["validation", "test"] if final else ["validation"],
-        "latency": repeat == 0 and (final or ledger.latency(trial) is None),
+        "latency": with_latency and ledger.latency(trial, final=final) is None,
     }
     key = f"measure/{trial.architecture_id}/{steps}/{repeat}"
     return Work(key, "measure", payload, ledger.plan.spec.limits.trial_timeout)

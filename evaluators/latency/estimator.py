@@ -15,8 +15,10 @@ path.
 """
 
 import gc
+import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -39,6 +41,20 @@ RESAMPLES = 200
 WARM_UP_RUNS = (5, 50)
 WARM_UP_S = 5.0
 WARM_UP_TOLERANCE = 0.03
+T_975 = {
+    1: 12.706,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    8: 2.306,
+    10: 2.228,
+    15: 2.131,
+    20: 2.086,
+    30: 2.042,
+}
+"""Student's t at 97.5 % by degrees of freedom; between entries the smaller one is used."""
 
 
 @runtime_checkable
@@ -81,6 +97,9 @@ class EstimatorLimits:
     attempts: int = 5
     backoff_s: float = 0.25
     """Pause before the second attempt; doubles with each."""
+    rounds: int = 3
+    """Whole measurements of a model, each in a fresh process on ONNX Runtime: one process repeats itself better than
+    the next one repeats it."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +194,24 @@ def best_of(
     if best is None:
         raise ValueError(f"attempts={limits.attempts} must be at least 1")
     return best, flags_of(best, limits), made
+
+
+def between(results: Sequence[Estimate]) -> tuple[Estimate, float]:
+    """The round with the median value, and half of the 95 % interval as a fraction of it.
+
+    The wider of that round's own interval and of Student's over the rounds: a bootstrap inside one process does not
+    see what changes from process to process (memory layout, caches, clock).
+    """
+    middle = sorted(results, key=lambda result: result.value_s)[(len(results) - 1) // 2]
+    if len(results) < 2:
+        return middle, middle.half_width
+    deviation = statistics.stdev(result.value_s for result in results) / math.sqrt(len(results))
+    return middle, max(middle.half_width, t_975(len(results) - 1) * deviation / middle.value_s)
+
+
+def t_975(freedom: int) -> float:
+    """Student's t at 97.5 % for 1 or more degrees of freedom."""
+    return T_975[max(key for key in T_975 if key <= freedom)]
 
 
 def is_calm(result: Estimate, limits: EstimatorLimits) -> bool:

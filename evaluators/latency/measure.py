@@ -6,6 +6,7 @@ attempts the trainings go on.
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from space.architecture import Architecture
 from space.export import export_onnx
 from space.number_formats import apply_number_formats
 
-from .estimator import Estimate, EstimatorLimits, best_of, estimate, is_calm
+from .estimator import Estimate, EstimatorLimits, best_of, between, estimate, is_calm
 from .host_lock import quiet_host
 from .reference import (
     ReferenceHistory,
@@ -123,7 +124,10 @@ def _measured(
                 history.add(result.reference_p10_s)
             return result
 
-    result, flags, attempts = best_of(with_the_host_alone, limits=limits)
+    rounds = [best_of(with_the_host_alone, limits=limits) for _ in range(max(1, limits.rounds))]
+    result, half_width = between([one for one, _, _ in rounds])
+    seen = Counter(flag for _, flags, _ in rounds for flag in flags)
+    flags = {flag for flag, count in seen.items() if 2 * count > len(rounds)}
     if not all(undisturbed):
         flags |= {"contended"}
     return Measurement(
@@ -131,13 +135,15 @@ def _measured(
         value=result.value_s,
         unit="s",
         kind="measured",
-        spread=result.half_width * result.value_s,
-        repeats=result.runs,
-        flags=flags,
+        spread=half_width * result.value_s,
+        repeats=sum(one.runs for one, _, _ in rounds),
+        flags=frozenset(flags),
         wall_s=time.monotonic() - began,
         detail={
             **asdict(result),
-            "attempts": attempts,
+            "half_width": half_width,
+            "rounds_s": [one.value_s for one, _, _ in rounds],
+            "attempts": sum(made for _, _, made in rounds),
             "conditions": conditions(architecture, target),
             "device": device_facts(),
         },

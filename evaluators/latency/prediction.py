@@ -17,25 +17,13 @@ from space.architecture import Architecture
 from space.errors import UnsupportedError
 
 from .blocks import Block, blocks_of
+from .estimator import t_975
 from .target import Target, device_key
 
 ENOUGH_PAIRS = 3
 WIDE = math.log(1.5)
 """Half width of log(measured / sum) without enough whole measurements."""
 NARROWEST = 0.02
-T_975 = {
-    2: 4.303,
-    3: 3.182,
-    4: 2.776,
-    5: 2.571,
-    6: 2.447,
-    8: 2.306,
-    10: 2.228,
-    15: 2.131,
-    20: 2.086,
-    30: 2.042,
-}
-"""Student's t at 97.5 % by degrees of freedom; between entries the smaller one is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +46,7 @@ def fit_correction(pairs: Sequence[tuple[float, float]]) -> Correction:
     if count < ENOUGH_PAIRS:
         return Correction(sum(logs) / (count + 1), WIDE, count)  # shrunk towards no correction
     deviation = max(statistics.stdev(logs), NARROWEST)
-    half_width = _t_975(count - 1) * deviation * math.sqrt(1 + 1 / count)
+    half_width = t_975(count - 1) * deviation * math.sqrt(1 + 1 / count)
     return Correction(statistics.fmean(logs), half_width, count)
 
 
@@ -103,7 +91,3 @@ def predict_latency(
             "conditions": {**asdict(target), "device_key": device_key(target)},
         },
     )
-
-
-def _t_975(freedom: int) -> float:
-    return T_975[max(key for key in T_975 if key <= freedom)]

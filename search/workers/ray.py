@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
 _REACH_TIMEOUT_S = 5.0
+_WITHOUT = "use --ray local for workers on this machine, or --ray none to run in this process"
 _POLL_STEP_S = 0.2
 
 
@@ -85,7 +86,7 @@ def connect(address: str, num_slots: int | None = None) -> bool:
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
         raise UnavailableError(
             f"Ray at '{address}' is not available: {str(error).splitlines()[0]}",
-            hint="use --ray local for workers on this machine, or --ray none to run in this process",
+            hint=_WITHOUT,
         ) from error
     return False
 
@@ -98,16 +99,15 @@ def _check_reachable(address: str) -> None:
     """
     if address in ("local", "auto"):
         return
-    hint = "use --ray local for workers on this machine, or --ray none to run in this process"
     match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address)
     if match is None:
         raise UnavailableError(
-            f"'{address}' is not a Ray address; write HOST:PORT or ray://HOST:PORT", hint=hint
+            f"'{address}' is not a Ray address; write HOST:PORT or ray://HOST:PORT", hint=_WITHOUT
         )
     try:
         socket.create_connection((match[1], int(match[2])), timeout=_REACH_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
-        raise UnavailableError(f"Ray at '{address}' does not answer: {error}", hint=hint) from error
+        raise UnavailableError(f"Ray at '{address}' does not answer: {error}", hint=_WITHOUT) from error
 
 
 class RayExecutor:
@@ -127,6 +127,26 @@ class RayExecutor:
         self._actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
         self._log_level = logging.getLogger().getEffectiveLevel()
         self._slots = [_Slot(self._new_actor()) for _ in range(num_slots)]
+        self._await_first()
+
+    def _await_first(self) -> None:
+        """Workers that can never start must not fail one trial after the other.
+
+        Raises:
+            UnavailableError: none has answered in a minute, or one died while starting.
+        """
+        answers = [slot.actor.ready.remote() for slot in self._slots]
+        try:
+            first, _ = self._ray.wait(answers, num_returns=1, timeout=_START_TIMEOUT_S)
+            if not first:
+                raise UnavailableError(f"no Ray worker answered in {_START_TIMEOUT_S:.0f} s", hint=_WITHOUT)
+            self._ray.get(first)
+        except self._ray.exceptions.RayError as error:
+            self.close()
+            raise UnavailableError(f"a Ray worker cannot start: {error}", hint=_WITHOUT) from error
+        except UnavailableError:
+            self.close()
+            raise
 
     def _new_actor(self) -> Any:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")

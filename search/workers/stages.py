@@ -126,7 +126,8 @@ def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
                 result.metrics,
                 result.standard_error,
                 {**detail, "data_digest": bench.data.digest},
-                result.wall_s,
+                examples=len(bench.data.validation),
+                wall_s=result.wall_s,
             )
         ),
     }
@@ -149,7 +150,9 @@ def measure(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
             prefix = "" if part == "validation" else f"{part}."
             metrics = evaluate(predict, bench.data, part)
             detail = {"part": part, "data_digest": bench.data.digest}
-            found = quality(metrics.values, metrics.standard_error, detail, 0.0)
+            found = quality(
+                metrics.values, metrics.standard_error, detail, examples=len(bench.data.part(part))
+            )
             records |= {prefix + key: value for key, value in found.items()}
         if payload["latency"]:
             records["latency_s"] = measure_model(model, architecture, bench.target, scratch=bench.scratch)
@@ -173,10 +176,14 @@ def running_form(model: Model, architecture: Architecture, target: Target, scrat
 
 
 def quality(
-    values: Mapping[str, float], standard_error: Mapping[str, float], detail: Mapping[str, Any], wall_s: float
+    values: Mapping[str, float],
+    standard_error: Mapping[str, float],
+    detail: Mapping[str, Any],
+    *,
+    examples: int,
+    wall_s: float = 0.0,
 ) -> dict[str, Measurement]:
-    """One measured record per metric; its spread is that over the evaluated sequences, of this one
-    training."""
+    """One measured record per metric; its spread is over the evaluated examples of one training."""
     units = {"bits_per_byte": "bits", "loss": "nats"}
     return {
         key: Measurement(
@@ -185,6 +192,7 @@ def quality(
             unit=units.get(key, "1"),
             kind="measured",
             spread=1.96 * standard_error[key] if key in standard_error else None,
+            repeats=examples,
             wall_s=wall_s,
             detail=detail,
         )

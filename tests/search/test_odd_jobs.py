@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from search import service
+from search.clock import Clock
 from search.coordinator import Coordinator
 from search.job import parse_job
 from search.plan import JobPlan, plan_job
@@ -286,3 +287,103 @@ def test_more_workers_than_cores_all_start(bench: Bench, tmp_path: Path) -> None
     num_slots = (os.cpu_count() or 1) + 1
     with RayExecutor(tools, num_slots=num_slots) as executor:
         assert len(set(executor.pids())) == num_slots
+
+
+def test_a_block_nobody_can_time_fails_its_trial_and_not_the_job(bench: Bench) -> None:
+    class SomeBlocksFail(OddExecutor):
+        def _screen(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+            found = super()._screen(payload)
+            for name, value in found["blocks"].items():
+                if unit(name) < 0.4:
+                    gone = {"value": None, "spread": None, "status": "error", "detail": {"reason": "timeout"}}
+                    found["blocks"][name] = {**value, **gone}
+            return found
+
+    plan, database = bench.plan(budget={"trials": 10}, screen={"candidates": 1}), bench.open()
+    job_id = bench.create(plan, database)
+    with database.write() as session:
+        job = jobs.take(session, job_id, owner_name(), 15.0, time.time())
+    with SomeBlocksFail(plan, database.data_dir / "training") as executor:
+        Coordinator(database, job, plan, executor).run()
+    with database.read() as session:
+        rows = trials.all_trials(session, job_id)
+    failed = [row for row in rows if row.state == "failed"]
+    assert failed
+    assert all("a block could not be timed: timeout" in str(row.message) for row in failed)
+    assert result(database, job_id).front
+    assert check(database) == []
+
+
+def test_a_candidate_that_brings_the_screen_down_costs_only_itself(bench: Bench) -> None:
+    """Batches fail, candidates alone do not: no trial fails, every number is used."""
+    _, job, rows = work(
+        bench,
+        bench.plan(screen={"candidates": 3}, budget={"trials": 12}),
+        lambda work: (
+            "internal" if work.stage == "screen" and len(work.payload["architectures"]) > 1 else None
+        ),
+    )
+    assert job.reason == "budget_reached"
+    assert {row.number for row in rows if row.number >= 0} == set(range(12))
+    assert all(row.state != "failed" for row in rows)
+
+
+def test_a_diverged_seed_costs_a_seed_and_not_the_finalist(bench: Bench) -> None:
+    def first_seed_of_finalists(work: Work) -> str | None:
+        final = work.stage == "train" and work.payload["plan"]["steps"] == 12
+        return "diverged" if final and work.payload["seed"] == 0 else None
+
+    _, job, rows = work(bench, bench.plan(), first_seed_of_finalists)
+    finals = [row.final for row in rows if row.final]
+    assert job.stage == "final"
+    assert finals
+    assert all(final.seeds == 1 and "latency_s" in final.values for final in finals)
+
+
+def test_a_stop_among_the_finalists_keeps_what_they_have(bench: Bench) -> None:
+    plan, database = bench.plan(finalists={"count": 3, "seeds": 3, "steps": 12}), bench.open()
+    job_id = bench.create(plan, database)
+
+    def stop(coordinator: Coordinator) -> None:
+        trained = [key for key in coordinator.executor.done if "measure" in key and "/12/" in key]  # type: ignore[attr-defined]
+        if len(trained) == 4 and coordinator.ledger.job.state == "running":
+            with database.write() as session:
+                jobs.request(session, job_id, "stop")
+
+    bench.work(job_id, plan, database=database, on_tick=stop)
+    found = result(database, job_id)
+    assert (found.job.state, found.job.reason, found.job.stage) == ("completed", "user", "final")
+    assert any(row.final for row in (*found.front, *found.references))
+    assert check(database) == []
+
+
+def test_time_off_does_not_count(bench: Bench) -> None:
+    """Interrupted, left for a day, resumed: the budget of time goes on where it was."""
+
+    class Skewed(Clock):
+        skew = 0.0
+
+        def time(self) -> float:
+            return super().time() + self.skew
+
+    plan, database = bench.plan(budget={"trials": 8, "time": 3600}), bench.open()
+    job_id = bench.create(plan, database)
+    clock = Skewed()
+    count = 0
+
+    def interrupt(work: Work) -> None:
+        nonlocal count
+        count += 1
+        if count == 12:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with database.write() as session:
+            job = jobs.take(session, job_id, owner_name(), 15.0, clock.time(), force=True)
+        executor = FormulaExecutor(plan, database.data_dir / "training", interrupt)
+        try:
+            Coordinator(database, job, plan, executor, clock=clock).run()
+        except KeyboardInterrupt:
+            clock.skew = 86_400.0
+    found = result(database, job_id).job
+    assert (found.state, found.reason) == ("completed", "budget_reached")

@@ -11,6 +11,7 @@ from evaluators.latency.estimator import (
     Estimate,
     EstimatorLimits,
     best_of,
+    between,
     estimate,
     flags_of,
     ratio_half_width,
@@ -307,3 +308,16 @@ def test_the_garbage_collector_is_off_inside_and_back_on_afterwards() -> None:
     estimate(candidate, clock.network(steady(0.001)), limits=LIMITS, clock=clock)
     assert seen == {False}
     assert gc.isenabled()
+
+
+def test_rounds_in_fresh_processes_widen_the_interval_to_what_repeats() -> None:
+    rounds = [dataclasses.replace(some_estimate(half_width=0.01), value_s=value) for value in (1.0, 1.1, 0.9)]
+    middle, half_width = between(rounds)
+    assert middle is rounds[0]
+    assert half_width == pytest.approx(4.303 * 0.1 / 3**0.5)
+
+
+def test_rounds_that_agree_keep_the_interval_of_the_middle_one() -> None:
+    rounds = [dataclasses.replace(some_estimate(half_width=w), value_s=1.0) for w in (0.03, 0.01, 0.02)]
+    assert between(rounds)[1] == pytest.approx(between(rounds)[0].half_width)
+    assert between(rounds[:1])[1] == pytest.approx(0.03)

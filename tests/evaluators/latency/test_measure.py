@@ -32,7 +32,7 @@ from space.model import build_model
 
 Factory = Callable[..., Architecture]
 
-QUICK = EstimatorLimits(max_seconds=0.2, max_runs=40, noisy_half_width=10.0, attempts=1)
+QUICK = EstimatorLimits(max_seconds=0.2, max_runs=40, noisy_half_width=10.0, attempts=1, rounds=1)
 
 
 @pytest.fixture(scope="module")
