@@ -4,7 +4,7 @@ VENV ?= .venv
 # An extra package index for torch's CPU build, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 export XDG_RUNTIME_DIR ?= /tmp/runtime-$(shell id -u)
 

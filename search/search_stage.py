@@ -100,17 +100,21 @@ class SearchStage:
     def _step(self) -> Work | bool:
         """Work to start; True when something was settled without work; False when there is nothing to do.
 
-        References and new trials start in turn, so that the front and what it is compared with grow together.
+        What is furthest goes first: measurements, then promotions. References and new trials start in turn,
+        so that the front and what it is compared with grow together.
         """
-        for trial in self._next_waiting():
+        waiting = self._next_waiting()
+        for trial in waiting:
+            if trial.rung == len(self._rungs) and (step := self._measure(trial)):
+                return step
+        if (promotion := self._promotable()) and (step := self._train(self._ledger.trials[promotion.number])):
+            return step
+        for trial in waiting:
             is_ahead = trial.number < 0 and trial.rung == 0 and -trial.number > self._next_number()
             if is_ahead and self._may_propose():
                 return self._propose()
-            step = self._measure(trial) if trial.rung == len(self._rungs) else self._train(trial)
-            if step:
+            if trial.rung < len(self._rungs) and (step := self._train(trial)):
                 return step
-        if (promotion := self._promotable()) is not None:
-            return self._train(self._ledger.trials[promotion.number])
         return self._propose() if self._may_propose() else False
 
     def take(self, work: Work, outcome: Outcome) -> None:

@@ -97,9 +97,9 @@ class EstimatorLimits:
     attempts: int = 5
     backoff_s: float = 0.25
     """Pause before the second attempt; doubles with each."""
-    rounds: int = 3
-    """Whole measurements of a model, each in a fresh process on ONNX Runtime: one process repeats itself better than
-    the next one repeats it."""
+    rounds: int = 5
+    """Whole measurements of a model, each in a fresh process on ONNX Runtime: one process repeats itself
+    better than the next one repeats it."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,8 @@ def best_of(
 def between(results: Sequence[Estimate]) -> tuple[Estimate, float]:
     """The round with the median value, and half of the 95 % interval as a fraction of it.
 
-    The wider of that round's own interval and of Student's over the rounds: a bootstrap inside one process does not
-    see what changes from process to process (memory layout, caches, clock).
+    The wider of that round's own interval and of Student's over the rounds: a bootstrap inside one process
+    does not see what changes from process to process (memory layout, caches, clock).
     """
     middle = sorted(results, key=lambda result: result.value_s)[(len(results) - 1) // 2]
     if len(results) < 2:

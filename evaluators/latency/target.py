@@ -14,7 +14,7 @@ from space.errors import InvalidInputError
 
 Runtime = Literal["onnxruntime", "eager"]
 
-EVALUATOR_VERSION = 3
+EVALUATOR_VERSION = 4
 """Raised whenever the estimator, the reference network or a runtime changes the number it gives."""
 
 
