@@ -14,7 +14,8 @@ from scipy import stats
 
 from evaluators.protocol import Measurement
 
-from .ledger import Ledger, interval
+from .evidence import interval
+from .ledger import Ledger
 from .objectives import minimised
 from .pareto import farthest_order, log_scaled
 from .records import Final, Spread, TrialRecord

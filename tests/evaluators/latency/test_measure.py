@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -209,18 +210,22 @@ def test_affinity_and_threads_are_put_back_after_an_error() -> None:
 @pytest.mark.slow
 def test_a_network_twice_as_deep_takes_twice_as_long(make: Factory, tmp_path: Path) -> None:
     """One stands as the reference of the other: with a long-run value of 1 s the value is their ratio."""
-    limits = EstimatorLimits(max_seconds=4.0)
+    limits = EstimatorLimits(max_seconds=2.0)
     files = []
     for num_layers in (4, 8):
         architecture = make(num_layers=num_layers, d_model=128, tokens=64)
         path = export_onnx(build_model(architecture, seed=0), architecture, tmp_path / f"{num_layers}.onnx")
         files.append(timing_task(path, architecture).candidate)
-    with quiet_host(60.0):
-        (result,) = time_files([TimingTask(files[1], files[0], limits, long_run_s=1.0)], threads=1)
-    assert not isinstance(result, Failure)
-    if flags_of(result, limits):
-        pytest.skip(f"the host is busy: contention {result.contention:.2f}, {result.half_width:.0%}")
-    assert 1.8 < result.value_s < 2.2
+    ratios = []
+    for _ in range(5):  # one process may have a bad layout: the middle of five is compared
+        with quiet_host(60.0):
+            (result,) = time_files([TimingTask(files[1], files[0], limits, long_run_s=1.0)], threads=1)
+        assert not isinstance(result, Failure)
+        if not flags_of(result, limits):
+            ratios.append(result.value_s)
+    if len(ratios) < 3:
+        pytest.skip(f"the host is busy: {len(ratios)} of 5 measurements were undisturbed")
+    assert 1.8 < statistics.median(ratios) < 2.2
 
 
 @pytest.mark.slow

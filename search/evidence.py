@@ -1,0 +1,229 @@
+"""What is known of a job's architectures: stored measurements, by the marks under which they may be reused.
+
+    training id   --search or final mark, steps, seed-->   quality of the fp32 form, and its checkpoint
+    architecture  --running mark, steps, seed-->           quality in the number formats that run
+    architecture  --latency mark-->                        whole-model latency          block --> its latency
+
+A mark is a fingerprint of everything a number depends on besides its subject, so what an earlier job measured
+under the same conditions is found here too.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from evaluators.latency import Block, blocks_of, device_key, latency_fingerprint
+from evaluators.protocol import Measurement, fingerprint
+from evaluators.training import training_fingerprint
+from space.architecture import Architecture
+
+from .clock import Clock
+from .plan import JobPlan
+from .records import JobRecord, MeasurementRecord, Spread, TrialRecord
+from .storage import measurements
+from .storage.database import Database
+from .workers.stages import unpack
+
+
+class Evidence:
+    """Measurements of one job: found, or stored as workers bring them."""
+
+    def __init__(self, database: Database, job: JobRecord, plan: JobPlan, clock: Clock) -> None:
+        self.job = job
+        self.plan = plan
+        self._db = database
+        self._clock = clock
+        self._device_key = device_key(plan.target)
+        self.search_mark = training_fingerprint(plan.data, plan.training)
+        self.final_mark = training_fingerprint(plan.data, plan.finalist_training)
+        self._block_mark = latency_fingerprint(plan.target, of="block")
+        self.blocks: dict[str, float] = {}
+        """Latency in seconds of every block known so far, by block id."""
+
+    def training_seed(self, repeat: int) -> int:
+        return self.plan.spec.strategy.seed + repeat
+
+    def know_blocks(self, architecture: Architecture) -> list[Block]:
+        """Loads what is stored of the architecture's blocks; returns those nobody has measured."""
+        blocks = blocks_of(architecture, self.plan.target)
+        unknown = {block.id: block for block in blocks if block.id not in self.blocks}
+        if unknown:
+            with self._db.read() as session:
+                stored = measurements.find_many(session, list(unknown), "block_latency_s", self._block_mark)
+            self.blocks |= {key: row.value for key, row in stored.items() if row.value is not None}
+        return [block for key, block in unknown.items() if key not in self.blocks]
+
+    def trained(
+        self, training_id: str, steps: int, *, mark: str | None = None, repeat: int = 0
+    ) -> dict[str, Measurement] | None:
+        """Stored metrics of a training at `steps`, from this job or an earlier one, when its checkpoint is
+        there."""
+        mark = mark or self.search_mark
+        if self.checkpoint(training_id, mark=mark, steps=steps, repeat=repeat) is None:
+            return None
+        rows = {
+            key: self._training_row(training_id, mark, steps, repeat, key) for key in self.plan.data.metrics
+        }
+        return {key: _measurement(row) for key, row in rows.items() if row is not None}
+
+    def checkpoint(self, training_id: str, *, mark: str, steps: int, repeat: int) -> str | None:
+        """Folder of a checkpoint below the training folder; None when it was never written or is gone."""
+        row = self._training_row(training_id, mark, steps, repeat, self.plan.quality)
+        name = str(row.detail.get("checkpoint") or "") if row else ""
+        return name if name and (self._db.data_dir / "training" / name / "state.json").exists() else None
+
+    def measured(
+        self,
+        trial: TrialRecord,
+        *,
+        mark: str,
+        steps: int,
+        repeat: int,
+        final: bool = False,
+        with_latency: bool = True,
+    ) -> dict[str, Measurement] | None:
+        """Stored numbers of a trial in its number formats; None unless all of them are there."""
+        wanted = [*self.plan.data.metrics, *(f"test.{key}" for key in self.plan.data.metrics if final)]
+        running, seed = self._running_mark(mark), self.training_seed(repeat)
+        rows = {key: self._find(trial.architecture_id, key, running, steps, seed) for key in wanted}
+        if with_latency:
+            rows["latency_s"] = self.latency(trial, final=final)
+        found = {key: _measurement(row) for key, row in rows.items() if row is not None}
+        return found if len(found) == len(rows) else None
+
+    def final_latency(self, trial: TrialRecord) -> Measurement | None:
+        row = self.latency(trial, final=True)
+        return _measurement(row) if row else None
+
+    def latency(self, trial: TrialRecord, *, final: bool = False) -> MeasurementRecord | None:
+        """The stored whole-model latency on this target; a finalist's own, when `final`."""
+        return self._find(trial.architecture_id, "latency_s", self._latency_mark(final), 0, 0)
+
+    def _latency_mark(self, final: bool) -> str:
+        """A finalist's latency is measured anew, so that the final front stands on fresh numbers."""
+        mark = latency_fingerprint(self.plan.target)
+        return fingerprint("latency_final", 1, latency=mark, training=self.final_mark) if final else mark
+
+    def _running_mark(self, training_mark: str) -> str:
+        return fingerprint("quality.running", 1, training=training_mark, device=self._device_key)
+
+    def _training_row(
+        self, training_id: str, mark: str, steps: int, repeat: int, quantity: str
+    ) -> MeasurementRecord | None:
+        return self._find(training_id, quantity, mark, steps, self.training_seed(repeat))
+
+    def _find(
+        self, subject: str, quantity: str, mark: str, steps: int, seed: int
+    ) -> MeasurementRecord | None:
+        with self._db.read() as session:
+            return measurements.find(session, subject, quantity, mark, fidelity=steps, seed=seed)
+
+    def record(
+        self,
+        subject: str,
+        measurement: Measurement,
+        mark: str,
+        *,
+        steps: int = 0,
+        seed: int = 0,
+        quantity: str = "",
+    ) -> MeasurementRecord:
+        """A measurement as a row of the cache."""
+        return MeasurementRecord(
+            subject=subject,
+            quantity=quantity or measurement.quantity,
+            fingerprint=mark,
+            fidelity=steps,
+            seed=seed,
+            value=measurement.value,
+            unit=measurement.unit,
+            kind=measurement.kind,
+            status=measurement.status,
+            spread=measurement.spread,
+            repeats=measurement.repeats,
+            execution=measurement.execution,
+            flags=tuple(sorted(measurement.flags)),
+            wall_s=measurement.wall_s,
+            detail=measurement.detail,
+            device_key=self._device_key,
+            created_at=self._clock.now(),
+        )
+
+    def keep(self, records: Iterable[MeasurementRecord]) -> list[MeasurementRecord]:
+        """Stores what is new; returns what is stored, which another worker or job may have measured first."""
+        with self._db.write() as session:
+            return [measurements.put(session, record) for record in records]
+
+    def keep_blocks(self, found: Mapping[str, Measurement]) -> None:
+        """Stores block latencies; a block that could not be timed now may be next time, and is not stored."""
+        timed = {block: value for block, value in found.items() if value.status == "ok"}
+        rows = self.keep(self.record(block, value, self._block_mark) for block, value in timed.items())
+        self.blocks |= {row.subject: row.value for row in rows if row.value is not None}
+
+    def keep_prediction(self, architecture: Architecture, latency: Measurement) -> None:
+        """The latency a trial was screened with, kept beside the one that is measured later."""
+        mark = fingerprint(
+            "latency_predicted", 1, latency=latency_fingerprint(self.plan.target), job=self.job.id
+        )
+        self.keep([self.record(architecture.id, latency, mark)])
+
+    def keep_training(
+        self, training_id: str, result: Mapping[str, Any], *, mark: str, repeat: int
+    ) -> dict[str, Measurement]:
+        """Stores a worker's training result; each metric's row names the checkpoint."""
+        packed = {
+            key: {**value, "detail": {**value["detail"], "checkpoint": result["checkpoint"]}}
+            for key, value in result["metrics"].items()
+        }
+        found = {key: unpack(value) for key, value in packed.items()}
+        seed, steps = self.training_seed(repeat), int(result["step"])
+        self.keep(self.record(training_id, value, mark, steps=steps, seed=seed) for value in found.values())
+        return found
+
+    def keep_measures(
+        self,
+        trial: TrialRecord,
+        result: Mapping[str, Any],
+        *,
+        mark: str,
+        steps: int,
+        repeat: int,
+        final: bool = False,
+    ) -> dict[str, Measurement]:
+        """Stores a worker's whole-model measures; returns them with the latency that was known before."""
+        found = {key: unpack(value) for key, value in result["metrics"].items()}
+        running, seed = self._running_mark(mark), self.training_seed(repeat)
+        rows = [
+            self.record(trial.architecture_id, value, self._latency_mark(final), quantity=key)
+            if key == "latency_s"
+            else self.record(trial.architecture_id, value, running, steps=steps, seed=seed, quantity=key)
+            for key, value in found.items()
+        ]
+        self.keep(rows)
+        if "latency_s" not in found and (row := self.latency(trial, final=final)):
+            found["latency_s"] = _measurement(row)
+        return found
+
+
+def interval(measurement: Measurement) -> Spread | None:
+    """The 95 % interval of a measurement."""
+    if measurement.value is None or measurement.spread is None:
+        return None
+    return Spread(
+        measurement.value - measurement.spread, measurement.value + measurement.spread, measurement.repeats
+    )
+
+
+def _measurement(row: MeasurementRecord) -> Measurement:
+    return Measurement(
+        quantity=row.quantity,
+        value=row.value,
+        unit=row.unit,
+        kind=row.kind,  # type: ignore[arg-type]  # stored from a Measurement
+        status=row.status,  # type: ignore[arg-type]
+        spread=row.spread,
+        repeats=row.repeats,
+        execution=row.execution,  # type: ignore[arg-type]
+        flags=frozenset(row.flags),
+        wall_s=row.wall_s,
+        detail=row.detail,
+    )
