@@ -17,6 +17,14 @@ from space.errors import InvalidInputError, nearest
 from .objectives import OBJECTIVES, QUALITY, objective_key
 
 MAX_JOB_BYTES = 1_000_000
+MAX_JOB_DEPTH = 32
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 TaskKind = Literal["language-model", "image", "text-classification", "sequence"]
 
@@ -217,7 +225,12 @@ def read_yaml(raw: bytes, where: str) -> object:
         raise InvalidInputError(f"{where} has {len(raw)} bytes; a job file has at most {MAX_JOB_BYTES}")
     try:
         text = raw.decode("utf-8")
+        depth = 0
         for token in yaml.scan(text):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            if depth > MAX_JOB_DEPTH:
+                line = token.start_mark.line + 1
+                raise InvalidInputError(f"{where}, line {line}: more than {MAX_JOB_DEPTH} levels are nested")
             if isinstance(token, (yaml.AliasToken, yaml.AnchorToken, yaml.TagToken)):
                 raise InvalidInputError(
                     f"{where}, line {token.start_mark.line + 1}: anchors, aliases and tags are not accepted"

@@ -71,6 +71,7 @@ def test_half_of_the_trials_are_not_trained_to_the_end(bench: Bench) -> None:
     assert 4 <= states.count("pruned") <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [3, 9, 20])
 def test_an_interrupted_job_visits_what_an_uninterrupted_one_visits(
     bench: Bench, tmp_path: Path, cut: int

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 else:
     Bench = Any
 
+pytestmark = pytest.mark.slow  # whole jobs
+
 Failure = Callable[[Work], str | None]
 
 
