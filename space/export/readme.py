@@ -8,7 +8,7 @@ from .onnx import input_name, input_shape
 DESCRIPTIONS = {
     "model.safetensors": "weights in float32 (safetensors)",
     "model.onnx": "the model in float32",
-    "model.int8.onnx": "the model with dynamic int8 matrix products, in the number formats of its layers",
+    "model.int8.onnx": "the model with dynamic int8 matrix products; export_report.json says in which layers",
     "architecture.json": "what the model is, layer by layer",
     "preprocessing.json": "how inputs were prepared, and the names of classes where there are any",
 }
@@ -31,8 +31,9 @@ def _summary(architecture: Architecture) -> str:
         for index, layer in enumerate(architecture.layers, start=1)
     ]
     head = (
-        f"A {architecture.model} of {len(layers)} layers, width {architecture.d_model}, "
-        f"position {architecture.position.kind}, found by paretoformer."
+        f"A {architecture.model} of {len(layers)} layer{'s' if len(layers) > 1 else ''}, "
+        f"width {architecture.d_model}, position {architecture.position.kind}, found by paretoformer. "
+        "Layers, with the number format the search chose:"
     )
     return "\n".join([head, "", *layers])
 
