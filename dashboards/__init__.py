@@ -3,6 +3,8 @@
 from .assets import plotly_bundle, static_dir
 from .drawing import draw_architecture
 from .pages import (
+    compare_page,
+    curves_chart,
     default_form,
     error_page,
     job_data,
@@ -15,6 +17,8 @@ from .pages import (
 from .report import report_html
 
 __all__ = [
+    "compare_page",
+    "curves_chart",
     "default_form",
     "draw_architecture",
     "error_page",

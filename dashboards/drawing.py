@@ -8,179 +8,80 @@
 
 The residual stream is the line at the left. A mixer's small square shows which position (row) sees which
 (column); a feed-forward's bar is as long as its d_ff, on one scale for the whole drawing. Equal neighbours
-are drawn once. Everything stands in the file: no font, image or script from elsewhere; `title` and `desc` say
-it in words.
+are drawn once. A layer of residual form `macaron` has its feed-forward twice; a kind that is new is drawn
+with its own name and fields. Everything stands in the file: no font, image or script from elsewhere; `title`
+and `desc` say it in words.
 """
 
 import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import escape
 
-from .theme import DARK, FONT, FORMAT_COLOURS, LIGHT, MIXER_COLOURS, OTHER_COLOUR
+from .architecture_words import (
+    feed_forward_sizes,
+    in_words,
+    layer_remarks,
+    mixer_sizes,
+    model_remarks,
+    value_words,
+)
+from .canvas import STREAM_X, STYLE, Canvas
+from .strip import d_ff
+from .theme import FORMAT_COLOURS, LIGHT, OTHER_COLOUR, mixer_colour
 from .wording import MIXER_WORDS, NORM_WORDS, POSITION_WORDS, describe, feed_forward, format_word
 
 WIDTH = 440
-STREAM_X = 26
 BOX_X = 84
 BOX_WIDTH = 330
 CELLS = 8
-MIXER_LETTERS: Mapping[str, str] = {"sliding_window": "W", "gated_conv": "C"}
-"""Of strips, where the first letter is taken or says little."""
+MAX_CHARACTERS = 46
+"""Of the small line in a box; longer ones are cut, and stand whole in the box's title."""
+STEP = 62
+"""From one box of a block to the next."""
 
-_STYLE = f"""
-.pf-draw text {{ font: 13px {FONT}; fill: {LIGHT.ink}; }}
-.pf-draw .pf-small {{ font-size: 11px; fill: {LIGHT.muted}; }}
-.pf-draw .pf-strong {{ font-weight: 600; }}
-.pf-draw .pf-stream {{ stroke: {LIGHT.muted}; fill: none; stroke-width: 2; }}
-.pf-draw .pf-wire {{ stroke: {LIGHT.muted}; fill: none; stroke-width: 1.4; }}
-.pf-draw .pf-join {{ stroke: {LIGHT.muted}; fill: {LIGHT.surface}; stroke-width: 1.6; }}
-.pf-draw .pf-frame {{ fill: {LIGHT.page}; stroke: {LIGHT.line}; }}
-.pf-draw .pf-plain {{ fill: {LIGHT.surface}; stroke: {LIGHT.line}; }}
-@media (prefers-color-scheme: dark) {{
-.pf-draw text {{ fill: {DARK.ink}; }}
-.pf-draw .pf-small {{ fill: {DARK.muted}; }}
-.pf-draw .pf-stream, .pf-draw .pf-wire {{ stroke: {DARK.muted}; }}
-.pf-draw .pf-join {{ stroke: {DARK.muted}; fill: {DARK.surface}; }}
-.pf-draw .pf-frame {{ fill: {DARK.page}; stroke: {DARK.line}; }}
-.pf-draw .pf-plain {{ fill: {DARK.surface}; stroke: {DARK.line}; }}
-}}
-"""
+Layer = Mapping[str, Any]
 
 
-@dataclass
-class _Canvas:
-    """Pieces of SVG and the height used so far."""
+def draw_architecture(
+    architecture: Mapping[str, Any], changed: Mapping[int, Sequence[str]] | None = None
+) -> str:
+    """Standalone SVG text of an architecture (its JSON form), block by block.
 
-    y: float = 12
-    parts: list[str] = field(default_factory=list)
-
-    def text(self, x: float, y: float, words: str, css: str = "", anchor: str = "start") -> None:
-        self.parts.append(
-            f'<text x="{x:g}" y="{y:g}" class="{css}" text-anchor="{anchor}">{escape(words)}</text>'
-        )
-
-    def box(self, x: float, y: float, width: float, height: float, css: str, radius: float = 7) -> None:
-        self.parts.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}" class="{css}"/>'
-        )
-
-    def tint(self, x: float, y: float, width: float, height: float, colour: str, opacity: float) -> None:
-        radius = min(5.0, width / 3, height / 3)
-        self.parts.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}" '
-            f'fill="{colour}" fill-opacity="{opacity:g}"/>'
-        )
-
-    def wire(self, path: str) -> None:
-        self.parts.append(f'<path d="{path}" class="pf-wire"/>')
-
-    def join(self, y: float) -> None:
-        """Where a branch is added to the residual stream."""
-        self.parts.append(
-            f'<circle cx="{STREAM_X}" cy="{y:g}" r="8" class="pf-join"/>'
-            f'<path d="M{STREAM_X - 4} {y:g}h8M{STREAM_X} {y - 4:g}v8" class="pf-wire"/>'
-        )
-
-
-def draw_architecture(architecture: Mapping[str, Any]) -> str:
-    """Standalone SVG text of an architecture (its JSON form), block by block."""
-    canvas = _Canvas()
+    `changed`: layer index from 0 -> what of it differs from something else; such layers are marked.
+    """
+    canvas = Canvas()
+    marks = changed or {}
     _pill(canvas, *_input_words(architecture))
-    groups = [list(group) for _, group in itertools.groupby(architecture["layers"], key=_canonical)]
-    longest = max(_d_ff(layer) for layer in architecture["layers"])
-    first = 1
-    for group in groups:
-        _block(canvas, architecture, group[0], first, len(group), longest)
-        first += len(group)
-    norm = str(architecture["final_norm"]["kind"])
-    head = architecture["head"]
-    tied = ", weight tied to the embedding" if head.get("tied") else ""
-    outputs = architecture["interface"]["outputs"]
-    _pill(
-        canvas,
-        f"{NORM_WORDS.get(norm, norm)}, {head['kind']} head",
-        f"{architecture['d_model']} → {outputs} outputs{tied}",
-    )
+    remarks = model_remarks(architecture)
+    if remarks:
+        _pill(canvas, _cut("; ".join(remarks), 58), "")
+    layers = list(architecture["layers"])
+    longest = max(1, *(d_ff(layer) for layer in layers))
+    keyed = [(_canonical(layer), tuple(marks.get(index, ()))) for index, layer in enumerate(layers)]
+    first = 0
+    for _, group in itertools.groupby(keyed):
+        count = len(list(group))
+        _block(canvas, architecture, layers[first], (first + 1, count), longest, keyed[first][1])
+        first += count
+    _pill(canvas, *_output_words(architecture))
+    return _svg(architecture, canvas)
+
+
+def _svg(architecture: Mapping[str, Any], canvas: Canvas) -> str:
     height = canvas.y
-    mark = hashlib.sha256(_canonical(architecture).encode()).hexdigest()[:10]
+    mark = hashlib.sha256(f"{_canonical(architecture)}{height}{len(canvas.parts)}".encode()).hexdigest()[:10]
     stream = f'<path d="M{STREAM_X} 46V{height - 46:g}" class="pf-stream"/>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="pf-draw" viewBox="0 0 {WIDTH} {height:g}" '
         f'width="{WIDTH}" height="{height:g}" role="img" aria-labelledby="t{mark} d{mark}">'
         f'<title id="t{mark}">{escape(describe(architecture))}</title>'
         f'<desc id="d{mark}">{escape(in_words(architecture))}</desc>'
-        f"<style>{_STYLE}</style>{_under(stream, canvas.parts)}</svg>"
+        f"<style>{STYLE}</style>{_under(stream, canvas.parts)}</svg>"
     )
-
-
-def draw_strip(architecture: Mapping[str, Any]) -> str:
-    """A small SVG for tables: per layer the mixer's letter on its colour, below it a bar as long as d_ff."""
-    layers = architecture["layers"][:16]
-    longest = max(_d_ff(layer) for layer in layers)
-    parts = []
-    for index, layer in enumerate(layers):
-        kind, x = str(layer["mixer"]["kind"]), 19 * index
-        number_format = str(layer.get("number_format", "fp32"))
-        bar = 4 + 13 * _d_ff(layer) / longest
-        parts.append(
-            f'<rect x="{x}" width="17" height="17" rx="4" fill="{_mixer_colour(kind)}" fill-opacity=".22"/>'
-            f'<text x="{x + 8.5}" y="12.6" text-anchor="middle">{escape(mixer_letter(kind))}</text>'
-            f'<rect x="{x}" y="20" width="{bar:.1f}" height="4" rx="2" '
-            f'fill="{FORMAT_COLOURS.get(number_format, OTHER_COLOUR)}"/>'
-        )
-    width = 19 * len(layers) - 2
-    words = escape("; ".join(layer_words(layer) for layer in layers))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="strip" viewBox="0 0 {width} 24" width="{width}" '
-        f'height="24" role="img"><title>{words}</title>{"".join(parts)}</svg>'
-    )
-
-
-def mixer_letter(kind: str) -> str:
-    return MIXER_LETTERS.get(kind, kind[:1].upper())
-
-
-def in_words(architecture: Mapping[str, Any]) -> str:
-    """Every layer in words: the text twin of the drawing."""
-    position = str(architecture["position"]["kind"])
-    layers = [
-        f"layer {index}: {layer_words(layer)}" for index, layer in enumerate(architecture["layers"], start=1)
-    ]
-    return f"{architecture['model']}, {POSITION_WORDS.get(position, position)}; " + "; ".join(layers)
-
-
-def layer_words(layer: Mapping[str, Any]) -> str:
-    """One layer: mixer with its sizes, feed-forward, norm, number format."""
-    norm = str(layer["norm"]["kind"])
-    mixer = str(layer["mixer"]["kind"])
-    sizes = mixer_sizes(layer["mixer"])
-    return (
-        f"{MIXER_WORDS.get(mixer, mixer)}{f' ({sizes})' if sizes else ''}, "
-        f"{feed_forward(layer['feed_forward'])}, "
-        f"{layer.get('placement', 'pre')}-{NORM_WORDS.get(norm, norm)}, "
-        f"{layer.get('residual', 'serial')}, {format_word(str(layer.get('number_format', 'fp32')))}"
-    )
-
-
-def mixer_sizes(mixer: Mapping[str, Any]) -> str:
-    """
-    >>> mixer_sizes({"kind": "sliding_window", "num_heads": 4, "num_kv_heads": 2, "window": 32})
-    '4 heads, 2 for keys and values, window 32'
-    """
-    words = []
-    heads = mixer.get("num_heads")
-    if heads is not None:
-        words.append(f"{heads} head{'s' if heads != 1 else ''}")
-    if mixer.get("num_kv_heads", heads) != heads:
-        words.append(f"{mixer['num_kv_heads']} for keys and values")
-    shown = ("kind", "num_heads", "num_kv_heads")
-    words += [f"{name.replace('_', ' ')} {value}" for name, value in mixer.items() if name not in shown]
-    return ", ".join(words)
 
 
 def sees(mixer: Mapping[str, Any], tokens: int, *, causal: bool) -> list[list[float]]:
@@ -218,49 +119,81 @@ def _input_words(architecture: Mapping[str, Any]) -> tuple[str, str]:
     return f"embedding, {positions}", f"{source} → {architecture['d_model']}"
 
 
-def _pill(canvas: _Canvas, title: str, remark: str) -> None:
+def _output_words(architecture: Mapping[str, Any]) -> tuple[str, str]:
+    norm, head = str(architecture["final_norm"]["kind"]), architecture["head"]
+    tied = ", weight tied to the embedding" if head.get("tied") else ""
+    outputs = architecture["interface"]["outputs"]
+    title = f"{NORM_WORDS.get(norm, norm)}, {value_words(head['kind'])} head"
+    return title, f"{architecture['d_model']} → {outputs} outputs{tied}"
+
+
+def _pill(canvas: Canvas, title: str, remark: str) -> None:
     canvas.box(6, canvas.y, WIDTH - 12, 34, "pf-plain", radius=17)
     canvas.text(24, canvas.y + 21.5, title, "pf-strong")
-    canvas.text(WIDTH - 24, canvas.y + 21.5, remark, "pf-small", "end")
+    if remark:
+        canvas.text(WIDTH - 24, canvas.y + 21.5, remark, "pf-small", "end")
     canvas.y += 46
 
 
+def _parts(layer: Layer) -> list[str]:
+    """The boxes of a block from input to output."""
+    has_feed_forward = (layer.get("feed_forward") or {}).get("kind", "none") != "none"
+    halves = ["feed_forward"] if has_feed_forward else []
+    return [*(halves if layer.get("residual") == "macaron" else []), "mixer", *halves]
+
+
 def _block(
-    canvas: _Canvas,
+    canvas: Canvas,
     architecture: Mapping[str, Any],
-    layer: Mapping[str, Any],
-    first: int,
-    count: int,
+    layer: Layer,
+    place: tuple[int, int],
     longest: int,
+    changed: Sequence[str],
 ) -> None:
-    parallel = layer.get("residual", "serial") == "parallel"
+    """`place`: the first layer's number, and how many equal ones follow each other."""
+    parts = _parts(layer)
+    parallel = layer.get("residual", "serial") == "parallel" and len(parts) > 1
     post = layer.get("placement", "pre") == "post"
     top = canvas.y
-    height = 34 + 2 * 62 + (0 if not post else 14 if parallel else 24)
+    extra = (14 if parallel else 12 * len(parts)) if post else 0
+    height = 34 + STEP * len(parts) + extra + (16 if changed else 0)
     canvas.box(6, top, WIDTH - 12, height, "pf-frame", radius=10)
-    name = f"layer {first}" if count == 1 else f"layers {first}–{first + count - 1}"
-    canvas.text(48, top + 22, name, "pf-strong")
-    norm = str(layer["norm"]["kind"])
-    remarks = [
-        NORM_WORDS.get(norm, norm),
-        *(["post-norm"] if post else []),
-        *(["parallel"] if parallel else []),
-    ]
-    canvas.text(48 + 7.4 * len(name) + 12, top + 22, " · ".join(remarks), "pf-small")
-    _badge(canvas, str(layer.get("number_format", "fp32")), top + 10)
+    if changed:
+        canvas.box(6, top, WIDTH - 12, height, "pf-changed", radius=10)
+        canvas.text(WIDTH - 20, top + height - 8, _cut(f"≠ {', '.join(changed)}", 58), "pf-mark", "end")
+    _heading(canvas, layer, place, top)
     y = top + 34
     if parallel:
-        _branch(canvas, y + 24, y + 24 + 62, tap=y + 2, join=y + 24 + 62 + 28, post=post)
-    mixer_y, feed_forward_y = y, y + 62 + (12 if post and not parallel else 0)
-    _mixer(canvas, architecture, layer["mixer"], mixer_y)
-    _feed_forward(canvas, layer["feed_forward"], feed_forward_y, longest)
-    if not parallel:
-        for box_y in (mixer_y, feed_forward_y):
-            _serial(canvas, box_y, post=post)
+        _branch(canvas, y + 24, y + 24 + STEP, tap=y + 2, join=y + 24 + STEP + 28, post=post)
+    for part in parts:
+        if part == "mixer":
+            _mixer(canvas, architecture, layer["mixer"], y)
+        else:
+            _feed_forward(canvas, layer["feed_forward"], y, longest)
+        if not parallel:
+            _serial(canvas, y, post=post)
+        y += STEP + (12 if post and not parallel else 0)
     canvas.y = top + height + 12
 
 
-def _serial(canvas: _Canvas, y: float, *, post: bool) -> None:
+def _heading(canvas: Canvas, layer: Layer, place: tuple[int, int], top: float) -> None:
+    first, count = place
+    name = f"layer {first}" if count == 1 else f"layers {first}–{first + count - 1}"
+    canvas.text(48, top + 22, name, "pf-strong")
+    norm, residual = str(layer["norm"]["kind"]), str(layer.get("residual", "serial"))
+    remarks = [
+        NORM_WORDS.get(norm, norm),
+        *(["post-norm"] if layer.get("placement", "pre") == "post" else []),
+        *([value_words(residual)] if residual != "serial" else []),
+        *layer_remarks(layer),
+    ]
+    left = 48 + 7.4 * len(name) + 12
+    room = int((WIDTH - 76 - left) / 5.6)
+    canvas.text(left, top + 22, _cut(" · ".join(remarks), room), "pf-small")
+    _badge(canvas, str(layer.get("number_format", "fp32")), top + 10)
+
+
+def _serial(canvas: Canvas, y: float, *, post: bool) -> None:
     """Stream -> (norm) -> box -> (+), for a box at y; `post` puts the norm behind the sum."""
     middle = y + 24
     start = y - 2
@@ -275,7 +208,7 @@ def _serial(canvas: _Canvas, y: float, *, post: bool) -> None:
 
 
 def _branch(
-    canvas: _Canvas, mixer_y: float, feed_forward_y: float, *, tap: float, join: float, post: bool
+    canvas: Canvas, mixer_y: float, feed_forward_y: float, *, tap: float, join: float, post: bool
 ) -> None:
     """Both halves read the same stream and are added together; `post` puts one norm behind the sum."""
     for middle in (mixer_y, feed_forward_y):
@@ -288,19 +221,19 @@ def _branch(
         canvas.tint(STREAM_X - 11, join + 12, 22, 6, LIGHT.muted, 0.9)
 
 
-def _badge(canvas: _Canvas, number_format: str, y: float) -> None:
+def _badge(canvas: Canvas, number_format: str, y: float) -> None:
     colour = FORMAT_COLOURS.get(number_format, OTHER_COLOUR)
     canvas.tint(WIDTH - 68, y, 46, 17, colour, 0.24)
     canvas.text(WIDTH - 45, y + 12.5, format_word(number_format), "pf-small", "middle")
 
 
-def _mixer(canvas: _Canvas, architecture: Mapping[str, Any], mixer: Mapping[str, Any], y: float) -> None:
+def _mixer(canvas: Canvas, architecture: Mapping[str, Any], mixer: Mapping[str, Any], y: float) -> None:
     kind = str(mixer["kind"])
-    colour = _mixer_colour(kind)
+    colour = mixer_colour(kind)
     canvas.tint(BOX_X, y, BOX_WIDTH, 48, colour, 0.16)
     canvas.tint(BOX_X, y, 5, 48, colour, 1)
-    canvas.text(BOX_X + 16, y + 20, MIXER_WORDS.get(kind, kind), "pf-strong")
-    canvas.text(BOX_X + 16, y + 37, mixer_sizes(mixer), "pf-small")
+    canvas.text(BOX_X + 16, y + 20, MIXER_WORDS.get(kind, value_words(kind)), "pf-strong")
+    _small(canvas, mixer_sizes(mixer), y, MAX_CHARACTERS)
     cell = 4.6
     left, top = BOX_X + BOX_WIDTH - CELLS * cell - 8, y + (48 - CELLS * cell) / 2
     shades = sees(mixer, _tokens(architecture["interface"]), causal=architecture["model"] == "decoder")
@@ -312,19 +245,31 @@ def _mixer(canvas: _Canvas, architecture: Mapping[str, Any], mixer: Mapping[str,
             )
 
 
-def _feed_forward(canvas: _Canvas, config: Mapping[str, Any], y: float, longest: int) -> None:
-    length = BOX_WIDTH * int(config.get("d_ff", longest)) / longest
+def _feed_forward(canvas: Canvas, config: Mapping[str, Any], y: float, longest: int) -> None:
+    width = d_ff({"feed_forward": config})
     canvas.tint(BOX_X, y, BOX_WIDTH, 48, LIGHT.cloud, 0.09)
-    canvas.tint(BOX_X, y, length, 48, LIGHT.cloud, 0.3)
+    if width:
+        canvas.tint(BOX_X, y, BOX_WIDTH * width / longest, 48, LIGHT.cloud, 0.3)
     canvas.text(BOX_X + 16, y + 20, feed_forward(config), "pf-strong")
-    kind = "gated feed-forward" if config["kind"] == "glu" else "feed-forward"
-    canvas.text(BOX_X + 16, y + 37, f"{kind}, {config.get('d_ff', '?')} wide", "pf-small")
+    _small(canvas, feed_forward_sizes(config), y, MAX_CHARACTERS + 8)
+
+
+def _small(canvas: Canvas, words: str, y: float, limit: int) -> None:
+    """The second line of a box; the title says it whole."""
+    shown = _cut(words, limit)
+    title = f"<title>{escape(words)}</title>" if shown != words else ""
+    place = f'x="{BOX_X + 16}" y="{y + 37:g}"'
+    canvas.parts.append(f'<text {place} class="pf-small" text-anchor="start">{escape(shown)}{title}</text>')
+
+
+def _cut(words: str, limit: int) -> str:
+    return words if len(words) <= limit else f"{words[: max(1, limit - 1)].rstrip(' ,;·')}…"
 
 
 def _under(stream: str, parts: Sequence[str]) -> str:
     """The residual stream lies above the frames and below everything else."""
-    frames = [part for part in parts if "pf-frame" in part]
-    others = [part for part in parts if "pf-frame" not in part]
+    frames = [part for part in parts if _is_frame(part)]
+    others = [part for part in parts if not _is_frame(part)]
     return "".join([*frames, stream, *others])
 
 
@@ -335,12 +280,8 @@ def _tokens(interface: Mapping[str, Any]) -> int:
     return int(interface["context_length"])
 
 
-def _d_ff(layer: Mapping[str, Any]) -> int:
-    return int(layer["feed_forward"].get("d_ff", 1))
-
-
-def _mixer_colour(kind: str) -> str:
-    return MIXER_COLOURS.get(kind, OTHER_COLOUR)
+def _is_frame(part: str) -> bool:
+    return 'class="pf-frame"' in part
 
 
 def _canonical(value: Mapping[str, Any]) -> str:

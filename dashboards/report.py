@@ -15,7 +15,7 @@ from .drawing import draw_architecture
 from .figures import front_figure, latency_figure, latency_pairs, progress_figure
 from .figures.progress import progress_rows
 from .pages.environment import render
-from .pages.job import spec_text, strip_key
+from .pages.job import spec_text
 from .pages.view import fragments
 from .points import cell
 from .theme import dark_colours
@@ -92,7 +92,6 @@ def report_html(
         progress=progress_rows(job),
         has_pairs=bool(pairs),
         spec_text=spec_text(job),
-        strip_key=strip_key(),
         theme=dark_colours(),
         view={"figures": {name: figure.to_plotly_json() for name, figure in figures.items()}},
         css=static_text("app.css"),

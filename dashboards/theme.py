@@ -6,6 +6,7 @@ browser replaces every light colour by its dark partner (`dark_colours`) when th
 No mark differs by colour alone.
 """
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -70,7 +71,8 @@ MIXER_COLOURS: Mapping[str, str] = {
     "gated_conv": "#d98200",
     "pool": "#c0699b",
 }
-"""Of drawings; readable as tint and stripe on both backgrounds. Any other mixer: `OTHER_COLOUR`."""
+"""Of drawings; readable as tint and stripe on both backgrounds. Any other mixer: one of `MORE_COLOURS`."""
+MORE_COLOURS = ("#5b6bc0", "#b5651d", "#2b8f93", "#a34f6f", "#7d8b2a", "#8a5cb8", "#b03a48", "#4d7c5a")
 OTHER_COLOUR = "#7a8694"
 
 FORMAT_COLOURS: Mapping[str, str] = {"fp32": "#7a8694", "bf16": "#009e73", "int8_dynamic": "#d55e00"}
@@ -87,6 +89,20 @@ REFERENCE_SYMBOLS: Mapping[str, str] = {
     "int8_dynamic": "triangle-down",
     "mixed": "triangle-right",
 }
+
+
+SERIES: tuple[tuple[str, str, str, str], ...] = (
+    (LIGHT.accent, "circle", "solid", "●"),
+    (LIGHT.reference, "diamond", "dash", "◆"),
+    (LIGHT.good, "square", "dot", "■"),
+    (LIGHT.highlight, "triangle-up", "dashdot", "▲"),
+)
+"""Things side by side: colour, mark, line and the mark as a character."""
+
+
+def mixer_colour(kind: str) -> str:
+    """The colour of a token mixer: its own, or one that its name always leads to."""
+    return MIXER_COLOURS.get(kind) or MORE_COLOURS[zlib.crc32(kind.encode()) % len(MORE_COLOURS)]
 
 
 def symbol(table: Mapping[str, str], number_format: str, *, hollow: bool) -> str:

@@ -170,20 +170,28 @@ def mixers(architecture: Mapping[str, Any]) -> str:
 
 def feed_forwards(architecture: Mapping[str, Any]) -> str:
     """The feed-forwards, or how many different ones there are."""
-    words = list(dict.fromkeys(feed_forward(layer["feed_forward"]) for layer in architecture["layers"]))
+    words = list(
+        dict.fromkeys(feed_forward(layer.get("feed_forward") or {}) for layer in architecture["layers"])
+    )
     return words[0] if len(words) == 1 else f"{len(words)} feed-forwards"
 
 
 def feed_forward(config: Mapping[str, Any]) -> str:
-    """`SwiGLU 168` or `MLP GELU 256`."""
-    activation = str(config.get("activation", ""))
+    """One feed-forward in few words; a kind that has no words of its own is named by itself.
+
+    >>> feed_forward({"kind": "glu", "activation": "silu", "d_ff": 168})
+    'SwiGLU 168'
+    >>> feed_forward({"kind": "none"}), feed_forward({"kind": "moe", "num_experts": 4})
+    ('no feed-forward', 'MOE')
+    """
+    kind = str(config.get("kind", "none"))
+    if kind == "none":
+        return "no feed-forward"
+    activation = str(config.get("activation") or "")
     word = ACTIVATION_WORDS.get(activation, activation)
-    name = (
-        GLU_WORDS.get(activation, f"GLU {word}")
-        if config["kind"] == "glu"
-        else f"{str(config['kind']).upper()} {word}"
-    )
-    return f"{name} {config.get('d_ff', '')}".strip()
+    short = kind.upper() if len(kind) <= 3 else kind.replace("_", " ")
+    name = GLU_WORDS.get(activation) if kind == "glu" else None
+    return " ".join(part for part in (name or f"{short} {word}".strip(), str(config.get("d_ff", ""))) if part)
 
 
 def describe(architecture: Mapping[str, Any]) -> str:

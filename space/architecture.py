@@ -7,6 +7,8 @@ Part of a layer (pre placement, serial residual):
 
     x --+--> norm --> mixer --> (+) --+--> norm --> feed-forward --> (+) --> x
         |______________________/      |_______________________________/
+
+Layers are always written out one by one. Under sharing, layers that share their weights are equal.
 """
 
 import hashlib
@@ -17,10 +19,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from .choice import Choice, Surroundings
+from .choice import Choice, FeedForwardChoice, Surroundings, off
 from .errors import InvalidArchitectureError, nearest
 from .feedforward import FeedForwardConfig
-from .mixers import MixerConfig, SoftmaxConfig
+from .mixers import MIXERS, MixerConfig
 from .norms import NormConfig
 from .positions import NonePositionConfig, PositionConfig
 from .quantization import NumberFormat
@@ -65,8 +67,14 @@ class ImageInterface(Choice):
     outputs: int = Field(ge=1, le=1_000_000)
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.height // self.patch_size, self.width // self.patch_size
+
+    @property
     def tokens(self) -> int:
-        return (self.height // self.patch_size) * (self.width // self.patch_size)
+        rows, columns = self.grid
+        return rows * columns
 
 
 InterfaceConfig = Annotated[BytesInterface | ValuesInterface | ImageInterface, Field(discriminator="input")]
@@ -79,16 +87,85 @@ class LayerConfig(Choice):
     feed_forward: FeedForwardConfig
     norm: NormConfig
     placement: Literal["pre", "post"] = "pre"
-    residual: Literal["serial", "parallel"] = "serial"
+    residual: Literal["serial", "parallel", "macaron"] = "serial"
     number_format: NumberFormat = "fp32"
+
+    @property
+    def feed_forwards(self) -> tuple[FeedForwardChoice, ...]:
+        """What is built: none, one, or the two halves of a Macaron layer, before and after the mixer."""
+        if not self.feed_forward.is_present:
+            return ()
+        if self.residual == "macaron":
+            return (self.feed_forward.halved(),) * 2
+        return (self.feed_forward,)
+
+    @property
+    def num_norms(self) -> int:
+        """One per branch; a parallel post-norm block has one, for its sum (see `model.Block`)."""
+        if self.placement == "post" and self.residual == "parallel":
+            return 1
+        return 1 + len(self.feed_forwards)
 
 
 class NoSharing(Choice):
+    """Every layer has its own weights."""
+
     kind: Literal["none"] = "none"
+
+    def owners(self, num_layers: int) -> tuple[int, ...]:
+        """For every layer the first layer with its weights."""
+        return tuple(range(num_layers))
+
+
+class SharedLayers(Choice):
+    """One block applied at every depth (Lan et al. 2019, arXiv:1909.11942, ALBERT)."""
+
+    kind: Literal["all"] = "all"
+    private_norm: bool = off(False, description="Norms stay each layer's own (WideNet).")
+
+    def owners(self, num_layers: int) -> tuple[int, ...]:
+        """For every layer the first layer with its weights."""
+        return (0,) * num_layers
+
+
+class GroupedLayers(Choice):
+    """`groups` distinct blocks: repeat 1 1 2 2, cycle 1 2 1 2."""
+
+    kind: Literal["groups"] = "groups"
+    groups: int = Field(ge=1, le=256)
+    order: Literal["repeat", "cycle"] = "repeat"
+    private_norm: bool = off(False, description="Norms stay each layer's own (WideNet).")
+
+    def owners(self, num_layers: int) -> tuple[int, ...]:
+        """For every layer the first layer with its weights."""
+        if self.order == "cycle":
+            return tuple(index % self.groups for index in range(num_layers))
+        group = [index * self.groups // num_layers for index in range(num_layers)]
+        return tuple(group.index(g) for g in group)
+
+
+SharingConfig = Annotated[NoSharing | SharedLayers | GroupedLayers, Field(discriminator="kind")]
 
 
 class DenseProjection(Choice):
+    """Every linear map of a layer is one matrix."""
+
     kind: Literal["dense"] = "dense"
+
+    @property
+    def rank_ratio(self) -> float:
+        """Inner width over the smaller side; 1: no factors."""
+        return 1.0
+
+
+class LowRankProjection(Choice):
+    """Every linear map of a layer is a product of two narrow ones where that is smaller."""
+
+    kind: Literal["lowrank"] = "lowrank"
+    rank_ratio: float = Field(gt=0, lt=1, description="Inner width over the smaller side of each matrix.")
+
+
+ProjectionConfig = Annotated[DenseProjection | LowRankProjection, Field(discriminator="kind")]
 
 
 class LanguageHead(Choice):
@@ -99,9 +176,10 @@ class LanguageHead(Choice):
 
 
 class ClassificationHead(Choice):
-    """Mean over the real tokens, then a linear map to the classes."""
+    """One vector per input, then a linear map to the classes."""
 
     kind: Literal["classification"] = "classification"
+    pooling: Literal["mean", "max", "last"] = off("mean", description="Over the real tokens.")
 
 
 HeadConfig = Annotated[LanguageHead | ClassificationHead, Field(discriminator="kind")]
@@ -116,8 +194,8 @@ class Architecture(Choice):
     d_model: int = Field(ge=1, le=16_384)
     position: PositionConfig
     layers: tuple[LayerConfig, ...] = Field(min_length=1, max_length=256)
-    sharing: NoSharing = NoSharing()
-    projection: DenseProjection = DenseProjection()
+    sharing: SharingConfig = NoSharing()
+    projection: ProjectionConfig = DenseProjection()
     final_norm: NormConfig
     head: HeadConfig
 
@@ -154,13 +232,21 @@ class Architecture(Choice):
         return Architecture(**{**self._fields(), "layers": layers})
 
     def surroundings(self) -> Surroundings:
+        """What the choices of this architecture may know; a new one for every model."""
         return Surroundings(
             d_model=self.d_model,
             context_length=self.tokens,
             num_layers=len(self.layers),
             causal=self.is_causal,
-            position=self.position.kind,
+            position=self.position,
+            grid=self.interface.grid if isinstance(self.interface, ImageInterface) else None,
+            rank_ratio=self.projection.rank_ratio,
         )
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """For every layer the first layer that has its weights."""
+        return self.sharing.owners(len(self.layers))
 
     def _fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in type(self).model_fields}
@@ -169,27 +255,41 @@ class Architecture(Choice):
 def canonicalise(architecture: Architecture) -> Architecture:
     """The same function in its one canonical description; idempotent.
 
-    - a window that covers the whole context becomes `softmax`;
-    - a position choice that acts inside mixers, in a stack where no mixer reads it, becomes `none`.
+    - every mixer and feed-forward in its own canonical form there (a window that covers the context is
+      `softmax`, one expert is a dense feed-forward, ...);
+    - a position choice that acts inside mixers, in a stack where no mixer reads it, becomes `none`;
+    - a layer without feed-forward is serial;
+    - sharing of one layer, or in as many groups as layers, becomes `none`; in one group `all`.
     """
-    layers = tuple(
-        layer.model_copy(update={"mixer": _canonical_mixer(layer.mixer, architecture)})
-        for layer in architecture.layers
-    )
+    at = architecture.surroundings()
+    layers = tuple(_canonical_layer(layer, at) for layer in architecture.layers)
     position = architecture.position
-    if position.kind in ("rope", "alibi") and not any(
-        position.kind in layer.mixer.positions for layer in layers
-    ):
+    if position.kind in IN_MIXERS and not any(position.kind in layer.mixer.positions for layer in layers):
         position = NonePositionConfig()
-    return Architecture(**{**architecture._fields(), "layers": layers, "position": position})
+    changed = {"layers": layers, "position": position, "sharing": _canonical_sharing(architecture)}
+    return Architecture(**{**architecture._fields(), **changed})
 
 
-def _canonical_mixer(mixer: MixerConfig, architecture: Architecture) -> MixerConfig:
-    if mixer.kind != "sliding_window":
-        return mixer
-    n = architecture.tokens
-    covers = mixer.window >= n if architecture.is_causal else mixer.window // 2 >= n - 1
-    return SoftmaxConfig(num_heads=mixer.num_heads, num_kv_heads=mixer.num_kv_heads) if covers else mixer
+IN_MIXERS: frozenset[str] = frozenset().union(*(mixer.positions for mixer in MIXERS.values()))
+"""Position kinds that act inside mixers; the others act on the embedded tokens."""
+
+
+def _canonical_layer(layer: LayerConfig, at: Surroundings) -> LayerConfig:
+    mixer, feed_forward = layer.mixer.canonical(at), layer.feed_forward.canonical(at)
+    residual = layer.residual if feed_forward.is_present else "serial"
+    if (mixer, feed_forward, residual) == (layer.mixer, layer.feed_forward, layer.residual):
+        return layer
+    return layer.model_copy(update={"mixer": mixer, "feed_forward": feed_forward, "residual": residual})
+
+
+def _canonical_sharing(architecture: Architecture) -> NoSharing | SharedLayers | GroupedLayers:
+    sharing, depth = architecture.sharing, len(architecture.layers)
+    groups = len(set(architecture.owners))
+    if groups == depth:
+        return NoSharing()
+    if isinstance(sharing, GroupedLayers) and groups == 1:
+        return SharedLayers(private_norm=sharing.private_norm)
+    return sharing
 
 
 def check_architecture(architecture: Architecture) -> None:
@@ -216,13 +316,23 @@ def check_architecture(architecture: Architecture) -> None:
             f"a tied head gives one logit per token id, not outputs={interface.outputs}; "
             "set outputs to vocab_size or tied to false"
         )
+    _check_sharing(architecture)
+    at = architecture.surroundings()
     for index, layer in enumerate(architecture.layers):
         mixer = layer.mixer
         if not (mixer.causal if architecture.is_causal else mixer.bidirectional):
             way = "causal" if architecture.is_causal else "bidirectional"
             raise InvalidArchitectureError(f"layer {index}: mixer '{mixer.kind}' has no {way} form")
+        if architecture.is_causal and not layer.norm.causal:
+            raise InvalidArchitectureError(f"layer {index}: norm '{layer.norm.kind}' has no causal form")
+        if not (layer.feed_forward.is_present or mixer.own_nonlinearity):
+            raise InvalidArchitectureError(
+                f"layer {index}: mixer '{mixer.kind}' has no nonlinearity of its own and needs a feed-forward"
+            )
         try:
-            mixer.check(architecture.d_model)
+            mixer.check(at)
+            for feed_forward in layer.feed_forwards:
+                feed_forward.check(at)
         except InvalidArchitectureError as error:
             raise InvalidArchitectureError(f"layer {index}: {error.message}", hint=error.hint) from error
         if architecture.position.kind == "rope" and "rope" in mixer.positions:
@@ -247,6 +357,14 @@ def _check_rope(index: int, mixer: Any, d_model: int) -> None:
         raise InvalidArchitectureError(
             f"layer {index}: rope needs heads of width 2 or more, got {width}; use fewer heads"
         )
+
+
+def _check_sharing(architecture: Architecture) -> None:
+    for index, owner in enumerate(architecture.owners):
+        if architecture.layers[index] != architecture.layers[owner]:
+            raise InvalidArchitectureError(
+                f"layer {index} shares the weights of layer {owner} but differs from it; make them equal"
+            )
 
 
 def _check_order(architecture: Architecture) -> None:

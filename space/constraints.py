@@ -13,8 +13,10 @@ from itertools import product
 from .architecture import Architecture
 from .costs import costs
 from .errors import InvalidInputError, nearest
-from .genes import MODEL_GENES, NORMS, Value
+from .gene import Value
+from .genes import MODEL_GENES
 from .layer_options import active_mixer_genes
+from .norms import NORMS
 from .search_space import SearchSpace
 
 StaticLimits = Mapping[str, int | float]
@@ -88,7 +90,8 @@ def cautions(architecture: Architecture) -> tuple[str, ...]:
         found.append("sees distance but not direction: a reversed input gives the same answer")
     if architecture.model != "decoder":
         n = architecture.tokens
-        reach = sum(layer.mixer.reach(n, causal=False) for layer in architecture.layers)
+        at = architecture.surroundings()
+        reach = sum(layer.mixer.reach(at) for layer in architecture.layers)
         if reach < n - 1:
             found.append(
                 f"the mixers together reach {reach} of {n - 1} positions; only the mean at the end sees all"
@@ -139,7 +142,7 @@ def _lean_layers(space: SearchSpace, d_model: int) -> Iterator[dict[str, Value]]
     domains = space.domains
     fixed: dict[str, Value] = {
         "activation": domains.default("activation"),
-        "ff_ratio": min(domains.ff_ratio),
+        "ff_ratio": min(domains.options("ff_ratio")),
         "norm": min(domains.norm, key=lambda kind: NORMS[kind]().params(d_model)),
         "placement": domains.default("placement"),
     }

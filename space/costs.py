@@ -10,10 +10,10 @@ MACs.
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .architecture import Architecture, BytesInterface, ImageInterface, LayerConfig
+from .architecture import Architecture, BytesInterface, ImageInterface
+from .choice import LinearMap, Surroundings
 from .errors import InvalidInputError
-from .model import num_norms
-from .quantization import number_format
+from .quantization import Format, number_format
 
 BYTES_PER_NUMBER = 4
 
@@ -28,8 +28,10 @@ class Costs:
     """Multiply-accumulates per sequence, as the built model computes them."""
     macs_causal: int
     """The same without the pairs that a causal mask forbids; `macs` where nothing is masked."""
+    macs_decode: int
+    """Multiply-accumulates of the last token when the others are in the state; 0 for models that cannot."""
     weights_bytes: int
-    """Parameters in their number formats, scales included."""
+    """What inference stores: parameters in their number formats, scales included."""
     state_bytes: int
     """Kept between decode steps after all tokens; 0 for models that are not causal."""
     activation_bytes: int
@@ -51,49 +53,82 @@ def costs(architecture: Architecture, *, batch_size: int = 1, tokens: int | None
         raise InvalidInputError(f"tokens={n} is outside 1..{architecture.tokens}, the context length")
     if batch_size < 1:
         raise InvalidInputError(f"batch_size={batch_size} is below 1")
-    d, causal = architecture.d_model, architecture.is_causal
+    at, causal = architecture.surroundings(), architecture.is_causal
     ends = _ends_macs(architecture, n)
-    feed_forward = sum(layer.feed_forward.macs(d, n) for layer in architecture.layers)
+    feed_forward = sum(ffn.macs(at, n) for layer in architecture.layers for ffn in layer.feed_forwards)
     mixers = [layer.mixer for layer in architecture.layers]
-    macs = ends + feed_forward + sum(mixer.macs(d, n, causal=causal) for mixer in mixers)
-    credited = ends + feed_forward + sum(mixer.macs_causal(d, n) for mixer in mixers) if causal else macs
-    state = sum(mixer.state_size(d, n) for mixer in mixers) if causal else 0
+    macs = ends + feed_forward + sum(mixer.macs(at, n) for mixer in mixers)
+    credited = ends + feed_forward + sum(mixer.macs_causal(at, n) for mixer in mixers) if causal else macs
+    state = sum(mixer.state_size(at, n) for mixer in mixers) if causal else 0
     return Costs(
         params=num_params(architecture),
         macs=macs,
         macs_causal=credited,
+        macs_decode=_decode_macs(architecture, at, n),
         weights_bytes=weights_bytes(architecture),
         state_bytes=batch_size * BYTES_PER_NUMBER * state,
-        activation_bytes=batch_size * BYTES_PER_NUMBER * _activation_peak(architecture, n),
+        activation_bytes=batch_size * BYTES_PER_NUMBER * _activation_peak(architecture, at, n),
     )
 
 
 def num_params(architecture: Architecture) -> int:
-    """Trainable numbers of the whole model."""
-    d = architecture.d_model
+    """Trainable numbers of the whole model; what layers share counts once."""
+    d, at = architecture.d_model, architecture.surroundings()
     ends = _embedding_size(architecture) + _head_size(architecture) + architecture.final_norm.params(d)
-    position = architecture.position.params(d, architecture.tokens)
-    return ends + position + sum(_layer_params(layer, d) for layer in architecture.layers)
+    position = architecture.position.params(at, tuple(layer.mixer for layer in architecture.layers))
+    return ends + position + sum(_owned_params(architecture, at, index) for index in _indices(architecture))
 
 
 def weights_bytes(architecture: Architecture) -> int:
-    """Bytes of all parameters: linear maps of each layer in its number format, everything else float32."""
+    """Bytes that inference stores: linear maps of each layer in its number format, the rest float32."""
+    at = architecture.surroundings()
     total = Fraction(BYTES_PER_NUMBER * num_params(architecture))
-    for layer in architecture.layers:
+    for index, layer in enumerate(architecture.layers):
+        if architecture.owners[index] != index:
+            continue
         form = number_format(layer.number_format)
-        for in_features, out_features in _matrices(layer, architecture.d_model):
-            saved_bits = 8 * BYTES_PER_NUMBER - form.bits_per_weight(in_features)
-            total -= saved_bits * in_features * out_features / 8
+        for choice in (layer.mixer, *layer.feed_forwards):
+            total -= BYTES_PER_NUMBER * _map_numbers(choice.maps(at), at)
+            for linear_map in choice.deployed_maps(at):
+                total += linear_map.copies * _map_bytes(linear_map, at, form)
     return int(total)
 
 
-def _matrices(layer: LayerConfig, d_model: int) -> tuple[tuple[int, int], ...]:
-    return layer.mixer.matrices(d_model) + layer.feed_forward.matrices(d_model)
+def _indices(architecture: Architecture) -> range:
+    return range(len(architecture.layers))
 
 
-def _layer_params(layer: LayerConfig, d_model: int) -> int:
-    norms = num_norms(layer) * layer.norm.params(d_model)
-    return layer.mixer.params(d_model) + layer.feed_forward.params(d_model) + norms
+def _owned_params(architecture: Architecture, at: Surroundings, index: int) -> int:
+    """Of one layer, without what it shares with an earlier one."""
+    layer = architecture.layers[index]
+    is_owner = architecture.owners[index] == index
+    has_norms = is_owner or getattr(architecture.sharing, "private_norm", False)
+    norms = layer.num_norms * layer.norm.params(at.d_model) if has_norms else 0
+    if not is_owner:
+        return norms
+    return norms + layer.mixer.params(at) + sum(ffn.params(at) for ffn in layer.feed_forwards)
+
+
+def _map_numbers(maps: tuple[LinearMap, ...], at: Surroundings) -> int:
+    return sum(m.copies * m.size(at.rank_ratio) for m in maps)
+
+
+def _map_bytes(linear_map: LinearMap, at: Surroundings, form: Format) -> Fraction:
+    """Of one copy."""
+    matrices = linear_map.matrices(at.rank_ratio)
+    if not linear_map.projected:
+        return Fraction(BYTES_PER_NUMBER * sum(i * o for i, o in matrices))
+    return sum((form.bits_per_weight(i) * i * o / 8 for i, o in matrices), Fraction(0))
+
+
+def _decode_macs(architecture: Architecture, at: Surroundings, n: int) -> int:
+    """Of token n after n - 1 others."""
+    layers = architecture.layers
+    if not (architecture.is_causal and all(layer.mixer.decodable for layer in layers)):
+        return 0
+    mixers = sum(layer.mixer.macs_decode(at, n - 1) for layer in layers)
+    feed_forwards = sum(ffn.macs(at, 1) for layer in layers for ffn in layer.feed_forwards)
+    return mixers + feed_forwards + architecture.d_model * architecture.interface.outputs
 
 
 def _embedding_size(architecture: Architecture) -> int:
@@ -126,7 +161,7 @@ def _ends_macs(architecture: Architecture, n: int) -> int:
     return embedding + rows * architecture.d_model * architecture.interface.outputs
 
 
-def _activation_peak(architecture: Architecture, n: int) -> int:
+def _activation_peak(architecture: Architecture, at: Surroundings, n: int) -> int:
     """Largest number of live numbers over embedding, every half of every block, and head; one sequence."""
     stream = n * architecture.d_model
     rows = n if architecture.head.kind == "language" else 1
@@ -135,9 +170,8 @@ def _activation_peak(architecture: Architecture, n: int) -> int:
         stream + max(stream, rows * architecture.interface.outputs),
     ]
     for layer in architecture.layers:
-        mixer = layer.mixer.activation_size(architecture.d_model, n, causal=architecture.is_causal)
-        feed_forward = layer.feed_forward.activation_size(architecture.d_model, n)
+        peaks.append(stream + layer.mixer.activation_size(at, n))
         # in a parallel block the mixer's output waits for the feed-forward's
         waiting = stream if layer.residual == "parallel" else 0
-        peaks += [stream + mixer, stream + waiting + feed_forward]
+        peaks += [stream + waiting + ffn.activation_size(at, n) for ffn in layer.feed_forwards]
     return max(peaks)

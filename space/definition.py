@@ -1,5 +1,6 @@
 """What a search space is made of: model kind, domains, shared genes, the task's interface."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import chain
 
@@ -13,13 +14,17 @@ from .architecture import (
     LanguageHead,
     Model,
 )
-from .choice import Choice
+from .choice import Choice, Surroundings
 from .errors import InvalidInputError
-from .genes import LAYER_GENES, MODEL_GENES, ORDINAL, Domains, Gene, Genotype, LayerGene, Value
-from .layer_options import Site, active_layer_genes
+from .gene import Value
+from .genes import LAYER_GENES, MODEL_GENES, ORDINAL, Domains, Gene, Genotype
+from .layer_options import active_layer_genes
+from .positions import POSITIONS
 
-ONLY_FOR = {"patch_size": "vision", "tied": "decoder"}
-"""Model genes that exist for one model kind only."""
+ONLY_FOR: Mapping[str, tuple[Model, ...]] = {
+    "patch_size": ("vision",), "tied": ("decoder",), "pooling": ("encoder", "vision"),
+}  # fmt: skip
+"""Model genes that exist for some model kinds only."""
 
 
 class SpaceDefinition(Choice):
@@ -29,7 +34,7 @@ class SpaceDefinition(Choice):
     description: str = ""
     model: Model
     domains: Domains
-    shared: tuple[LayerGene, ...] = ()
+    shared: tuple[str, ...] = ()
     """Layer genes with one value for the whole model."""
     interface: InterfaceConfig | None = None
     edited: tuple[str, ...] = Field((), description="Genes whose domain the user set")
@@ -37,7 +42,7 @@ class SpaceDefinition(Choice):
     @cached_property
     def all_genes(self) -> tuple[Gene, ...]:
         """Model genes first, then shared ones, then layer by layer up to the greatest depth."""
-        model = [key for key in MODEL_GENES if ONLY_FOR.get(key, self.model) == self.model]
+        model = [key for key in MODEL_GENES if self.model in ONLY_FOR.get(key, (self.model,))]
         shared = [key for key in LAYER_GENES if key in self.shared]
         own = [key for key in LAYER_GENES if key not in self.shared]
         return (
@@ -69,7 +74,12 @@ class SpaceDefinition(Choice):
     def active_genes(self, genotype: Genotype) -> tuple[Gene, ...]:
         """The genes that this genotype does not switch off."""
         depth = self.depth(genotype)
-        used = [active_layer_genes(str(self.value(genotype, "mixer", layer))) for layer in range(depth)]
+        used = [
+            active_layer_genes(
+                str(self.value(genotype, "mixer", layer)), str(self.value(genotype, "feed_forward", layer))
+            )
+            for layer in range(depth)
+        ]
         anywhere = frozenset(MODEL_GENES).union(*used)
         return tuple(
             gene
@@ -95,8 +105,25 @@ class SpaceDefinition(Choice):
             genotype[gene.name] = known[0] if known else self.domains.default(gene.key)
         return genotype
 
-    def site(self, d_model: int, interface: InterfaceConfig, position: str) -> Site:
-        return Site(d_model, interface.tokens, self.model == "decoder", position)
+    def site(
+        self,
+        d_model: int,
+        interface: InterfaceConfig,
+        position: str,
+        *,
+        depth: int = 1,
+        rank_ratio: float = 1.0,
+    ) -> Surroundings:
+        """Where the layers of such a model stand."""
+        return Surroundings(
+            d_model=d_model,
+            context_length=interface.tokens,
+            num_layers=depth,
+            causal=self.model == "decoder",
+            position=POSITIONS[position](),
+            grid=interface.grid if isinstance(interface, ImageInterface) else None,
+            rank_ratio=rank_ratio,
+        )
 
     def interface_with(self, patch_size: int) -> InterfaceConfig:
         """The task's interface; images are cut into patches of this size."""
@@ -108,8 +135,11 @@ class SpaceDefinition(Choice):
             return self.interface.model_copy(update={"patch_size": patch_size})
         return self.interface
 
-    def head(self, tied: bool) -> HeadConfig:
-        return LanguageHead(tied=tied) if self.model == "decoder" else ClassificationHead()
+    def head(self, *, tied: bool = False, pooling: str = "mean") -> HeadConfig:
+        """The head of this kind of model."""
+        if self.model == "decoder":
+            return LanguageHead(tied=tied)
+        return ClassificationHead.model_validate({"pooling": pooling})
 
     def _gene(self, key: str, layer: int | None) -> Gene:
         name = key if layer is None else f"layer{layer}.{key}"

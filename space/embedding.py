@@ -40,10 +40,7 @@ class ValuesEmbedding(nn.Module):
 
     def __init__(self, channels: int, d_model: int) -> None:
         super().__init__()
-        self.projection = linear(channels, d_model)
-
-    def parameter_roles(self) -> dict[str, ParameterRole]:
-        return {"projection.weight": ParameterRole("embed")}
+        self.projection = linear(channels, d_model, "embed")
 
     def forward(
         self, values: Float[Tensor, "batch tokens channels"]
@@ -75,10 +72,7 @@ class LanguageModelHead(nn.Module):
 
     def __init__(self, d_model: int, outputs: int) -> None:
         super().__init__()
-        self.projection = linear(d_model, outputs)
-
-    def parameter_roles(self) -> dict[str, ParameterRole]:
-        return {"projection.weight": ParameterRole("head")}
+        self.projection = linear(d_model, outputs, "head")
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
@@ -109,10 +103,7 @@ class ClassifierHead(nn.Module):
 
     def __init__(self, d_model: int, outputs: int) -> None:
         super().__init__()
-        self.projection = linear(d_model, outputs)
-
-    def parameter_roles(self) -> dict[str, ParameterRole]:
-        return {"projection.weight": ParameterRole("head")}
+        self.projection = linear(d_model, outputs, "head")
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

@@ -8,65 +8,56 @@ the depth) is kept and ignored.
 Source of the ranges: choices.md 9.1, 9.3 and 15; masked genes: evaluators_and_search.md 12.1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model
 
-from .activations import ActivationName
-from .choice import Choice, FeedForwardChoice, MixerChoice, NormChoice, PositionChoice
+from .choice import Choice
 from .errors import InvalidInputError, nearest
-from .feedforward import FeedForwardConfig
-from .mixers import MixerConfig
-from .norms import NormConfig
-from .positions import PositionConfig
+from .feedforward import FEED_FORWARDS
+from .gene import LayerGene, Value, number_only, one_of
+from .mixers import MIXERS
+from .norms import NORMS
+from .positions import POSITIONS
 from .quantization import NumberFormat
 
-Value = bool | int | float | str
 Genotype = Mapping[str, Value]
 """Gene name -> value. A gene that is missing has the first value of its domain."""
 
-ModelGene = Literal["num_layers", "d_model", "patch_size", "tied", "position"]
-LayerGene = Literal[
-    "mixer", "head_width", "kv_heads", "window", "conv_width", "gates", "pool_width",
-    "feed_forward", "activation", "ff_ratio", "norm", "placement", "residual", "number_format",
-]  # fmt: skip
+
+def _declared(classes: Mapping[str, Any]) -> dict[str, LayerGene]:
+    """Gene name -> gene, over all choices of a family in their order."""
+    found: dict[str, LayerGene] = {}
+    for kind, config in classes.items():
+        for gene in config.genes.values():
+            if found.setdefault(gene.name, gene) != gene:
+                raise InvalidInputError(
+                    f"'{kind}' declares gene '{gene.name}' unlike an earlier choice; choose another name"
+                )
+    return found
 
 
-def _members(union: Any) -> dict[str, Any]:
-    """Tag -> config class of a discriminated union."""
-    listed = get_args(get_args(union)[0]) or (get_args(union)[0],)
-    return {config.model_fields["kind"].default: config for config in listed}
+MIXER_OWN_GENES: Mapping[str, LayerGene] = _declared(MIXERS)
+FEED_FORWARD_OWN_GENES: Mapping[str, LayerGene] = _declared(FEED_FORWARDS)
+OWN_GENES: Mapping[str, LayerGene] = {**MIXER_OWN_GENES, **FEED_FORWARD_OWN_GENES}
+"""The genes that choices declare themselves."""
 
-
-MIXERS: Mapping[str, type[MixerChoice]] = _members(MixerConfig)
-FEED_FORWARDS: Mapping[str, type[FeedForwardChoice]] = _members(FeedForwardConfig)
-NORMS: Mapping[str, type[NormChoice]] = _members(NormConfig)
-POSITIONS: Mapping[str, type[PositionChoice]] = _members(PositionConfig)
-
-MIXER_FIELDS: Mapping[str, Mapping[str, LayerGene]] = {
-    "softmax": {"num_heads": "head_width", "num_kv_heads": "kv_heads"},
-    "linear_elu": {"num_heads": "head_width"},
-    "sliding_window": {"num_heads": "head_width", "num_kv_heads": "kv_heads", "window": "window"},
-    "gated_conv": {"width": "conv_width", "gates": "gates"},
-    "pool": {"width": "pool_width"},
-}
-"""Mixer -> its config's fields and the gene that decides each. A new mixer adds its line here."""
-
-MODEL_GENES: tuple[ModelGene, ...] = get_args(ModelGene)
-LAYER_GENES: tuple[LayerGene, ...] = get_args(LayerGene)
-FEED_FORWARD_GENES: tuple[LayerGene, ...] = ("feed_forward", "activation", "ff_ratio")
-BLOCK_GENES: tuple[LayerGene, ...] = ("norm", "placement", "residual", "number_format")
-MIXER_GENES: tuple[LayerGene, ...] = tuple(
-    gene for gene in LAYER_GENES if gene not in FEED_FORWARD_GENES and gene not in BLOCK_GENES
+MODEL_GENES: tuple[str, ...] = (
+    "num_layers", "d_model", "patch_size", "tied", "pooling", "position", "sharing", "private_norm",
+    "rank_ratio",
+)  # fmt: skip
+MIXER_GENES: tuple[str, ...] = ("mixer", *MIXER_OWN_GENES)
+FEED_FORWARD_GENES: tuple[str, ...] = ("feed_forward", *FEED_FORWARD_OWN_GENES)
+BLOCK_GENES: tuple[str, ...] = ("norm", "placement", "residual", "number_format")
+LAYER_GENES: tuple[str, ...] = (*MIXER_GENES, *FEED_FORWARD_GENES, *BLOCK_GENES)
+ORDINAL: frozenset[str] = frozenset(
+    {"num_layers", "d_model", "patch_size", "rank_ratio"}
+    | {name for name, gene in OWN_GENES.items() if gene.is_ordinal or name == "kv_heads"}
 )
-ORDINAL = frozenset(
-    {
-        *("num_layers", "d_model", "patch_size", "head_width", "kv_heads"),
-        *("window", "conv_width", "pool_width", "ff_ratio"),
-    }
-)
+SHARINGS = ("none", "all", *(f"{order}_{k}" for k in (2, 3, 4, 6) for order in ("repeat", "cycle")))
+"""Values of gene `sharing`: one block for all layers, or k blocks each repeated (1122) or cycled (1212)."""
 _KV_HEADS = ("one", "half", "full")
 
 
@@ -89,47 +80,26 @@ def _as_options(value: object) -> object:
     return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else value
 
 
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a number is wanted, not true or false")
-    return value
-
-
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _one_of(names: Sequence[str]) -> AfterValidator:
-    def known(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"unknown value '{value}'; {nearest(value, names)}")
-        return value
-
-    return AfterValidator(known)
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError(f"{value} is even; the window of a pool is odd")
-    return value
-
-
 _Domain = (BeforeValidator(_as_options), AfterValidator(_distinct), Field(min_length=1, max_length=64))
-_MixerName = Annotated[str, _one_of(tuple(MIXERS))]
-_FeedForwardName = Annotated[str, _one_of(tuple(FEED_FORWARDS))]
-_NormName = Annotated[str, _one_of(tuple(NORMS))]
-_PositionName = Annotated[str, _one_of(tuple(POSITIONS))]
-_ActivationOption = Annotated[str, _one_of(get_args(ActivationName))]
-_FormatOption = Annotated[str, _one_of(get_args(NumberFormat))]
-_KvHeads = Annotated[str, _one_of(_KV_HEADS)]
-_Placement = Annotated[str, _one_of(("pre", "post"))]
-_Residual = Annotated[str, _one_of(("serial", "parallel"))]
-_Int = Annotated[int, BeforeValidator(_number)]
-_Ratio = Annotated[float, BeforeValidator(_number), Field(gt=0, le=16)]
+_MixerName = Annotated[str, one_of(tuple(MIXERS))]
+_FeedForwardName = Annotated[str, one_of(tuple(FEED_FORWARDS))]
+_NormName = Annotated[str, one_of(tuple(NORMS))]
+_PositionName = Annotated[str, one_of(tuple(POSITIONS))]
+_FormatOption = Annotated[str, one_of(get_args(NumberFormat))]
+_Pooling = Annotated[str, one_of(("mean", "max", "last"))]
+_Sharing = Annotated[str, one_of(SHARINGS)]
+_Placement = Annotated[str, one_of(("pre", "post"))]
+_Residual = Annotated[str, one_of(("serial", "parallel", "macaron"))]
+_Int = Annotated[int, BeforeValidator(number_only)]
+_Ratio = Annotated[float, BeforeValidator(number_only), Field(gt=0, le=1)]
 
 
-class Domains(Choice):
-    """The values of every gene; the first one is the default of a gene that a genotype leaves out."""
+class _FixedDomains(Choice):
+    """The genes that every space has; those of single choices come from the choices."""
 
     num_layers: Annotated[tuple[Annotated[_Int, Field(ge=1, le=64)], ...], *_Domain]
     d_model: Annotated[tuple[Annotated[_Int, Field(ge=8, le=4096, multiple_of=8)], ...], *_Domain]
@@ -137,22 +107,16 @@ class Domains(Choice):
     """Vision only: side of the square patches, pixels."""
     tied: Annotated[tuple[bool, ...], *_Domain] = (False,)
     """Decoder only: the head's weight is the embedding's."""
+    pooling: Annotated[tuple[_Pooling, ...], *_Domain] = ("mean",)
+    """Classification only: how tokens become one vector."""
     position: Annotated[tuple[_PositionName, ...], *_Domain]
+    sharing: Annotated[tuple[_Sharing, ...], *_Domain] = ("none",)
+    private_norm: Annotated[tuple[bool, ...], *_Domain] = (False,)
+    """Under sharing, norms stay each layer's own."""
+    rank_ratio: Annotated[tuple[_Ratio, ...], *_Domain] = (1.0,)
+    """Inner width of low-rank linear maps over their smaller side; 1: dense."""
     mixer: Annotated[tuple[_MixerName, ...], *_Domain]
-    head_width: Annotated[tuple[Annotated[_Int, Field(ge=8, le=512, multiple_of=2)], ...], *_Domain] = (16,)
-    """Channels per head; where it does not divide d_model, the nearest legal width is taken."""
-    kv_heads: Annotated[tuple[_KvHeads, ...], *_Domain] = ("full",)
-    """Key/value heads: one, about half of the heads, or as many as heads."""
-    window: Annotated[tuple[Annotated[_Int, Field(ge=1, le=65_536)], ...], *_Domain] = (32,)
-    conv_width: Annotated[tuple[Annotated[_Int, Field(ge=1, le=64)], ...], *_Domain] = (4,)
-    gates: Annotated[tuple[Annotated[_Int, Field(ge=1, le=2)], ...], *_Domain] = (1,)
-    pool_width: Annotated[tuple[Annotated[_Int, Field(ge=1, le=63), AfterValidator(_odd)], ...], *_Domain] = (
-        3,
-    )
     feed_forward: Annotated[tuple[_FeedForwardName, ...], *_Domain]
-    activation: Annotated[tuple[_ActivationOption, ...], *_Domain]
-    ff_ratio: Annotated[tuple[_Ratio, ...], *_Domain]
-    """Hidden width over d_model of an ordinary feed-forward; a gated one gets 2/3 of it."""
     norm: Annotated[tuple[_NormName, ...], *_Domain]
     placement: Annotated[tuple[_Placement, ...], *_Domain] = ("pre",)
     residual: Annotated[tuple[_Residual, ...], *_Domain] = ("serial",)
@@ -172,6 +136,19 @@ class Domains(Choice):
 
     def default(self, key: str) -> Value:
         return self.of(key)[0]
+
+
+if TYPE_CHECKING:
+
+    class Domains(_FixedDomains):
+        """The values of every gene; the first one is the default of a gene that a genotype leaves out."""
+
+else:
+    _own = {
+        name: (Annotated[tuple[gene.option_type(), ...], *_Domain], gene.default)
+        for name, gene in OWN_GENES.items()
+    }
+    Domains = create_model("Domains", __base__=_FixedDomains, __module__=__name__, **_own)
 
 
 def parse_domains(data: Mapping[str, Any]) -> Domains:

@@ -13,18 +13,23 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from .architecture import (
+    IN_MIXERS,
     Architecture,
-    DenseProjection,
+    GroupedLayers,
     ImageInterface,
     LanguageHead,
     LayerConfig,
     NoSharing,
+    SharedLayers,
     canonicalise,
     check_architecture,
 )
+from .choice import FeedForwardChoice, MixerChoice, Surroundings
 from .definition import SpaceDefinition
 from .errors import InvalidArchitectureError, InvalidInputError, nearest
-from .genes import BLOCK_GENES, MIXER_FIELDS, MIXERS, NORMS, POSITIONS, Genotype, Value
+from .feedforward import FEED_FORWARDS
+from .gene import Value
+from .genes import BLOCK_GENES, Genotype
 from .layer_options import (
     Levels,
     World,
@@ -34,9 +39,9 @@ from .layer_options import (
     mixer_config,
     mixer_worlds,
 )
-
-_IN_MIXERS: frozenset[str] = frozenset().union(*(mixer.positions for mixer in MIXERS.values()))
-"""Position kinds that act inside mixers; the others act on the embedded tokens."""
+from .mixers import MIXERS
+from .norms import NORMS
+from .positions import POSITIONS
 
 
 def settle(
@@ -104,17 +109,8 @@ def project(definition: SpaceDefinition, architecture: Architecture) -> dict[str
         return encode(definition, architecture)
     except InvalidArchitectureError:
         pass
-    d_model = architecture.d_model
-    read: dict[str, Value] = {
-        "num_layers": len(architecture.layers),
-        "d_model": d_model,
-        "position": architecture.position.kind,
-    }
-    if isinstance(architecture.interface, ImageInterface):
-        read["patch_size"] = architecture.interface.patch_size
-    if isinstance(architecture.head, LanguageHead):
-        read["tied"] = architecture.head.tied
-    layers = [_read_layer(layer, d_model) for layer in architecture.layers]
+    read = _read_model(architecture)
+    layers = [_read_layer(layer, architecture.surroundings()) for layer in architecture.layers]
     genotype = definition.genotype(read, layers)
     for gene in definition.all_genes:
         genotype[gene.name] = _nearest_option(
@@ -124,14 +120,18 @@ def project(definition: SpaceDefinition, architecture: Architecture) -> dict[str
 
 
 def _acts(position: str, reads: Collection[str]) -> bool:
-    return position != "none" and (position not in _IN_MIXERS or position in reads)
+    return position != "none" and (position not in IN_MIXERS or position in reads)
 
 
 def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture | None:
     """None: blind to order whatever the position."""
     d_model = int(definition.value(genotype, "d_model"))
     interface = definition.interface_with(int(definition.value(genotype, "patch_size")))
-    levels = [definition.levels(genotype, layer) for layer in range(definition.depth(genotype))]
+    depth = definition.depth(genotype)
+    sharing = sharing_config(
+        str(definition.value(genotype, "sharing")), bool(definition.value(genotype, "private_norm"))
+    )
+    levels = [definition.levels(genotype, owner) for owner in sharing.owners(depth)]
     kinds = [MIXERS[str(level["mixer"])] for level in levels]
     position = settle(
         definition,
@@ -141,18 +141,20 @@ def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture |
     )
     if position is None:
         return None
-    site = definition.site(d_model, interface, position)
+    rank_ratio = float(definition.value(genotype, "rank_ratio"))
+    at = definition.site(d_model, interface, position, depth=depth, rank_ratio=rank_ratio)
     layers = tuple(
         LayerConfig.model_validate(
             {
-                "mixer": mixer_config(level, site),
-                "feed_forward": feed_forward_config(level, d_model),
+                "mixer": (mixer := mixer_config(level, at)),
+                "feed_forward": _feed_forward(definition, level, mixer, at),
                 "norm": NORMS[str(level["norm"])](),
                 **{key: level[key] for key in ("placement", "residual", "number_format")},
             }
         )
         for level in levels
     )
+    projection = {"kind": "dense"} if rank_ratio == 1.0 else {"kind": "lowrank", "rank_ratio": rank_ratio}
     architecture = Architecture.model_validate(
         {
             "model": definition.model,
@@ -160,12 +162,50 @@ def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture |
             "d_model": d_model,
             "position": POSITIONS[position](),
             "layers": layers,
+            "sharing": sharing,
+            "projection": projection,
             "final_norm": layers[-1].norm,
-            "head": definition.head(bool(definition.value(genotype, "tied"))),
+            "head": definition.head(
+                tied=bool(definition.value(genotype, "tied")),
+                pooling=str(definition.value(genotype, "pooling")),
+            ),
         }
     )
     check_architecture(architecture)
     return canonicalise(architecture)
+
+
+def sharing_config(value: str, private_norm: bool) -> NoSharing | SharedLayers | GroupedLayers:
+    """The sharing of gene values `none`, `all`, `repeat_2`, `cycle_3`, ..."""
+    if value == "none":
+        return NoSharing()
+    if value == "all":
+        return SharedLayers(private_norm=private_norm)
+    order, groups = value.split("_")
+    return GroupedLayers.model_validate({"groups": int(groups), "order": order, "private_norm": private_norm})
+
+
+def sharing_genes(sharing: NoSharing | SharedLayers | GroupedLayers) -> dict[str, Value]:
+    """The gene values of a sharing."""
+    if isinstance(sharing, NoSharing):
+        return {"sharing": "none"}
+    name = "all" if isinstance(sharing, SharedLayers) else f"{sharing.order}_{sharing.groups}"
+    return {"sharing": name, "private_norm": sharing.private_norm}
+
+
+def _feed_forward(
+    definition: SpaceDefinition, levels: Levels, mixer: MixerChoice, at: Surroundings
+) -> FeedForwardChoice:
+    """That of the genes; where a mixer cannot stand without one, the first of the domain instead of none."""
+    present = FEED_FORWARDS[str(levels["feed_forward"])].is_present
+    if present or mixer.own_nonlinearity:
+        return feed_forward_config(levels, at)
+    others = [kind for kind in definition.domains.feed_forward if FEED_FORWARDS[kind].is_present]
+    if not others:
+        raise InvalidInputError(
+            f"mixer '{mixer.kind}' cannot stand without a feed-forward; add mlp or glu to gene 'feed_forward'"
+        )
+    return feed_forward_config({**levels, "feed_forward": others[0]}, at)
 
 
 def _check_values(definition: SpaceDefinition, genotype: Genotype) -> None:
@@ -179,20 +219,17 @@ def _check_values(definition: SpaceDefinition, genotype: Genotype) -> None:
 
 
 def _encode_model(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
-    found: dict[str, Value] = {"num_layers": len(architecture.layers), "d_model": architecture.d_model}
-    if isinstance(architecture.interface, ImageInterface):
-        found["patch_size"] = architecture.interface.patch_size
-    if isinstance(architecture.head, LanguageHead):
-        found["tied"] = architecture.head.tied
+    found = _read_model(architecture)
+    found.pop("position")
     wrong = [f"{key}={value}" for key, value in found.items() if value not in definition.domains.of(key)]
     if architecture.model != definition.model:
         wrong.append(f"model={architecture.model}")
     elif architecture.interface != definition.interface_with(int(found.get("patch_size", 1))):
         wrong.append("interface")
-    elif architecture.head != definition.head(bool(found.get("tied", False))):
+    elif architecture.head != definition.head(
+        tied=bool(found.get("tied", False)), pooling=str(found.get("pooling", "mean"))
+    ):
         wrong.append("head")
-    if architecture.sharing != NoSharing() or architecture.projection != DenseProjection():
-        wrong.append("sharing or projection")
     if architecture.final_norm != architecture.layers[-1].norm:
         wrong.append("final_norm")
     if wrong:
@@ -220,12 +257,18 @@ def _encode_layers(
     definition: SpaceDefinition, architecture: Architecture, position: str
 ) -> list[dict[str, Value]] | None:
     layers = architecture.layers
-    site = definition.site(architecture.d_model, architecture.interface, position)
+    site = definition.site(
+        architecture.d_model,
+        architecture.interface,
+        position,
+        depth=len(layers),
+        rank_ratio=architecture.projection.rank_ratio,
+    )
     mixers = _match(
         mixer_worlds(definition.domains, definition.shared, site), [layer.mixer for layer in layers]
     )
     feed_forwards = _match(
-        feed_forward_worlds(definition.domains, definition.shared, architecture.d_model),
+        feed_forward_worlds(definition.domains, definition.shared, site),
         [layer.feed_forward for layer in layers],
     )
     blocks = [_block_levels(layer) for layer in layers]
@@ -255,24 +298,44 @@ def _block_levels(layer: LayerConfig) -> dict[str, Value]:
     }
 
 
-def _read_layer(layer: LayerConfig, d_model: int) -> dict[str, Value]:
+def _read_model(architecture: Architecture) -> dict[str, Value]:
+    """The model genes of an architecture."""
+    read: dict[str, Value] = {
+        "num_layers": len(architecture.layers),
+        "d_model": architecture.d_model,
+        "position": architecture.position.kind,
+        "rank_ratio": architecture.projection.rank_ratio,
+        **sharing_genes(architecture.sharing),
+    }
+    if isinstance(architecture.interface, ImageInterface):
+        read["patch_size"] = architecture.interface.patch_size
+    head = architecture.head
+    read |= {"tied": head.tied} if isinstance(head, LanguageHead) else {"pooling": head.pooling}
+    return read
+
+
+def _read_layer(layer: LayerConfig, at: Surroundings) -> dict[str, Value]:
+    """The layer genes of a layer, as near as its own fields say them."""
     mixer, feed_forward = layer.mixer, layer.feed_forward
-    levels: dict[str, Value] = {"mixer": mixer.kind, **_block_levels(layer)}
-    for field, gene in MIXER_FIELDS[mixer.kind].items():
+    levels: dict[str, Value] = {
+        "mixer": mixer.kind,
+        "feed_forward": feed_forward.kind,
+        **_block_levels(layer),
+    }
+    for field, gene in mixer.genes.items():
         value = getattr(mixer, field)
-        if gene == "head_width":
-            value = d_model // value
-        elif gene == "kv_heads":
+        if gene.name == "head_width":
+            value = at.d_model // value
+        elif gene.name == "kv_heads":
             heads = getattr(mixer, "num_heads", 1)
             value = "full" if value == heads else "one" if value == 1 else "half"
-        levels[gene] = value
-    unit = hidden_width(feed_forward.kind, 100.0, d_model) / 100
-    return {
-        **levels,
-        "feed_forward": feed_forward.kind,
-        "activation": feed_forward.activation,
-        "ff_ratio": feed_forward.d_ff / unit,
-    }
+        levels[gene.name] = value
+    for field, gene in feed_forward.genes.items():
+        value = getattr(feed_forward, field)
+        if gene.name == "ff_ratio":
+            value = value / (hidden_width(feed_forward.width_factor, 100.0, at.d_model) / 100)
+        levels[gene.name] = value
+    return levels
 
 
 def _nearest_option(value: Value, options: Sequence[Value], default: Value) -> Value:

@@ -11,47 +11,20 @@ Source: choices.md 6.3 (equal parameters), 14 (validity); evaluators_and_search.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from .architecture import (
-    Architecture,
-    BytesInterface,
-    ClassificationHead,
-    LanguageHead,
-    LayerConfig,
-    canonicalise,
-)
-from .choice import FeedForwardChoice, MixerChoice
-from .feedforward import MlpConfig
-from .genes import (
-    FEED_FORWARD_GENES,
-    FEED_FORWARDS,
-    LAYER_GENES,
-    MIXER_FIELDS,
-    MIXER_GENES,
-    MIXERS,
-    Domains,
-    LayerGene,
-    Value,
-)
-from .norms import LayerNormConfig
-from .positions import NonePositionConfig
+from .choice import FeedForwardChoice, MixerChoice, Surroundings
+from .feedforward import FEED_FORWARDS
+from .gene import Value
+from .genes import BLOCK_GENES, FEED_FORWARD_GENES, MIXER_GENES, Domains
+from .mixers import MIXERS
 
 MIN_HEADS_ALIBI = 4
 Levels = Mapping[str, Value]
 """Layer gene -> value, for one layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a layer's choices depend on, besides their genes."""
-
-    d_model: int
-    tokens: int
-    causal: bool
-    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,45 +35,56 @@ class World:
     options: Mapping[Any, Levels]
 
 
-def mixer_config(levels: Levels, site: Site) -> MixerChoice:
-    """The canonical mixer of these genes at this site."""
-    kind = str(levels["mixer"])
-    heads = _num_heads(int(levels.get("head_width", 0)), kind, site) if _has_heads(kind) else 1
-    values: dict[str, Value] = {}
-    for field, gene in MIXER_FIELDS[kind].items():
-        if field == "num_heads":
-            values[field] = heads
-        elif field == "num_kv_heads":
-            values[field] = _num_kv_heads(str(levels[gene]), heads)
+def mixer_config(levels: Levels, at: Surroundings) -> MixerChoice:
+    """The canonical mixer of these genes there."""
+    kind = MIXERS[str(levels["mixer"])]
+    values: dict[str, Any] = {}
+    for field, gene in kind.genes.items():
+        level = levels.get(gene.name, gene.default[0])
+        if gene.name == "head_width":
+            values[field] = _num_heads(int(level), kind, at)
+        elif gene.name == "kv_heads":
+            values[field] = _num_kv_heads(str(level), values["num_heads"])
         else:
-            values[field] = levels[gene]
-    return canonical_mixer(MIXERS[kind].model_validate(values), site.d_model, site.tokens, site.causal)
+            values[field] = level
+    return kind.model_validate(kind.snapped(values, at)).canonical(at)
 
 
-def feed_forward_config(levels: Levels, d_model: int) -> FeedForwardChoice:
-    kind = str(levels["feed_forward"])
-    d_ff = hidden_width(kind, float(levels["ff_ratio"]), d_model)
-    return FEED_FORWARDS[kind].model_validate({"activation": levels["activation"], "d_ff": d_ff})
+def feed_forward_config(levels: Levels, at: Surroundings) -> FeedForwardChoice:
+    """The canonical feed-forward of these genes there."""
+    kind = FEED_FORWARDS[str(levels["feed_forward"])]
+    values: dict[str, Any] = {}
+    for field, gene in kind.genes.items():
+        level = levels.get(gene.name, gene.default[0])
+        values[field] = (
+            hidden_width(kind.width_factor, float(level), at.d_model) if gene.name == "ff_ratio" else level
+        )
+    return kind.model_validate(kind.snapped(values, at)).canonical(at)
 
 
-def hidden_width(kind: str, ratio: float, d_model: int) -> int:
+def hidden_width(factor: Fraction, ratio: float, d_model: int) -> int:
     """d_ff of a feed-forward with the parameters of an ordinary one of `ratio` times d_model.
 
-    >>> hidden_width("glu", 4.0, 64), hidden_width("mlp", 4.0, 64)
+    >>> hidden_width(Fraction(2, 3), 4.0, 64), hidden_width(Fraction(1), 4.0, 64)
     (168, 256)
     """
-    wanted = ratio * d_model * (2 / 3 if kind == "glu" else 1)
+    wanted = ratio * d_model * float(factor)
     return max(8, 8 * math.floor(wanted / 8 + 0.5))
 
 
-def active_mixer_genes(kind: str) -> tuple[LayerGene, ...]:
+def active_mixer_genes(kind: str) -> tuple[str, ...]:
     """The genes a mixer reads, `mixer` itself first."""
-    return ("mixer", *MIXER_FIELDS[kind].values())
+    return ("mixer", *(gene.name for gene in MIXERS[kind].genes.values()))
 
 
-def active_layer_genes(mixer: str) -> frozenset[LayerGene]:
-    """The layer genes that matter in a layer with this mixer."""
-    return frozenset(LAYER_GENES) - (frozenset(MIXER_GENES) - frozenset(active_mixer_genes(mixer)))
+def active_feed_forward_genes(kind: str) -> tuple[str, ...]:
+    """The genes a feed-forward reads, `feed_forward` itself first."""
+    return ("feed_forward", *(gene.name for gene in FEED_FORWARDS[kind].genes.values()))
+
+
+def active_layer_genes(mixer: str, feed_forward: str) -> frozenset[str]:
+    """The layer genes that matter in a layer with these two."""
+    return frozenset((*active_mixer_genes(mixer), *active_feed_forward_genes(feed_forward), *BLOCK_GENES))
 
 
 def legal_head_counts(d_model: int, *, least_heads: int = 1) -> tuple[int, ...]:
@@ -109,74 +93,54 @@ def legal_head_counts(d_model: int, *, least_heads: int = 1) -> tuple[int, ...]:
     return tuple(h for h in divisors if d_model // h >= 8) or tuple(divisors[:1])
 
 
-@lru_cache(maxsize=65536)
-def canonical_mixer(mixer: MixerChoice, d_model: int, tokens: int, causal: bool) -> MixerChoice:
-    """The mixer as `canonicalise` writes it in a model of this size (the rules stand there only)."""
-    one = Architecture(
-        model="decoder" if causal else "encoder",
-        interface=BytesInterface(context_length=tokens, outputs=256),
-        d_model=d_model,
-        position=NonePositionConfig(),
-        layers=(LayerConfig(mixer=mixer, feed_forward=_ANY_FEED_FORWARD, norm=LayerNormConfig()),),
-        final_norm=LayerNormConfig(),
-        head=LanguageHead() if causal else ClassificationHead(),
-    )
-    return canonicalise(one).layers[0].mixer
-
-
-_ANY_FEED_FORWARD = MlpConfig(activation="relu", d_ff=8)
-
-
 @lru_cache(maxsize=4096)
-def mixer_worlds(domains: Domains, shared: tuple[str, ...], site: Site) -> tuple[World, ...]:
+def mixer_worlds(domains: Domains, shared: tuple[str, ...], at: Surroundings) -> tuple[World, ...]:
     """Every assignment of the shared mixer genes with the mixers a layer can then have."""
     return tuple(
-        World(fixed, _mixer_table(domains, fixed, site))
-        for fixed in _assignments(domains, shared, MIXER_GENES)
+        World(fixed, _mixer_table(domains, fixed, at)) for fixed in _assignments(domains, shared, MIXER_GENES)
     )
 
 
 @lru_cache(maxsize=4096)
-def feed_forward_worlds(domains: Domains, shared: tuple[str, ...], d_model: int) -> tuple[World, ...]:
+def feed_forward_worlds(domains: Domains, shared: tuple[str, ...], at: Surroundings) -> tuple[World, ...]:
     """Every assignment of the shared feed-forward genes with the feed-forwards a layer can then have."""
     worlds = []
     for fixed in _assignments(domains, shared, FEED_FORWARD_GENES):
         table: dict[FeedForwardChoice, Levels] = {}
-        for levels in _free(domains, fixed, FEED_FORWARD_GENES):
-            table.setdefault(feed_forward_config(levels, d_model), levels)
+        kinds = (fixed["feed_forward"],) if "feed_forward" in fixed else domains.feed_forward
+        for kind in kinds:
+            genes = active_feed_forward_genes(str(kind))
+            for levels in _free(domains, {**fixed, "feed_forward": kind}, genes):
+                table.setdefault(feed_forward_config(levels, at), levels)
         worlds.append(World(fixed, table))
     return tuple(worlds)
 
 
-def _mixer_table(domains: Domains, fixed: Levels, site: Site) -> dict[MixerChoice, Levels]:
+def _mixer_table(domains: Domains, fixed: Levels, at: Surroundings) -> dict[MixerChoice, Levels]:
     table: dict[MixerChoice, Levels] = {}
     kinds = (fixed["mixer"],) if "mixer" in fixed else domains.mixer
     for kind in kinds:
         for levels in _free(domains, {**fixed, "mixer": kind}, active_mixer_genes(str(kind))):
-            table.setdefault(mixer_config(levels, site), levels)
+            table.setdefault(mixer_config(levels, at), levels)
     return table
 
 
-def _assignments(domains: Domains, shared: tuple[str, ...], genes: tuple[LayerGene, ...]) -> Iterator[Levels]:
+def _assignments(domains: Domains, shared: tuple[str, ...], genes: tuple[str, ...]) -> Iterator[Levels]:
     names = [gene for gene in genes if gene in shared]
     for values in product(*(domains.of(gene) for gene in names)):
         yield dict(zip(names, values, strict=True))
 
 
-def _free(domains: Domains, fixed: Levels, genes: tuple[LayerGene, ...]) -> Iterator[dict[str, Value]]:
+def _free(domains: Domains, fixed: Levels, genes: tuple[str, ...]) -> Iterator[dict[str, Value]]:
     """Every assignment of `genes` that agrees with the fixed ones."""
     for values in product(*((fixed[gene],) if gene in fixed else domains.of(gene) for gene in genes)):
         yield dict(zip(genes, values, strict=True))
 
 
-def _has_heads(kind: str) -> bool:
-    return "num_heads" in MIXER_FIELDS[kind]
-
-
-def _num_heads(head_width: int, kind: str, site: Site) -> int:
-    needs_four = site.position == "alibi" and "alibi" in MIXERS[kind].positions
-    counts = legal_head_counts(site.d_model, least_heads=MIN_HEADS_ALIBI if needs_four else 1)
-    return min(counts, key=lambda count: (abs(math.log(site.d_model / count / head_width)), count))
+def _num_heads(head_width: int, kind: type[MixerChoice], at: Surroundings) -> int:
+    needs_four = at.position.kind == "alibi" and "alibi" in kind.positions
+    counts = legal_head_counts(at.d_model, least_heads=MIN_HEADS_ALIBI if needs_four else 1)
+    return min(counts, key=lambda count: (abs(math.log(at.d_model / count / head_width)), count))
 
 
 def _num_kv_heads(share: str, heads: int) -> int:

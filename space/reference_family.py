@@ -15,6 +15,7 @@ from typing import Any
 
 from .architecture import Architecture, parse_architecture
 from .errors import InvalidInputError
+from .feedforward import GluConfig
 from .layer_options import hidden_width, legal_head_counts
 from .quantization import NumberFormat
 from .search_space import SearchSpace
@@ -80,7 +81,11 @@ def _reference(space: SearchSpace, family: str, depth: int, d_model: int) -> Arc
     norm = {"kind": "rmsnorm" if is_llama else "layernorm"}
     feed_forward: dict[str, Any] = {"kind": "mlp", "activation": "gelu", "d_ff": 4 * d_model}
     if is_llama:
-        feed_forward = {"kind": "glu", "activation": "silu", "d_ff": hidden_width("glu", 4.0, d_model)}
+        feed_forward = {
+            "kind": "glu",
+            "activation": "silu",
+            "d_ff": hidden_width(GluConfig.width_factor, 4.0, d_model),
+        }
     heads = _heads(d_model)
     layer = {
         "mixer": {"kind": "softmax", "num_heads": heads, "num_kv_heads": heads},
@@ -95,7 +100,7 @@ def _reference(space: SearchSpace, family: str, depth: int, d_model: int) -> Arc
             "position": {"kind": "learned" if space.model == "vision" else "rope"},
             "layers": [layer] * depth,
             "final_norm": norm,
-            "head": space.head(tied=False),
+            "head": space.head(),
         }
     )
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 
 from .architecture import Architecture
-from .genes import LAYER_GENES, MODEL_GENES, Gene, Value
-from .layer_options import active_layer_genes, active_mixer_genes
+from .gene import Value
+from .genes import LAYER_GENES, MODEL_GENES, Gene
+from .layer_options import active_feed_forward_genes, active_layer_genes, active_mixer_genes
 from .search_space import SearchSpace
 
 PATTERNS = {"uniform": 0.35, "every_k": 0.2, "half": 0.2, "ends": 0.1, "free": 0.15}
@@ -185,7 +186,8 @@ def _one_layer(space: SearchSpace, shared: dict[str, Value], genes: Sequence[str
     for values in product(*(space.domains.options(key) for key in genes)):
         layer = dict(zip(genes, values, strict=True))
         mixer = str(layer.get("mixer", shared.get("mixer")))
-        used = active_layer_genes(mixer)
+        feed_forward = str(layer.get("feed_forward", shared.get("feed_forward")))
+        used = active_layer_genes(mixer, feed_forward)
         layer = {k: v if k in used else space.domains.default(k) for k, v in layer.items()}
         settings.setdefault(tuple(layer.items()), layer)
     return list(settings.values())
@@ -210,7 +212,9 @@ def _rotated_layer(space: SearchSpace, mixer: str, round_: int, index: int, turn
     for key in active_mixer_genes(mixer)[1:]:
         layer[key] = rotated(key, round_ + turn)
     layer["feed_forward"] = rotated("feed_forward", round_ + index)
-    layer["activation"] = rotated("activation", (round_ + index) // 2 + index)
+    for key in active_feed_forward_genes(str(layer["feed_forward"]))[1:]:
+        if key != "ff_ratio":
+            layer[key] = rotated(key, (round_ + index) // 2 + index)
     layer["number_format"] = rotated("number_format", round_ + index + turn)
     return layer
 

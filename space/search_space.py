@@ -15,8 +15,10 @@ import yaml
 from .architecture import Architecture, ImageInterface, InterfaceConfig
 from .definition import ONLY_FOR, SpaceDefinition
 from .errors import InvalidArchitectureError, InvalidInputError, nearest
-from .genes import LAYER_GENES, MIXERS, Domains, Gene, Genotype, Value, parse_domains
+from .gene import Value
+from .genes import LAYER_GENES, Domains, Gene, Genotype, parse_domains
 from .genotypes import decode, encode, project
+from .mixers import MIXERS
 from .space_size import count
 
 MIN_PATCHES, MAX_PATCHES = 4, 1024
@@ -35,10 +37,10 @@ class SearchSpace(SpaceDefinition):
             InvalidInputError: unknown gene or value, a gene of another model kind, or nothing valid left.
         """
         genes = {key: value for key, value in changes.items() if key != "shared"}
-        for key, model in ONLY_FOR.items():
-            if key in genes and self.model != model:
+        for key, models in ONLY_FOR.items():
+            if key in genes and self.model not in models:
                 raise InvalidInputError(
-                    f"gene '{key}' belongs to '{model}' models, "
+                    f"gene '{key}' belongs to '{' or '.join(models)}' models, "
                     f"space '{self.name}' builds '{self.model}' models; leave it out"
                 )
         now = {key: self.domains.of(key) for key in Domains.model_fields}

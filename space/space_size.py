@@ -72,7 +72,8 @@ def _final_positions(definition: SpaceDefinition, behind: Sequence[str], state: 
 
 
 def _feed_forward_stacks(definition: SpaceDefinition, d_model: int, depth: int) -> int:
-    worlds = feed_forward_worlds(definition.domains, definition.shared, d_model)
+    at = definition.site(d_model, definition.interface_with(1), "none")
+    worlds = feed_forward_worlds(definition.domains, definition.shared, at)
     kinds = Counter(_masks(worlds).values())
     states = Counter({(1 << len(worlds)) - 1: 1})
     for _ in range(depth):

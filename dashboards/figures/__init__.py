@@ -1,6 +1,6 @@
 """Figures: one pure function each, records in, `go.Figure` out. SVG traces only."""
 
-from .curves import Curve, curve_figure, learning_curves
+from .curves import Curve, compared_curves, curve_figure, learning_curves
 from .front import front_figure
 from .latency import LatencyPair, latency_figure, latency_pairs
 from .progress import progress_figure
@@ -8,6 +8,7 @@ from .progress import progress_figure
 __all__ = [
     "Curve",
     "LatencyPair",
+    "compared_curves",
     "curve_figure",
     "front_figure",
     "latency_figure",

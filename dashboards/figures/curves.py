@@ -1,4 +1,4 @@
-"""How a trial learned: training loss per step, and the validation values at the ends of its rungs."""
+"""How trials learned: training loss per step, and the validation values at the ends of their rungs."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, MeasurementRecord
 
-from ..theme import LIGHT, empty_layout, figure_layout
-from ..wording import axis_title
+from ..theme import LIGHT, SERIES, empty_layout, figure_layout
+from ..wording import axis_title, plain
 
 EMPTY = "No training curve is stored for this trial yet."
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -89,3 +89,63 @@ def curve_figure(job: JobRecord, curves: Sequence[Curve]) -> go.Figure:
             x={"title": {"text": "training steps"}, "rangemode": "tozero"}, y={"title": {"text": title}}
         ),
     )
+
+
+def compared_curves(
+    job: JobRecord, trials: Sequence[tuple[str, Sequence[Curve]]]
+) -> tuple[go.Figure, list[tuple[str, int, int, float]]]:
+    """The longest trainings of several trials in one figure, and its table: (trial, seed, step, value).
+
+    `trials`: name and curves of each, in the order of `theme.SERIES`.
+    """
+    traces: list[go.Scatter] = []
+    rows: list[tuple[str, int, int, float]] = []
+    for (name, curves), series in zip(trials, SERIES, strict=False):
+        chosen = longest(curves)
+        rows += [(name, curve.seed, step, value) for curve in chosen for step, value in curve.validation]
+        for index, curve in enumerate(chosen):
+            traces += _compared_traces(curve, name, series, is_first=index == 0)
+    if not traces:
+        return go.Figure(layout=empty_layout("No training curve is stored for these trials.")), []
+    key = curve_key(job)
+    layout = figure_layout(
+        x={"title": {"text": "training steps"}, "rangemode": "tozero"},
+        y={"title": {"text": axis_title(key) if key in OBJECTIVES else key}},
+    )
+    return go.Figure(traces, layout=layout), rows
+
+
+def longest(curves: Sequence[Curve]) -> list[Curve]:
+    """The trainings that went furthest: a finalist's, where there are any."""
+    ends = [max((step for step, _ in (*curve.validation, *curve.training)), default=0) for curve in curves]
+    return [curve for curve, end in zip(curves, ends, strict=True) if end == max(ends)]
+
+
+def _compared_traces(
+    curve: Curve, name: str, series: tuple[str, str, str, str], *, is_first: bool
+) -> list[go.Scatter]:
+    colour, mark, dash, _ = series
+    label = plain(name)
+    return [
+        go.Scatter(
+            x=[step for step, _ in curve.training],
+            y=[value for _, value in curve.training],
+            mode="lines",
+            line={"color": colour, "width": 1},
+            opacity=0.4,
+            legendgroup=label,
+            showlegend=False,
+            hoverinfo="skip",
+        ),
+        go.Scatter(
+            x=[step for step, _ in curve.validation],
+            y=[value for _, value in curve.validation],
+            mode="lines+markers",
+            line={"color": colour, "width": 2, "dash": dash},
+            marker={"size": 9, "symbol": mark},
+            name=label,
+            legendgroup=label,
+            showlegend=is_first,
+            hovertemplate=f"{label}, seed {curve.seed}<br>validation at step %{{x}}<br>%{{y:.4g}}<extra></extra>",
+        ),
+    ]

@@ -1,5 +1,6 @@
 """Pages as HTML text: records in, strings out."""
 
+from .compare import compare_page, curves_chart
 from .error import error_page
 from .job import job_page
 from .jobs import jobs_page
@@ -8,6 +9,8 @@ from .trial import trial_page
 from .view import view
 
 __all__ = [
+    "compare_page",
+    "curves_chart",
     "default_form",
     "error_page",
     "job_data",

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..assets import TEMPLATES
-from ..drawing import draw_strip
+from ..strip import draw_strip
 
 
 def render(template: str, **values: Any) -> str:

@@ -8,9 +8,8 @@ import yaml
 from search.records import JobRecord
 
 from .. import summary
-from ..drawing import mixer_letter
-from ..theme import MIXER_COLOURS, dark_colours
-from ..wording import ACTION_MEANING, MIXER_WORDS
+from ..theme import dark_colours
+from ..wording import ACTION_MEANING
 from .environment import render
 
 
@@ -25,7 +24,6 @@ def job_page(job: JobRecord, view: Mapping[str, Any], *, csrf: str = "") -> str:
         facts=summary.facts(job),
         conditions=summary.conditions(job),
         spec_text=spec_text(job),
-        strip_key=strip_key(),
         theme=dark_colours(),
     )
 
@@ -33,10 +31,3 @@ def job_page(job: JobRecord, view: Mapping[str, Any], *, csrf: str = "") -> str:
 def spec_text(job: JobRecord) -> str:
     """The job file with defaults filled in, as YAML."""
     return yaml.safe_dump(dict(job.spec), sort_keys=False, allow_unicode=True, width=100)
-
-
-def strip_key() -> list[tuple[str, str, str]]:
-    """(letter, words, colour) of every mixer of the small drawings."""
-    return [
-        (mixer_letter(kind), MIXER_WORDS.get(kind, kind), colour) for kind, colour in MIXER_COLOURS.items()
-    ]

@@ -8,7 +8,8 @@ from datetime import datetime
 from search.objectives import OBJECTIVES
 from search.records import FINAL_TRIAL_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
 
-from ..drawing import draw_architecture, in_words
+from ..architecture_words import in_words
+from ..drawing import draw_architecture
 from ..figures import curve_figure, learning_curves
 from ..figures.curves import curve_key
 from ..points import Cell, cell, number_cell

@@ -9,6 +9,7 @@ from search.records import JobRecord, MeasurementRecord, TrialRecord
 from .. import summary
 from ..figures import front_figure, latency_figure, latency_pairs, progress_figure
 from ..points import columns, finalist_columns, finalist_rows, rows
+from ..strip import strip_key
 from ..wording import actions, is_over, label
 from .environment import render
 
@@ -81,6 +82,10 @@ def fragments(
         ),
         "front_table": render(
             "fragments/front_table.html", rows=rows(job, front), empty=EMPTY_FRONT, **shared
+        ),
+        "strip_key": render(
+            "fragments/strip_key.html",
+            strip_key=strip_key(trial.architecture for trial in (*front, *references)),
         ),
         "reference_table": render(
             "fragments/front_table.html", rows=rows(job, references), empty=EMPTY_REFERENCES, **shared

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ..architecture import Architecture, BytesInterface, ImageInterface, ValuesInterface
+from ..choice import Choice
 from .onnx import input_name, input_shape
 
 DESCRIPTIONS = {
@@ -26,8 +27,8 @@ def readme(architecture: Architecture, files: Sequence[str], primary: str) -> st
 
 def _summary(architecture: Architecture) -> str:
     layers = [
-        f"{index}. {layer.mixer.kind}, {layer.feed_forward.kind} ({layer.feed_forward.activation}, "
-        f"d_ff {layer.feed_forward.d_ff}), {layer.norm.kind}, {layer.number_format}"
+        f"{index}. {_config(layer.mixer)}, {_config(layer.feed_forward)}, {layer.norm.kind}, "
+        f"{layer.number_format}"
         for index, layer in enumerate(architecture.layers, start=1)
     ]
     head = (
@@ -36,6 +37,13 @@ def _summary(architecture: Architecture) -> str:
         "Layers, with the number format the search chose:"
     )
     return "\n".join([head, "", *layers])
+
+
+def _config(choice: Choice) -> str:
+    """Kind and settings, for example `mlp (activation gelu, d_ff 256)`."""
+    fields = choice.model_dump()
+    settings = ", ".join(f"{key} {value}" for key, value in fields.items() if key != "kind")
+    return f"{fields['kind']} ({settings})" if settings else str(fields["kind"])
 
 
 def _table(files: Sequence[str]) -> str:

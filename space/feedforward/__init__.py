@@ -1,12 +1,25 @@
 """Feed-forwards: one file per choice, one union of their configs."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
+from ..choice import FeedForwardChoice
+from ..plugins import family, tagged_union
 from .glu import GluConfig
 from .mlp import MlpConfig
 
-FeedForwardConfig = Annotated[MlpConfig | GluConfig, Field(discriminator="kind")]
+FEED_FORWARDS: dict[str, type[FeedForwardChoice]] = family(
+    "feed_forwards",
+    FeedForwardChoice,
+    (
+        MlpConfig,
+        GluConfig,
+    ),
+)
+"""Tag -> config, those of installed packages last."""
 
-__all__ = ["FeedForwardConfig", "GluConfig", "MlpConfig"]
+if TYPE_CHECKING:
+    FeedForwardConfig = FeedForwardChoice
+else:
+    FeedForwardConfig = tagged_union(FEED_FORWARDS)
+
+__all__ = ["FEED_FORWARDS", "FeedForwardConfig", "GluConfig", "MlpConfig"]

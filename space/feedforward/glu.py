@@ -5,60 +5,58 @@
 Source: Shazeer 2020, arXiv:2002.05202. W_a and W_b are stored as one weight, rows of W_a first.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import ClassVar, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..activations import ActivationName, build_activation
-from ..choice import FeedForwardChoice, Surroundings
-from ..projection import linear, residual_linear
-from ..roles import ParameterRole
+from ..activations import ACTIVATION, ActivationName, build_activation
+from ..choice import FeedForward, FeedForwardChoice, LinearMap, Surroundings
+from ..gene import FF_RATIO, LayerGene
+from ..projection import read, write
 
 
 class GluConfig(FeedForwardChoice):
     """Gate and value of width `d_ff` each."""
 
+    genes: ClassVar[Mapping[str, LayerGene]] = {"activation": ACTIVATION, "d_ff": FF_RATIO}
+    width_factor: ClassVar[Fraction] = Fraction(2, 3)
+
     kind: Literal["glu"] = "glu"
     activation: ActivationName = "silu"
     d_ff: int = Field(ge=1, le=262_144, description="Width of the gated hidden layer.")
 
-    def build(self, surroundings: Surroundings) -> "Glu":
-        return Glu(surroundings.d_model, self.d_ff, self.activation, surroundings.num_layers)
+    def build(self, at: Surroundings) -> "Glu":
+        return Glu(self.d_ff, self.activation, at)
 
-    def matrices(self, d_model: int) -> tuple[tuple[int, int], ...]:
-        return ((d_model, 2 * self.d_ff), (self.d_ff, d_model))
+    def halved(self) -> "GluConfig":
+        return self.model_copy(update={"d_ff": max(1, self.d_ff // 2)})
 
-    def params(self, d_model: int) -> int:
-        return 3 * d_model * self.d_ff
+    def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
+        return (LinearMap(at.d_model, (self.d_ff, self.d_ff)), LinearMap(self.d_ff, (at.d_model,)))
 
-    def macs(self, d_model: int, tokens: int) -> int:
-        return tokens * self.params(d_model)
-
-    def activation_size(self, d_model: int, tokens: int) -> int:
+    def activation_size(self, at: Surroundings, tokens: int) -> int:
         """Input, gate and value; later the product beside the output, which is less."""
-        return tokens * (d_model + 2 * self.d_ff)
+        return tokens * (at.d_model + 2 * self.d_ff)
 
 
-class Glu(nn.Module):
+class Glu(FeedForward):
     """`hidden` is where proxies read the gated hidden layer."""
 
-    def __init__(self, d_model: int, d_ff: int, activation: ActivationName, num_layers: int) -> None:
+    def __init__(self, d_ff: int, activation: ActivationName, at: Surroundings) -> None:
         super().__init__()
         self.d_ff = d_ff
-        self.gate_up = linear(d_model, 2 * d_ff)
+        self.gate_up = read(at, (d_ff, d_ff), "ffn.gate")
         self.activation = build_activation(activation)
         self.hidden = nn.Identity()
-        self.down = residual_linear(d_ff, d_model, num_layers)
+        self.down = write(at, d_ff, "ffn.out")
 
-    def parameter_roles(self) -> dict[str, ParameterRole]:
-        return {
-            "gate_up.weight": ParameterRole("ffn.gate", parts=(self.d_ff, self.d_ff)),
-            "down.weight": ParameterRole("ffn.out"),
-        }
-
-    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+    def forward(
+        self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "*axes d_model"]:
         gate, up = self.gate_up(x).split(self.d_ff, dim=-1)
         mixed: Tensor = self.down(self.hidden(self.activation(gate) * up))
         return mixed

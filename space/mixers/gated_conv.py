@@ -9,6 +9,7 @@ Source: the two-gate form is that of LFM2 (Liquid AI 2025, arXiv:2511.23404); th
 kernel starts at 1/w plus N(0, 0.02^2).
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -17,8 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..choice import Mixer, MixerChoice, Padding, Surroundings
-from ..projection import INIT_STD, linear, residual_linear
+from ..choice import LinearMap, Mixer, MixerChoice, Padding, Surroundings
+from ..gene import CONV_WIDTH, LayerGene
+from ..projection import INIT_STD, read, write
 from ..roles import ParameterRole
 
 
@@ -32,56 +34,59 @@ class GatedConvConfig(MixerChoice):
     order_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False
     own_nonlinearity: ClassVar[bool] = True
+    genes: ClassVar[Mapping[str, LayerGene]] = {
+        "width": CONV_WIDTH,
+        "gates": LayerGene("gates", (1,), "Gates of a gated convolution.", least=1, most=2),
+    }
 
     kind: Literal["gated_conv"] = "gated_conv"
     width: int = Field(ge=1, le=255, description="Tokens the convolution reads, itself included.")
     gates: Literal[1, 2] = Field(1, description="1: silu gate after; 2: linear gates before and after.")
 
-    def build(self, surroundings: Surroundings) -> "GatedConv":
-        return GatedConv(self.width, self.gates, surroundings)
+    def build(self, at: Surroundings) -> "GatedConv":
+        return GatedConv(self.width, self.gates, at)
 
-    def matrices(self, d_model: int) -> tuple[tuple[int, int], ...]:
-        return ((d_model, (1 + self.gates) * d_model), (d_model, d_model))
+    def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
+        d = at.d_model
+        return (LinearMap(d, (d,) * (1 + self.gates)), LinearMap(d, (d,)))
 
-    def params(self, d_model: int) -> int:
-        """Two projections, the kernel and its bias."""
-        return (2 + self.gates) * d_model**2 + (self.width + 1) * d_model
+    def own_params(self, at: Surroundings) -> int:
+        """The kernel and its bias."""
+        return (self.width + 1) * at.d_model
 
-    def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
-        """Projections and kernel taps; gates are elementwise, left out."""
-        return tokens * ((2 + self.gates) * d_model**2 + self.width * d_model)
+    def mixing_macs(self, at: Surroundings, tokens: int) -> int:
+        """Kernel taps; gates are elementwise, left out."""
+        return tokens * self.width * at.d_model
 
-    def state_size(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
+        return self.width * at.d_model
+
+    def state_size(self, at: Surroundings, tokens: int) -> int:
         """The last `width - 1` inputs of the convolution."""
-        return min(self.width - 1, tokens) * d_model
+        return (self.width - 1) * at.d_model
 
-    def activation_size(self, d_model: int, tokens: int, *, causal: bool) -> int:
+    def activation_size(self, at: Surroundings, tokens: int) -> int:
         """Input and projected parts; later the last gate and the convolution's padded input and output."""
-        return d_model * max((2 + self.gates) * tokens, 3 * tokens + self.width - 1)
+        return at.d_model * max((2 + self.gates) * tokens, 3 * tokens + self.width - 1)
 
-    def reach(self, context_length: int, *, causal: bool) -> int:
-        return min(context_length, self.width - 1 if causal else self.width // 2)
+    def reach(self, at: Surroundings) -> int:
+        return min(at.context_length, self.width - 1 if at.causal else self.width // 2)
 
 
 class GatedConv(Mixer):
     """The convolution runs as a 2-D one of height 1: the fastest form of ONNX Runtime on CPU."""
 
-    def __init__(self, width: int, gates: int, surroundings: Surroundings) -> None:
+    def __init__(self, width: int, gates: int, at: Surroundings) -> None:
         super().__init__()
-        d = surroundings.d_model
-        self.d_model, self.gates, self.causal = d, gates, surroundings.causal
-        self.input = linear(d, (1 + gates) * d)
+        d = at.d_model
+        self.d_model, self.gates, self.causal = d, gates, at.causal
+        self.input = read(at, (d,) * (1 + gates), "mixer.in")
         self.kernel = nn.Parameter(torch.empty(d, width).normal_(1.0 / width, INIT_STD))
         self.bias = nn.Parameter(torch.zeros(d))
-        self.out = residual_linear(d, d, surroundings.num_layers)
+        self.out = write(at, d, "mixer.out")
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
-        return {
-            "input.weight": ParameterRole("mixer.in", parts=(self.d_model,) * (1 + self.gates)),
-            "kernel": ParameterRole("mixer.state"),
-            "bias": ParameterRole("mixer.state"),
-            "out.weight": ParameterRole("mixer.out"),
-        }
+        return {"kernel": ParameterRole("mixer.state"), "bias": ParameterRole("mixer.state")}
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

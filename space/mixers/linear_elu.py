@@ -9,6 +9,7 @@ the denominator stays positive. The causal form runs in chunks: within a chunk b
 chunks by running sums.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -17,12 +18,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..choice import Mixer, MixerChoice, Padding, Surroundings
+from ..choice import LinearMap, Mixer, MixerChoice, Padding, Surroundings
 from ..errors import InvalidArchitectureError
+from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.attention import merge_heads, split_heads
 from ..positions.rope import Rotary
-from ..projection import linear, residual_linear
-from ..roles import ParameterRole
+from ..projection import read, write
 
 CHUNK = 64
 EPS = 1e-6
@@ -37,56 +38,59 @@ class LinearEluConfig(MixerChoice):
     positions: ClassVar[frozenset[str]] = frozenset({"rope"})
     order_aware: ClassVar[bool] = False
     has_probabilities: ClassVar[bool] = False
+    genes: ClassVar[Mapping[str, LayerGene]] = {"num_heads": HEAD_WIDTH}
 
     kind: Literal["linear_elu"] = "linear_elu"
     num_heads: int = Field(ge=1, le=256, description="Heads; divides the model width.")
 
-    def check(self, d_model: int) -> None:
-        if d_model % self.num_heads:
+    def check(self, at: Surroundings) -> None:
+        if at.d_model % self.num_heads:
             raise InvalidArchitectureError(
-                f"linear_elu: num_heads={self.num_heads} does not divide d_model={d_model}; choose a divisor"
+                f"linear_elu: num_heads={self.num_heads} does not divide d_model={at.d_model}; "
+                "choose a divisor"
             )
 
-    def build(self, surroundings: Surroundings) -> "LinearElu":
-        self.check(surroundings.d_model)
-        return LinearElu(self.num_heads, surroundings)
+    def build(self, at: Surroundings) -> "LinearElu":
+        self.check(at)
+        return LinearElu(self.num_heads, at)
 
-    def matrices(self, d_model: int) -> tuple[tuple[int, int], ...]:
-        return ((d_model, 3 * d_model), (d_model, d_model))
+    def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
+        d = at.d_model
+        return (LinearMap(d, (d, d, d)), LinearMap(d, (d,)))
 
-    def params(self, d_model: int) -> int:
-        return 4 * d_model**2
-
-    def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
-        """Projections, state update and state read, and in the causal form the whole square of every chunk.
+    def mixing_macs(self, at: Surroundings, tokens: int) -> int:
+        """State update and state read, and in the causal form the whole square of every chunk.
 
         Denominators are running sums and elementwise products, left out. Chunks are counted full.
         """
-        width = d_model // self.num_heads
-        if not causal:
-            return tokens * (self.params(d_model) + 2 * d_model * width)
-        size = min(CHUNK, tokens)
+        width = at.d_model // self.num_heads
+        if not at.causal:
+            return tokens * 2 * at.d_model * width
+        size = min(CHUNK, at.context_length)
         padded = -(-tokens // size) * size
-        return tokens * self.params(d_model) + padded * 2 * d_model * (width + size)
+        return padded * 2 * at.d_model * (width + size)
 
-    def macs_causal(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_causal(self, at: Surroundings, tokens: int) -> int:
         """Inside a chunk the permitted pairs only."""
-        size = min(CHUNK, tokens)
+        size = min(CHUNK, at.context_length)
         padded = -(-tokens // size) * size
-        pairs = padded * d_model * (2 * (d_model // self.num_heads) + size + 1)
-        return tokens * self.params(d_model) + pairs
+        return padded * at.d_model * (2 * (at.d_model // self.num_heads) + size + 1)
 
-    def state_size(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
+        return 2 * at.d_model * (at.d_model // self.num_heads)
+
+    def state_size(self, at: Surroundings, tokens: int) -> int:
         """One matrix and one denominator vector per head."""
-        return d_model * (d_model // self.num_heads + 1)
+        return at.d_model * (at.d_model // self.num_heads + 1)
 
-    def activation_size(self, d_model: int, tokens: int, *, causal: bool) -> int:
+    def activation_size(self, at: Surroundings, tokens: int) -> int:
         """Queries, keys, values and denominators beside the states and the squares of all chunks."""
+        d_model = at.d_model
         width = d_model // self.num_heads
-        if not causal:
+        if not at.causal:
             reads_state = tokens * (3 * d_model + self.num_heads) + d_model * width
             return max(tokens * 4 * d_model, reads_state)
-        size = min(CHUNK, tokens)
+        size = min(CHUNK, at.context_length)
         chunks = -(-tokens // size)
         held = chunks * size * 3 * d_model + tokens * self.num_heads
         squares = chunks * (d_model * width + self.num_heads * size**2)
@@ -98,24 +102,17 @@ class LinearElu(Mixer):
 
     past: Tensor
 
-    def __init__(self, num_heads: int, surroundings: Surroundings) -> None:
+    def __init__(self, num_heads: int, at: Surroundings) -> None:
         super().__init__()
-        d = surroundings.d_model
+        d = at.d_model
         self.num_heads, self.head_width = num_heads, d // num_heads
-        self.causal = surroundings.causal
-        self.chunk = min(CHUNK, surroundings.context_length)
+        self.causal = at.causal
+        self.chunk = min(CHUNK, at.context_length)
         self.register_buffer("past", torch.ones(self.chunk, self.chunk).tril(), persistent=False)
-        self.qkv = linear(d, 3 * d)
-        self.out = residual_linear(d, d, surroundings.num_layers)
-        rotates = surroundings.position == "rope"
-        self.rotary = Rotary(surroundings.context_length, self.head_width) if rotates else nn.Identity()
-
-    def parameter_roles(self) -> dict[str, ParameterRole]:
-        d = self.num_heads * self.head_width
-        return {
-            "qkv.weight": ParameterRole("mixer.in", parts=(d, d, d)),
-            "out.weight": ParameterRole("mixer.out"),
-        }
+        self.qkv = read(at, (d, d, d), "mixer.in")
+        self.out = write(at, d, "mixer.out")
+        rotates = at.position.kind == "rope"
+        self.rotary = Rotary(at.context_length, self.head_width) if rotates else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

@@ -7,6 +7,7 @@ Source: Yu et al. 2021, arXiv:2111.11418 (PoolFormer). The causal form is ours. 
 the token sequence, also for images. No LayerScale: meant for few layers.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..choice import Mixer, MixerChoice, Padding, Surroundings
+from ..gene import LayerGene
 
 
 class PoolConfig(MixerChoice):
@@ -27,6 +29,9 @@ class PoolConfig(MixerChoice):
     positions: ClassVar[frozenset[str]] = frozenset()
     order_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False
+    genes: ClassVar[Mapping[str, LayerGene]] = {
+        "width": LayerGene("pool_width", (3,), "Tokens a pool averages.", least=1, most=63, odd=True)
+    }
 
     kind: Literal["pool"] = "pool"
     width: int = Field(ge=1, le=255, description="Tokens in the window; odd.")
@@ -38,26 +43,26 @@ class PoolConfig(MixerChoice):
             raise ValueError(f"width={width} is even; a window around a token is odd, choose {width + 1}")
         return width
 
-    def build(self, surroundings: Surroundings) -> "Pool":
-        return Pool(self.width, causal=surroundings.causal)
+    def build(self, at: Surroundings) -> "Pool":
+        return Pool(self.width, causal=at.causal)
 
-    def params(self, d_model: int) -> int:
-        return 0
-
-    def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
+    def mixing_macs(self, at: Surroundings, tokens: int) -> int:
         """None: the window sums are additions."""
         return 0
 
-    def state_size(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
+        return 0
+
+    def state_size(self, at: Surroundings, tokens: int) -> int:
         """The last `width - 1` inputs."""
-        return min(self.width - 1, tokens) * d_model
+        return (self.width - 1) * at.d_model
 
-    def activation_size(self, d_model: int, tokens: int, *, causal: bool) -> int:
+    def activation_size(self, at: Surroundings, tokens: int) -> int:
         """Input, padded input and running sum."""
-        return d_model * (3 * tokens + self.width - 1)
+        return at.d_model * (3 * tokens + self.width - 1)
 
-    def reach(self, context_length: int, *, causal: bool) -> int:
-        return min(context_length, self.width - 1 if causal else self.width // 2)
+    def reach(self, at: Surroundings) -> int:
+        return min(at.context_length, self.width - 1 if at.causal else self.width // 2)
 
 
 class Pool(Mixer):

@@ -13,6 +13,7 @@ the window and not with the square of the tokens:
 """
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -21,8 +22,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..choice import Mixer, MixerChoice, Padding, Surroundings
+from ..choice import LinearMap, Mixer, MixerChoice, Padding, Surroundings
 from ..errors import InvalidArchitectureError
+from ..gene import HEAD_WIDTH, KV_HEADS, WINDOW, LayerGene
 from ..kernels.attention import (
     FORBIDDEN,
     ScoreBias,
@@ -34,8 +36,8 @@ from ..kernels.attention import (
 )
 from ..positions.alibi import alibi_slopes
 from ..positions.rope import Rotary
-from ..projection import linear, residual_linear
-from ..roles import ParameterRole
+from ..projection import read, write
+from .softmax import SoftmaxConfig
 
 
 class SlidingWindowConfig(MixerChoice):
@@ -47,6 +49,9 @@ class SlidingWindowConfig(MixerChoice):
     positions: ClassVar[frozenset[str]] = frozenset({"rope", "alibi"})
     order_aware: ClassVar[bool] = False
     has_probabilities: ClassVar[bool] = True
+    genes: ClassVar[Mapping[str, LayerGene]] = {
+        "num_heads": HEAD_WIDTH, "num_kv_heads": KV_HEADS, "window": WINDOW,
+    }  # fmt: skip
 
     kind: Literal["sliding_window"] = "sliding_window"
     num_heads: int = Field(ge=1, le=256, description="Query heads; divides the model width.")
@@ -57,10 +62,10 @@ class SlidingWindowConfig(MixerChoice):
         description="Tokens a causal query reads, itself included; both ways: half to each side.",
     )
 
-    def check(self, d_model: int) -> None:
-        if d_model % self.num_heads:
+    def check(self, at: Surroundings) -> None:
+        if at.d_model % self.num_heads:
             raise InvalidArchitectureError(
-                f"sliding_window: num_heads={self.num_heads} does not divide d_model={d_model}; "
+                f"sliding_window: num_heads={self.num_heads} does not divide d_model={at.d_model}; "
                 "choose a divisor"
             )
         if self.num_heads % self.num_kv_heads:
@@ -69,38 +74,53 @@ class SlidingWindowConfig(MixerChoice):
                 f"num_heads={self.num_heads}; choose a divisor"
             )
 
-    def build(self, surroundings: Surroundings) -> "SlidingWindow":
-        self.check(surroundings.d_model)
-        return SlidingWindow(self.num_heads, self.num_kv_heads, self.window, surroundings)
+    def canonical(self, at: Surroundings) -> MixerChoice:
+        n = at.context_length
+        covers = self.window >= n if at.causal else self.window // 2 >= n - 1
+        return SoftmaxConfig(num_heads=self.num_heads, num_kv_heads=self.num_kv_heads) if covers else self
 
-    def matrices(self, d_model: int) -> tuple[tuple[int, int], ...]:
-        return ((d_model, d_model + 2 * self._kv_width(d_model)), (d_model, d_model))
+    def build(self, at: Surroundings) -> "SlidingWindow":
+        self.check(at)
+        return SlidingWindow(self.num_heads, self.num_kv_heads, self.window, at)
 
-    def params(self, d_model: int) -> int:
-        return 2 * d_model * (d_model + self._kv_width(d_model))
+    def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
+        kv = self._kv_width(at)
+        return (LinearMap(at.d_model, (at.d_model, kv, kv)), LinearMap(at.d_model, (at.d_model,)))
 
-    def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
-        """Projections and every score the cheaper form computes, with masked ones and the filled last block.
+    def mixing_macs(self, at: Surroundings, tokens: int) -> int:
+        """Every score the form computes, with masked ones and the filled last block.
 
         The form is chosen for the context length a model is built for.
         """
-        scores = min(_band_scores(tokens, self.window, causal=causal), tokens**2)
-        return tokens * self.params(d_model) + 2 * d_model * scores
+        return 2 * at.d_model * self._scores(at, tokens)
 
-    def macs_causal(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_causal(self, at: Surroundings, tokens: int) -> int:
         """The permitted pairs only."""
         w = min(self.window, tokens)
-        return tokens * self.params(d_model) + 2 * d_model * (tokens * w - w * (w - 1) // 2)
+        return 2 * at.d_model * (tokens * w - w * (w - 1) // 2)
 
-    def state_size(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
+        """One query against the keys of its window."""
+        return 2 * at.d_model * min(self.window, tokens + 1)
+
+    def state_size(self, at: Surroundings, tokens: int) -> int:
         """Keys and values of the last `window` tokens."""
-        return 2 * self._kv_width(d_model) * min(self.window, tokens)
+        return 2 * self._kv_width(at) * min(self.window, tokens)
 
-    def activation_size(self, d_model: int, tokens: int, *, causal: bool) -> int:
-        """Queries beside the keys and values each block reads, and all scores of the form `macs` counts."""
-        kv = self._kv_width(d_model)
+    def _is_banded(self, at: Surroundings) -> bool:
+        n = at.context_length
+        return _band_scores(n, self.window, causal=at.causal) < n**2
+
+    def _scores(self, at: Surroundings, tokens: int) -> int:
+        banded = self._is_banded(at)
+        return _band_scores(tokens, self.window, causal=at.causal) if banded else tokens**2
+
+    def activation_size(self, at: Surroundings, tokens: int) -> int:
+        """Queries beside the keys and values each block reads, and all scores of the form that runs."""
+        d_model, causal = at.d_model, at.causal
+        kv = self._kv_width(at)
         projected = tokens * (d_model + 2 * kv)
-        if _band_scores(tokens, self.window, causal=causal) >= tokens**2:
+        if not self._is_banded(at):
             return projected + tokens * max(d_model, self.num_heads * tokens)
         block, reads = _blocks(self.window, causal=causal)
         padded = -(-tokens // block) * block
@@ -108,11 +128,11 @@ class SlidingWindowConfig(MixerChoice):
         scores = self.num_heads * _band_scores(tokens, self.window, causal=causal)
         return max(projected + padded * d_model, gathered + max(padded * kv, scores))
 
-    def reach(self, context_length: int, *, causal: bool) -> int:
-        return min(context_length, self.window - 1 if causal else self.window // 2)
+    def reach(self, at: Surroundings) -> int:
+        return min(at.context_length, self.window - 1 if at.causal else self.window // 2)
 
-    def _kv_width(self, d_model: int) -> int:
-        return d_model // self.num_heads * self.num_kv_heads
+    def _kv_width(self, at: Surroundings) -> int:
+        return at.d_model // self.num_heads * self.num_kv_heads
 
 
 def _blocks(window: int, *, causal: bool) -> tuple[int, int]:
@@ -131,30 +151,22 @@ class SlidingWindow(Mixer):
 
     band: Tensor
 
-    def __init__(self, num_heads: int, num_kv_heads: int, window: int, surroundings: Surroundings) -> None:
+    def __init__(self, num_heads: int, num_kv_heads: int, window: int, at: Surroundings) -> None:
         super().__init__()
-        d, length, causal = surroundings.d_model, surroundings.context_length, surroundings.causal
+        d, length, causal = at.d_model, at.context_length, at.causal
         self.num_heads, self.num_kv_heads, self.head_width = num_heads, num_kv_heads, d // num_heads
         self.blocks = _blocks(window, causal=causal)
-        self.qkv = linear(d, (num_heads + 2 * num_kv_heads) * self.head_width)
-        self.out = residual_linear(d, d, surroundings.num_layers)
-        self.rotary = Rotary(length, self.head_width) if surroundings.position == "rope" else nn.Identity()
-        heads = num_heads if surroundings.position == "alibi" else 0
+        kv = num_kv_heads * self.head_width
+        self.qkv = read(at, (d, kv, kv), "mixer.in")
+        self.out = write(at, d, "mixer.out")
+        self.rotary = Rotary(length, self.head_width) if at.position.kind == "rope" else nn.Identity()
+        heads = num_heads if at.position.kind == "alibi" else 0
         is_banded = _band_scores(length, window, causal=causal) < length**2
         slopes = alibi_slopes(heads).float() if heads else None
         band = band_bias(window, causal=causal, slopes=slopes)
         self.register_buffer("band", band if is_banded else band[:, :0], persistent=False)
         square = ScoreBias(length, causal=causal, alibi_heads=heads, window=window)
         self.bias = None if is_banded else square
-
-    def parameter_roles(self) -> dict[str, ParameterRole]:
-        rows = tuple(
-            self.head_width * count for count in (self.num_heads, self.num_kv_heads, self.num_kv_heads)
-        )
-        return {
-            "qkv.weight": ParameterRole("mixer.in", parts=rows),
-            "out.weight": ParameterRole("mixer.out"),
-        }
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

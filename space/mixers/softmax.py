@@ -8,6 +8,7 @@ W_k, W_v are one weight, in this order.
 """
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -15,12 +16,12 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..choice import Mixer, MixerChoice, Padding, Surroundings
+from ..choice import LinearMap, Mixer, MixerChoice, Padding, Surroundings
 from ..errors import InvalidArchitectureError
+from ..gene import HEAD_WIDTH, KV_HEADS, LayerGene
 from ..kernels.attention import ScoreBias, attention, merge_heads, split_heads
 from ..positions.rope import Rotary
-from ..projection import linear, residual_linear
-from ..roles import ParameterRole
+from ..projection import read, write
 
 
 class SoftmaxConfig(MixerChoice):
@@ -32,15 +33,16 @@ class SoftmaxConfig(MixerChoice):
     positions: ClassVar[frozenset[str]] = frozenset({"rope", "alibi"})
     order_aware: ClassVar[bool] = False
     has_probabilities: ClassVar[bool] = True
+    genes: ClassVar[Mapping[str, LayerGene]] = {"num_heads": HEAD_WIDTH, "num_kv_heads": KV_HEADS}
 
     kind: Literal["softmax"] = "softmax"
     num_heads: int = Field(ge=1, le=256, description="Query heads; divides the model width.")
     num_kv_heads: int = Field(ge=1, le=256, description="Key and value heads; divides num_heads.")
 
-    def check(self, d_model: int) -> None:
-        if d_model % self.num_heads:
+    def check(self, at: Surroundings) -> None:
+        if at.d_model % self.num_heads:
             raise InvalidArchitectureError(
-                f"softmax: num_heads={self.num_heads} does not divide d_model={d_model}; choose a divisor"
+                f"softmax: num_heads={self.num_heads} does not divide d_model={at.d_model}; choose a divisor"
             )
         if self.num_heads % self.num_kv_heads:
             raise InvalidArchitectureError(
@@ -48,57 +50,52 @@ class SoftmaxConfig(MixerChoice):
                 "choose a divisor"
             )
 
-    def build(self, surroundings: Surroundings) -> "Softmax":
-        self.check(surroundings.d_model)
-        return Softmax(self.num_heads, self.num_kv_heads, surroundings)
+    def build(self, at: Surroundings) -> "Softmax":
+        self.check(at)
+        return Softmax(self.num_heads, self.num_kv_heads, at)
 
-    def matrices(self, d_model: int) -> tuple[tuple[int, int], ...]:
-        return ((d_model, d_model + 2 * self._kv_width(d_model)), (d_model, d_model))
+    def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
+        kv = self._kv_width(at)
+        return (LinearMap(at.d_model, (at.d_model, kv, kv)), LinearMap(at.d_model, (at.d_model,)))
 
-    def params(self, d_model: int) -> int:
-        return 2 * d_model * (d_model + self._kv_width(d_model))
+    def mixing_macs(self, at: Surroundings, tokens: int) -> int:
+        """The full square of scores; a mask saves nothing."""
+        return 2 * at.d_model * tokens**2
 
-    def macs(self, d_model: int, tokens: int, *, causal: bool) -> int:
-        """Projections and the full square of scores; a mask saves nothing."""
-        return tokens * self.params(d_model) + 2 * d_model * tokens**2
-
-    def macs_causal(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_causal(self, at: Surroundings, tokens: int) -> int:
         """The permitted pairs only."""
-        return tokens * self.params(d_model) + d_model * tokens * (tokens + 1)
+        return at.d_model * tokens * (tokens + 1)
 
-    def state_size(self, d_model: int, tokens: int) -> int:
+    def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
+        """One query against every key."""
+        return 2 * at.d_model * (tokens + 1)
+
+    def state_size(self, at: Surroundings, tokens: int) -> int:
         """Keys and values of every token seen."""
-        return 2 * self._kv_width(d_model) * tokens
+        return 2 * self._kv_width(at) * tokens
 
-    def activation_size(self, d_model: int, tokens: int, *, causal: bool) -> int:
+    def activation_size(self, at: Surroundings, tokens: int) -> int:
         """Queries, keys and values beside the input, later beside all scores: the explicit form."""
-        return tokens * (d_model + 2 * self._kv_width(d_model) + max(d_model, self.num_heads * tokens))
+        d = at.d_model
+        return tokens * (d + 2 * self._kv_width(at) + max(d, self.num_heads * tokens))
 
-    def _kv_width(self, d_model: int) -> int:
-        return d_model // self.num_heads * self.num_kv_heads
+    def _kv_width(self, at: Surroundings) -> int:
+        return at.d_model // self.num_heads * self.num_kv_heads
 
 
 class Softmax(Mixer):
     """Positions by rotation or distance penalty where the model has them."""
 
-    def __init__(self, num_heads: int, num_kv_heads: int, surroundings: Surroundings) -> None:
+    def __init__(self, num_heads: int, num_kv_heads: int, at: Surroundings) -> None:
         super().__init__()
-        d, length = surroundings.d_model, surroundings.context_length
+        d, length = at.d_model, at.context_length
         self.num_heads, self.num_kv_heads, self.head_width = num_heads, num_kv_heads, d // num_heads
-        self.qkv = linear(d, (num_heads + 2 * num_kv_heads) * self.head_width)
-        self.out = residual_linear(d, d, surroundings.num_layers)
-        self.rotary = Rotary(length, self.head_width) if surroundings.position == "rope" else nn.Identity()
-        heads = num_heads if surroundings.position == "alibi" else 0
-        self.bias = ScoreBias(length, causal=surroundings.causal, alibi_heads=heads)
-
-    def parameter_roles(self) -> dict[str, ParameterRole]:
-        rows = tuple(
-            self.head_width * count for count in (self.num_heads, self.num_kv_heads, self.num_kv_heads)
-        )
-        return {
-            "qkv.weight": ParameterRole("mixer.in", parts=rows),
-            "out.weight": ParameterRole("mixer.out"),
-        }
+        kv = num_kv_heads * self.head_width
+        self.qkv = read(at, (d, kv, kv), "mixer.in")
+        self.out = write(at, d, "mixer.out")
+        self.rotary = Rotary(length, self.head_width) if at.position.kind == "rope" else nn.Identity()
+        heads = num_heads if at.position.kind == "alibi" else 0
+        self.bias = ScoreBias(length, causal=at.causal, alibi_heads=heads)
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

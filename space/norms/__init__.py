@@ -1,12 +1,25 @@
 """Norms: one file per choice, one union of their configs."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
+from ..choice import NormChoice
+from ..plugins import family, tagged_union
 from .layernorm import LayerNormConfig
 from .rmsnorm import RMSNormConfig
 
-NormConfig = Annotated[LayerNormConfig | RMSNormConfig, Field(discriminator="kind")]
+NORMS: dict[str, type[NormChoice]] = family(
+    "norms",
+    NormChoice,
+    (
+        LayerNormConfig,
+        RMSNormConfig,
+    ),
+)
+"""Tag -> config, those of installed packages last."""
 
-__all__ = ["LayerNormConfig", "NormConfig", "RMSNormConfig"]
+if TYPE_CHECKING:
+    NormConfig = NormChoice
+else:
+    NormConfig = tagged_union(NORMS)
+
+__all__ = ["NORMS", "LayerNormConfig", "NormConfig", "RMSNormConfig"]

@@ -8,11 +8,11 @@ Source: Ba et al. 2016, arXiv:1607.06450.
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..choice import NormChoice
+from ..choice import Norm, NormChoice
 from ..roles import ParameterRole
 
 EPS = 1e-5
@@ -30,7 +30,7 @@ class LayerNormConfig(NormChoice):
         return 2 * d_model
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(Norm):
     """Statistics in float32 at least."""
 
     def __init__(self, d_model: int) -> None:
@@ -41,7 +41,9 @@ class LayerNorm(nn.Module):
     def parameter_roles(self) -> dict[str, ParameterRole]:
         return {"gain": ParameterRole("norm"), "bias": ParameterRole("norm")}
 
-    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+    def forward(
+        self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "*axes d_model"]:
         return functional.layer_norm(x, self.gain.shape, self.gain, self.bias, EPS)
 
 

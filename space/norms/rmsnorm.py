@@ -8,10 +8,10 @@ Source: Zhang and Sennrich 2019, arXiv:1910.07467.
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..choice import NormChoice
+from ..choice import Norm, NormChoice
 from ..roles import ParameterRole
 
 EPS = 1e-6
@@ -29,7 +29,7 @@ class RMSNormConfig(NormChoice):
         return d_model
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Norm):
     """Statistics in float32 at least."""
 
     def __init__(self, d_model: int) -> None:
@@ -39,7 +39,9 @@ class RMSNorm(nn.Module):
     def parameter_roles(self) -> dict[str, ParameterRole]:
         return {"gain": ParameterRole("norm")}
 
-    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+    def forward(
+        self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "*axes d_model"]:
         return rmsnorm(x, self.gain)
 
 

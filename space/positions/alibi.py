@@ -11,21 +11,15 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..choice import PositionChoice, Surroundings
+from ..choice import PositionChoice
 
 
 class AlibiConfig(PositionChoice):
     """Needs at least 4 heads: one head's slope of 1/256 is no position signal."""
 
     kind: Literal["alibi"] = "alibi"
-
-    def build(self, surroundings: Surroundings) -> nn.Module:
-        return nn.Identity()
-
-    def params(self, d_model: int, context_length: int) -> int:
-        return 0
 
 
 def alibi_slopes(num_heads: int) -> Float[Tensor, " heads"]:

@@ -8,10 +8,10 @@ Source: Gehring et al. 2017, arXiv:1705.03122, section 3.1.
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..choice import PositionChoice, Surroundings
+from ..choice import MixerChoice, PositionChoice, PositionModule, Surroundings
 from ..projection import start
 from ..roles import ParameterRole
 
@@ -21,14 +21,14 @@ class LearnedPositionConfig(PositionChoice):
 
     kind: Literal["learned"] = "learned"
 
-    def build(self, surroundings: Surroundings) -> "LearnedPosition":
-        return LearnedPosition(surroundings.context_length, surroundings.d_model)
+    def build(self, at: Surroundings) -> "LearnedPosition":
+        return LearnedPosition(at.context_length, at.d_model)
 
-    def params(self, d_model: int, context_length: int) -> int:
-        return context_length * d_model
+    def params(self, at: Surroundings, mixers: tuple[MixerChoice, ...]) -> int:
+        return at.context_length * at.d_model
 
 
-class LearnedPosition(nn.Module):
+class LearnedPosition(PositionModule):
     """Table of one vector per position."""
 
     def __init__(self, context_length: int, d_model: int) -> None:
@@ -39,5 +39,9 @@ class LearnedPosition(nn.Module):
     def parameter_roles(self) -> dict[str, ParameterRole]:
         return {"table": ParameterRole("pos")}
 
-    def forward(self, x: Float[Tensor, "batch tokens d_model"]) -> Float[Tensor, "batch tokens d_model"]:
-        return x + self.table[: x.shape[1]]
+    def forward(
+        self, x: Float[Tensor, "batch tokens d_model"], start: Int[Tensor, ""] | None = None
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        if start is None:
+            return x + self.table[: x.shape[1]]
+        return x + self.table[start + torch.arange(x.shape[1], device=x.device)]

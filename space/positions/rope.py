@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..choice import PositionChoice, Surroundings
+from ..choice import PositionChoice
 
 BASE = 10_000.0
 
@@ -22,12 +22,6 @@ class RopeConfig(PositionChoice):
     """Scores depend on positions through their difference only."""
 
     kind: Literal["rope"] = "rope"
-
-    def build(self, surroundings: Surroundings) -> nn.Module:
-        return nn.Identity()
-
-    def params(self, d_model: int, context_length: int) -> int:
-        return 0
 
 
 class Rotary(nn.Module):

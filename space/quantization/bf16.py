@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 import torch
-from jaxtyping import BFloat16, Float
+from jaxtyping import BFloat16, Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,8 +25,12 @@ class Bf16(Format):
     def bits_per_weight(self, in_features: int) -> Fraction:
         return Fraction(16)
 
-    def convert(self, linear: nn.Linear) -> nn.Module:
-        return Bf16Linear(linear.weight.detach().to(torch.bfloat16))
+    def product(
+        self,
+        weight: Float32[Tensor, "out_features in_features"],
+        peaks: Float32[Tensor, " in_features"] | None = None,
+    ) -> nn.Module:
+        return Bf16Linear(weight.to(torch.bfloat16))
 
 
 class Bf16Linear(nn.Module):

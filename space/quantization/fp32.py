@@ -3,7 +3,8 @@
 from fractions import Fraction
 from typing import ClassVar
 
-from torch import nn
+from jaxtyping import Float32
+from torch import Tensor, nn
 
 from .format import Format
 
@@ -17,5 +18,14 @@ class Fp32(Format):
     def bits_per_weight(self, in_features: int) -> Fraction:
         return Fraction(32)
 
-    def convert(self, linear: nn.Linear) -> nn.Module:
+    def product(
+        self,
+        weight: Float32[Tensor, "out_features in_features"],
+        peaks: Float32[Tensor, " in_features"] | None = None,
+    ) -> nn.Module:
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        linear.weight = nn.Parameter(weight, requires_grad=False)
+        return linear
+
+    def convert(self, linear: nn.Linear, peaks: Float32[Tensor, " in_features"] | None = None) -> nn.Module:
         return linear

@@ -5,8 +5,8 @@
 
 One scale per output channel of the weight and per row (token) of the input; sums of products are exact in
 int32. Source: Dettmers et al. 2022, arXiv:2208.07339, section 2 (vector-wise quantization). Rounds half to
-even. ONNX Runtime's dynamic quantization of the same maps takes unsigned activations with one scale per
-tensor: the same class of accuracy, other bits.
+even. The exported form has the same integers as weights, but ONNX Runtime's dynamic quantization takes
+unsigned activations with one scale per tensor: the same class of accuracy, other bits.
 """
 
 from fractions import Fraction
@@ -30,8 +30,12 @@ class Int8Dynamic(Format):
     def bits_per_weight(self, in_features: int) -> Fraction:
         return 8 + Fraction(32, in_features)
 
-    def convert(self, linear: nn.Linear) -> nn.Module:
-        return Int8Linear(*quantize_rows(linear.weight.detach().float()))
+    def product(
+        self,
+        weight: Float32[Tensor, "out_features in_features"],
+        peaks: Float32[Tensor, " in_features"] | None = None,
+    ) -> nn.Module:
+        return Int8Linear(*quantize_rows(weight))
 
 
 class Int8Linear(nn.Module):
@@ -48,10 +52,18 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
-        rows, row_scale = quantize_rows(x.reshape(-1, x.shape[-1]).float())
-        sums = torch._int_mm(rows, self.weight.T)
-        y = sums.float() * (row_scale * self.scale.T)
+        y = int8_product(x.reshape(-1, x.shape[-1]).float(), self.weight, self.scale)
         return y.reshape(*x.shape[:-1], self.weight.shape[0]).to(x.dtype)
+
+
+def int8_product(
+    x: Float32[Tensor, "rows in_features"],
+    weight: Int8[Tensor, "out_features in_features"],
+    scale: Float32[Tensor, "out_features 1"],
+) -> Float32[Tensor, "rows out_features"]:
+    """Rows quantized, multiplied as integers, scaled back."""
+    rows, row_scale = quantize_rows(x)
+    return torch._int_mm(rows, weight.T).float() * (row_scale * scale.T)
 
 
 def quantize_rows(

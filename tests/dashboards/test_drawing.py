@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from dashboards.drawing import BOX_WIDTH, CELLS, draw_architecture, draw_strip, in_words, mixer_letter, sees
+from dashboards.architecture_words import in_words
+from dashboards.drawing import BOX_WIDTH, CELLS, draw_architecture, sees
+from dashboards.strip import draw_strip, mixer_letter
 from dashboards.theme import MIXER_COLOURS
 from space.reference_family import reference_family
 from space.search_space import load_preset, preset_names
@@ -99,6 +101,35 @@ def test_what_a_mixer_sees_follows_its_reach() -> None:
 def test_a_strip_has_a_square_per_layer(new_architecture: NewArchitecture) -> None:
     root = ET.fromstring(draw_strip(new_architecture({}, {"mixer": {"kind": "pool", "width": 5}})))
     assert [element.text for element in root.iter(f"{SVG}text")] == ["S", "P"]
+
+
+def test_kinds_and_fields_nobody_knows_are_drawn_by_their_names(new_architecture: NewArchitecture) -> None:
+    one = new_architecture({}, {}, {})
+    one["sharing"] = {"kind": "cyclic", "groups": 2}
+    one["layers"][0] |= {
+        "mixer": {"kind": "gated_delta", "num_heads": 2, "state": {"kind": "matrix", "width": 16}},
+        "feed_forward": {"kind": "moe", "num_experts": 4, "expert": {"kind": "mlp", "d_ff": 64}},
+        "residual": "macaron",
+        "scale": 0.5,
+    }
+    one["layers"][1]["feed_forward"] = {"kind": "none"}
+    one["layers"][2]["feed_forward"] = {"kind": "nested", "widths": [32, 64]}
+    words = texts(draw_architecture(one))
+    assert words.count("MOE") == 2
+    assert "no feed-forward" not in words
+    assert {"gated delta", "nested", "sharing: cyclic, groups 2"} <= set(words)
+    assert "2 heads, state matrix, width 16" in words
+    assert "RMSNorm · macaron · scale 0.5" in words
+    assert "feed-forward, num experts 4, expert MLP 64" in words
+    assert "layer 2: softmax attention (4 heads, 2 for keys and values), no feed-forward" in in_words(one)
+    assert ET.fromstring(draw_strip(one)).tag == f"{SVG}svg"
+
+
+def test_a_layer_that_differs_is_marked_with_what_differs(new_architecture: NewArchitecture) -> None:
+    svg = draw_architecture(new_architecture({}, {}, {}), {1: ("mixer", "norm")})
+    assert "≠ mixer, norm" in texts(svg)
+    assert {"layer 1", "layer 2", "layer 3"} <= set(texts(svg))
+    assert svg.count('class="pf-changed"') == 1
 
 
 def test_mixers_have_letters_and_colours_of_their_own() -> None:

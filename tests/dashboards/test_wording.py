@@ -4,11 +4,13 @@ from types import ModuleType
 
 import pytest
 
-from dashboards import drawing, points, summary, wording
+from dashboards import architecture_words, drawing, points, strip, summary, wording
 from search.records import FINAL_JOB_STATES, JOB_TRANSITIONS, JobReason, JobState, Origin, TrialReason
 
+MODULES = (architecture_words, drawing, points, strip, summary, wording)
 
-@pytest.mark.parametrize("module", [drawing, points, summary, wording], ids=lambda m: m.__name__)
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 def test_examples_in_docstrings_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
