@@ -35,6 +35,25 @@ def layer_words(layer: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
+def part_words(name: str, value: object) -> str:
+    """One choice of a layer or of the model, as the drawing says it.
+
+    >>> part_words("mixer", {"kind": "pool", "width": 5}), part_words("number_format", "int8_dynamic")
+    ('pooling, width 5', 'int8')
+    """
+    if name == "number_format":
+        return format_word(str(value))
+    if not isinstance(value, Mapping) or "kind" not in value:
+        return value_words(value)
+    kind = str(value["kind"])
+    if name == "mixer":
+        sizes = mixer_sizes(value)
+        return f"{MIXER_WORDS.get(kind, value_words(kind))}{f', {sizes}' if sizes else ''}"
+    words = {"norm": NORM_WORDS, "final_norm": NORM_WORDS, "position": POSITION_WORDS}.get(name, {})
+    said = value_words(value)
+    return said.replace(value_words(kind), words[kind], 1) if kind in words else said
+
+
 def mixer_sizes(mixer: Mapping[str, Any]) -> str:
     """
     >>> mixer_sizes({"kind": "sliding_window", "num_heads": 4, "num_kv_heads": 2, "window": 32})

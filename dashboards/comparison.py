@@ -48,7 +48,7 @@ def compared_rows(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Compare
     return rows if all_final else [*rows, *_final_rows(job, trials)]
 
 
-def test_part_rows(job: JobRecord, trials: Sequence[TrialRecord]) -> list[ComparedRow]:
+def part_rows(job: JobRecord, trials: Sequence[TrialRecord]) -> list[ComparedRow]:
     """Quality on the test part, where any trial has it."""
     quality = job.objectives[0]
     values = [trial.final.test if trial.final else {} for trial in trials]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .architecture_words import value_words
+from .architecture_words import part_words, value_words
 
 GAP = 0.6
 """Over half of a pair in which everything differs: two such layers are one changed layer, not two."""
@@ -23,7 +23,7 @@ Genes = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class GeneRow:
-    """One gene in all architectures; `differs` says which of the others differ from the first."""
+    """One choice in all architectures, in words; `differs` says which differ from the first one's."""
 
     name: str
     values: tuple[str, ...]
@@ -36,15 +36,23 @@ class GeneRow:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The model as a whole, or one layer: where it stands in each architecture, and its genes."""
+    """The model as a whole, or one layer: where it stands in each architecture, and its choices.
+
+    `places` has `MISSING` where an architecture has no such layer.
+    """
 
     name: str
     places: tuple[str, ...]
     rows: tuple[GeneRow, ...]
 
     @property
+    def is_different(self) -> bool:
+        return MISSING in self.places or any(row.is_different for row in self.rows)
+
+    @property
     def different(self) -> tuple[GeneRow, ...]:
-        return tuple(row for row in self.rows if row.is_different)
+        """Every row of a layer that is missing somewhere: what one has and the other lacks."""
+        return self.rows if MISSING in self.places else tuple(row for row in self.rows if row.is_different)
 
     @property
     def same(self) -> int:
@@ -52,17 +60,17 @@ class Section:
 
 
 def sections(architectures: Sequence[Architecture]) -> list[Section]:
-    """The model's genes, then layer after layer, each compared with the first architecture."""
-    models = [model_genes(one) for one in architectures]
+    """The model's choices, then layer after layer, each compared with the first architecture."""
+    models = [_said({key: one[key] for key in one if key not in OUTSIDE}) for one in architectures]
     found = [Section("model", ("",) * len(models), _rows(models))]
     for indices in matched(architectures):
         layers = [
-            None if index is None else layer_genes(one["layers"][index])
+            None if index is None else _said(one["layers"][index])
             for one, index in zip(architectures, indices, strict=True)
         ]
         places = tuple(MISSING if index is None else f"layer {index + 1}" for index in indices)
-        name = next(place for place in places if place != MISSING)
-        found.append(Section(name if indices[0] is not None else f"beside: {name}", places, _rows(layers)))
+        name = places[0] if places[0] != MISSING else "another layer"
+        found.append(Section(name, places, _rows(layers)))
     return found
 
 
@@ -154,10 +162,7 @@ def changes(parent: Architecture, child: Architecture) -> list[str]:
     >>> changes({"d_model": 32, "layers": layers}, {"d_model": 64, "layers": []})
     ['d model 32 → 64', 'layer 1 removed']
     """
-    found = [
-        f"{row.name} {row.values[0]} → {row.values[1]}" for row in _rows([model_genes(parent), model_genes(child)])
-        if row.is_different
-    ]  # fmt: skip
+    found = _sentences(model_genes(parent), model_genes(child))
     for own, other in aligned(parent["layers"], child["layers"]):
         if other is None:
             assert own is not None
@@ -165,13 +170,15 @@ def changes(parent: Architecture, child: Architecture) -> list[str]:
         elif own is None:
             found.append(f"layer {other + 1} added")
         else:
-            rows = _rows([layer_genes(parent["layers"][own]), layer_genes(child["layers"][other])])
-            found += [
-                f"layer {other + 1}: {row.name} {row.values[0]} → {row.values[1]}"
-                for row in rows
-                if row.is_different
-            ]
+            changed = _sentences(layer_genes(parent["layers"][own]), layer_genes(child["layers"][other]))
+            found += [f"layer {other + 1}: {words}" for words in changed]
     return found
+
+
+def _sentences(before: Genes, after: Genes) -> list[str]:
+    return [
+        f"{row.name} {row.values[0]} → {row.values[1]}" for row in _rows([before, after]) if row.is_different
+    ]
 
 
 def model_genes(architecture: Architecture) -> dict[str, str]:
@@ -195,12 +202,21 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
+def _said(value: Mapping[str, Any]) -> dict[str, str]:
+    """Top-level choices in words: `mixer` -> `softmax attention, 4 heads`."""
+    return {key.replace("_", " "): part_words(key, inner) for key, inner in value.items()}
+
+
 def _rows(columns: Sequence[Genes | None]) -> tuple[GeneRow, ...]:
     names = dict.fromkeys(name for column in columns if column is not None for name in column)
     rows = []
     for name in names:
         values = tuple(MISSING if column is None else column.get(name, MISSING) for column in columns)
-        rows.append(GeneRow(name, values, tuple(value != values[0] for value in values)))
+        differs = tuple(
+            column is not None and columns[0] is not None and value != values[0]
+            for column, value in zip(columns, values, strict=True)
+        )
+        rows.append(GeneRow(name, values, differs))
     return tuple(rows)
 
 

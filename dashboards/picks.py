@@ -68,7 +68,7 @@ def _as_good_and_faster(quality: str, own: _Rival, rivals: Sequence[_Rival]) -> 
             title, f"nothing of at least this {label(quality)} is faster than trial {own.trial.label}"
         )
     best = min(fits, key=lambda one: (one.latency_s, one.trial.number))
-    return _pick(title, quality, best, f"{_ratio(own, best)} faster, at least as good")
+    return _pick(title, quality, best, f"{_speed(own, best)}, at least as good")
 
 
 def _as_fast_and_better(quality: str, own: _Rival, rivals: Sequence[_Rival]) -> Pick:
@@ -89,7 +89,7 @@ def _reference(quality: str, own: _Rival, rivals: Sequence[_Rival]) -> Pick:
         best = min(rivals, key=lambda one: (one.quality, -one.trial.number))
         return _pick(title, quality, best, "the most accurate reference; none is as good")
     best = min(fits, key=lambda one: (one.latency_s, -one.trial.number))
-    compared = f"trial {own.trial.label} is {_ratio(best, own)} faster"
+    compared = f"trial {own.trial.label} is {_speed(best, own)}"
     return _pick(title, quality, best, f"the fastest reference at least as good; {compared}")
 
 
@@ -117,13 +117,19 @@ def _latency(one: _Rival) -> str:
     return shown("latency_s", one.latency_s) if math.isfinite(one.latency_s) else "latency unknown"
 
 
-def _ratio(slower: _Rival, faster: _Rival) -> str:
-    return factor(slower.latency_s / faster.latency_s if faster.latency_s > 0 else math.inf)
+def _speed(before: _Rival, after: _Rival) -> str:
+    """How much faster `after` is, or slower."""
+    if not (math.isfinite(before.latency_s) and 0 < after.latency_s < math.inf and before.latency_s > 0):
+        return "of unknown speed"
+    ratio = before.latency_s / after.latency_s
+    return f"{factor(ratio)} faster" if ratio >= 1 else f"{factor(1 / ratio)} slower"
 
 
 def _rival(trial: TrialRecord, quality: str, *, final: bool) -> _Rival:
     values = trial.effective if final else trial.values
-    return _Rival(trial, _minimised(values.get(quality), quality), _minimised(values.get("latency_s"), "latency_s"))
+    return _Rival(
+        trial, _minimised(values.get(quality), quality), _minimised(values.get("latency_s"), "latency_s")
+    )
 
 
 def _minimised(value: float | None, key: str) -> float:

@@ -187,6 +187,8 @@ class MixerChoice(_LayerChoice):
     fixed_length: ClassVar[bool] = False
     """Parameters or constants depend on the context length."""
     padding: ClassVar[Padding]
+    positional_by_slot: ClassVar[bool] = False
+    """What a token becomes depends on its slot in the batch, so left padding shifts it (block borders)."""
     positions: ClassVar[frozenset[str]]
     """Position kinds that change what the mixer computes."""
     order_aware: ClassVar[bool]

@@ -27,8 +27,8 @@ class LayerGene:
     help: str
     values: tuple[str, ...] = ()
     """The closed list of a gene of names; empty for numbers and truth values."""
-    least: float | None = None
-    most: float | None = None
+    least: int | float | None = None
+    most: int | float | None = None
     multiple_of: int | None = None
     odd: bool = False
     rare: bool = False

@@ -34,10 +34,12 @@ from ..guard import REPORT_POLICY
 from ..stream import event_stream
 from ..submission import plan_submission
 from ..tables import front_csv
+from . import compare
 from .events import SSE, After, LastEventId, seen_seq
 from .exports import ExportRequest, export_file, queue_export
 
 router = APIRouter(include_in_schema=False)
+router.include_router(compare.router)
 STATIC_FILES = {path.name: path for path in sorted(static_dir().iterdir()) if path.is_file()}
 PAGE_SIZE = 50
 

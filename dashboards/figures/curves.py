@@ -146,6 +146,6 @@ def _compared_traces(
             name=label,
             legendgroup=label,
             showlegend=is_first,
-            hovertemplate=f"{label}, seed {curve.seed}<br>validation at step %{{x}}<br>%{{y:.4g}}<extra></extra>",
+            hovertemplate=f"{label}, seed {curve.seed}<br>step %{{x}}<br>%{{y:.4g}}<extra></extra>",
         ),
     ]

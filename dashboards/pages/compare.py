@@ -8,7 +8,7 @@ from search.objectives import OBJECTIVES
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
 from ..charts import Chart
-from ..comparison import MAX_TRIALS, budgets, compared_rows, test_part_rows
+from ..comparison import MAX_TRIALS, budgets, compared_rows, part_rows
 from ..differences import changed_parts, sections
 from ..drawing import draw_architecture
 from ..figures import compared_curves, learning_curves
@@ -54,8 +54,8 @@ def compare_page(
 ) -> str:
     """HTML of `/jobs/{id}/compare?trials=`; everything is compared with the first trial.
 
-    `measurements`: those of each trial's training, by trial number. `candidates`: the fronts of the search and
-    of the references, for the picks. `limit_ms`: a latency a reader wants to keep.
+    `measurements`: those of each trial's training, by trial number. `candidates`: the fronts of the search
+    and of the references, for the picks. `limit_ms`: a latency a reader wants to keep.
     """
     architectures = [trial.architecture for trial in trials]
     limit_s = limit_of(job) if limit_ms is None else limit_ms / 1e3
@@ -70,8 +70,8 @@ def compare_page(
         picked=address_list(trials),
         sections=found,
         same=sum(section.same for section in found),
-        is_equal=not any(section.different for section in found),
-        numbers=[*compared_rows(job, trials), *test_part_rows(job, trials)],
+        is_equal=not any(section.is_different for section in found),
+        numbers=[*compared_rows(job, trials), *part_rows(job, trials)],
         budgets=budgets(trials),
         one_budget=len(set(budgets(trials))) == 1,
         chart=chart,
@@ -137,5 +137,3 @@ def _offers(job: JobRecord, trials: Sequence[TrialRecord], found: Sequence[Pick]
         address = "" if pick.trial.number in here else _address(job, joined)
         offers.append(Offer(pick, name_of(pick.trial), address))
     return offers
-
-

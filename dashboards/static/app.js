@@ -58,6 +58,66 @@ class Figures {
   }
 }
 
+// A picture of a figure is for papers and mails: always in the light colours, on white.
+function pictures(figures) {
+  for (const button of document.querySelectorAll("[data-png]")) {
+    button.hidden = !window.Plotly;
+    button.addEventListener("click", async () => {
+      const name = button.dataset.png;
+      const figure = figures.known[name];
+      const element = document.querySelector(`[data-figure="${name}"]`);
+      if (!figure || !element) return;
+      const { width, height } = element.getBoundingClientRect();
+      const layout = { ...figure.layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", width, height };
+      const drawn = await window.Plotly.toImage({ data: figure.data, layout }, { format: "svg", width, height });
+      await savePicture(drawn, width, height, `paretoformer-${name}.png`);
+    });
+  }
+}
+
+// Plotly's own way to a PNG goes over a blob: image, which the content policy refuses; a data: image may be drawn.
+async function savePicture(source, width, height, filename) {
+  const image = new Image();
+  image.src = source;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  canvas.width = 2 * width;
+  canvas.height = 2 * height;
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#ffffff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  saveBlob(await new Promise((done) => { canvas.toBlob(done, "image/png"); }), filename);
+}
+
+function saveBlob(blob, filename) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = filename;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// Ticked boxes survive a refresh of their table; a fifth one cannot be ticked.
+const MOST_COMPARED = 4;
+
+function ticked() {
+  return [...document.querySelectorAll("input[form=compare]:checked")].map((box) => box.value);
+}
+
+function tick(values) {
+  for (const box of document.querySelectorAll("input[form=compare]")) box.checked = values.includes(box.value);
+  countTicked();
+}
+
+function countTicked() {
+  const form = document.getElementById("compare");
+  if (!form) return;
+  const values = new Set(ticked());
+  form.querySelector("button").textContent = values.size ? `Compare ${values.size} ticked` : "Compare the ticked";
+  for (const box of document.querySelectorAll("input[form=compare]")) box.disabled = values.size >= MOST_COMPARED && !values.has(box.value);
+}
+
 class LivePage {
   constructor(base, view, figures) {
     this.base = base;
@@ -104,6 +164,7 @@ class LivePage {
   }
 
   show(view) {
+    const chosen = ticked();
     for (const element of document.querySelectorAll("[data-fragment]")) {
       const html = view.html[element.dataset.fragment];
       if (html !== undefined && html !== element.dataset.shown) {
@@ -112,6 +173,7 @@ class LivePage {
       }
     }
     for (const form of document.querySelectorAll("form[data-action]")) form.hidden = !view.actions.includes(form.dataset.action);
+    tick(chosen);
     const chip = document.getElementById("state");
     chip.textContent = view.job.state;
     chip.className = `chip ${view.job.state}`;
@@ -219,9 +281,12 @@ function start() {
   if (view) {
     const figures = new Figures(embedded("theme"), base);
     figures.draw(view.figures);
+    pictures(figures);
     if (base && view.job) new LivePage(base, view, figures);
   }
   localTimes();
+  document.addEventListener("change", (event) => { if (event.target.matches("input[form=compare]")) tick(ticked()); });
+  countTicked();
   document.querySelectorAll("[data-refresh-every]").forEach(keepFresh);
   jobForm();
 }

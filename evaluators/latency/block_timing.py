@@ -156,7 +156,7 @@ def _eager_timer(
     """Times in this process."""
 
     def time_one(block: Block, long_run_s: float | None) -> Result:
-        if "eager" not in format_named(block.number_format).real_on:
+        if format_named(block.number_format).execution("eager") != "real":
             return Failure(
                 f"number format '{block.number_format}' is not real in eager torch", "unsupported_operator"
             )
@@ -164,7 +164,7 @@ def _eager_timer(
         reference = apply_number_formats(reference_model(), frozen)
         with eager.conditions(target.threads):
             return estimate(
-                eager.timed_call(block.build_in_format(), random_input(block.input)),
+                eager.timed_call(block.build(), random_input(block.input)),
                 eager.timed_call(reference, random_input(timed_input(frozen, 1))),
                 limits=limits,
                 long_run_s=long_run_s,

@@ -24,7 +24,7 @@ from space.architecture import (
     LanguageHead,
     LayerConfig,
 )
-from space.export import export_module, input_name, quantize_matmuls, require_onnx_formats
+from space.export import export_module, input_name, onnx_form, require_onnx_formats
 from space.feedforward import FeedForwardConfig, MlpConfig
 from space.mixers import MixerConfig, PoolConfig
 from space.model import build_model
@@ -90,11 +90,7 @@ class Block:
         return replace(self, part="empty", host=host)
 
     def build(self) -> nn.Module:
-        """The part alone, freshly initialised, in fp32."""
-        return _part_of(build_model(self.host, seed=0), self.part)
-
-    def build_in_format(self) -> nn.Module:
-        """The part alone in its number format, for eager torch."""
+        """The part alone, freshly initialised, in its number format."""
         return _part_of(apply_number_formats(build_model(self.host, seed=0), self.host), self.part)
 
 
@@ -120,9 +116,8 @@ def export_block(block: Block, path: Path) -> Path:
     name = input_name(block.host) if block.part == "embedding" else "x"
     dtype = torch.int64 if block.input.dtype == "int64" else torch.float32
     axes = {0: "batch", 1: "length"} if block.has_free_length else {0: "batch"}
-    export_module(block.build(), (name, torch.zeros(block.input.shape, dtype=dtype)), "y", {name: axes}, path)
-    if block.number_format == "int8_dynamic":
-        quantize_matmuls(path, lambda _: True)
+    part, example = onnx_form(block.build()), torch.zeros(block.input.shape, dtype=dtype)
+    export_module(part, (name, example), "y", {name: axes}, path)
     return path
 
 

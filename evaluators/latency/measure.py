@@ -16,8 +16,10 @@ from torch import nn
 
 from evaluators.protocol import Measurement
 from space.architecture import Architecture
+from space.errors import UnsupportedError
 from space.export import export_onnx
 from space.number_formats import apply_number_formats
+from space.quantization import number_format as format_named
 
 from .estimator import Estimate, EstimatorLimits, best_of, between, estimate, is_calm
 from .host_lock import quiet_host
@@ -57,6 +59,7 @@ def measure_model(
         EvaluationError: out of memory, timeout, or the timing process died.
     """
     check_target(target)
+    _require_real(architecture, target)
     if target.runtime == "eager":
         return _measure_eager(model, architecture, target, limits or EstimatorLimits(), scratch)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -75,6 +78,7 @@ def measure_onnx(
 ) -> Measurement:
     """Latency of an exported file of `architecture` (whose number formats say what the file computes in)."""
     check_target(target)
+    _require_real(architecture, target)
     limits = limits or EstimatorLimits()
     number_format = reference_format(architecture.number_formats)
     reference = TimedFile(reference_file(scratch, number_format), timed_input(reference_architecture(), 1))
@@ -88,6 +92,15 @@ def measure_onnx(
         return result
 
     return _measured(attempt, architecture, target, limits, scratch)
+
+
+def _require_real(architecture: Architecture, target: Target) -> None:
+    """Raises UnsupportedError for a number format that the runtime only simulates."""
+    for layer in architecture.layers:
+        if format_named(layer.number_format).execution(target.runtime) != "real":
+            raise UnsupportedError(
+                f"number format '{layer.number_format}' is simulated on {target.runtime}: it has no latency"
+            )
 
 
 def _measure_eager(

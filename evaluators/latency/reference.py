@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from torch import nn
@@ -55,9 +56,7 @@ def reference_architecture(number_format: NumberFormat = "fp32") -> Architecture
 
 def reference_format(formats: frozenset[str]) -> NumberFormat:
     """The candidate's number format, or fp32 when its layers differ."""
-    if formats == {"int8_dynamic"}:
-        return "int8_dynamic"
-    return "bf16" if formats == {"bf16"} else "fp32"
+    return next((name for name in get_args(NumberFormat) if formats == {name}), "fp32")
 
 
 def reference_model() -> nn.Module:

@@ -14,9 +14,9 @@ from .onnx import (
     export_onnx,
     input_name,
     input_shape,
-    quantize_matmuls,
     require_onnx_formats,
 )
+from .products import onnx_form
 
 __all__ = [
     "FORMATS",
@@ -29,7 +29,7 @@ __all__ = [
     "input_name",
     "input_shape",
     "load_folder",
-    "quantize_matmuls",
+    "onnx_form",
     "require_onnx_formats",
     "write_folder",
 ]

@@ -1,8 +1,9 @@
 """The published model folder: weights, architecture, ONNX files and a README that says how to use them.
 
     architecture.json    canonical JSON                     model.safetensors    weights (the fp32 form)
-    model.onnx           fp32                               model.int8.onnx      with int8_dynamic layers
-    preprocessing.json   what inputs need, class names      README.md            how to load each of them
+    model.onnx           fp32                               model.int8.onnx      with 8-bit layers
+    preprocessing.json   what inputs need, class names      model.int4.onnx      with 4-bit layers
+    README.md            how to load each of them
 
 Nothing in it names a module of this project except the README's one way of loading the weights; the ONNX
 files run anywhere.
@@ -16,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
-from torch import nn
+from torch import Tensor, nn
 
 from ..architecture import Architecture, parse_architecture
 from ..errors import InvalidInputError, nearest
@@ -32,6 +33,8 @@ FORMATS: tuple[str, ...] = get_args(Format)
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 INT8 = "model.int8.onnx"
+INT4 = "model.int4.onnx"
+"""Of layers in different formats, the narrowest names the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ def write_folder(
     formats: Sequence[str] = FORMATS,
     quantize: Quantize = "none",
     preprocessing: Mapping[str, Any] | None = None,
+    calibration: Tensor | None = None,
 ) -> ExportedFolder:
     """Writes `model` (the trained fp32 form) into `folder`, which is made and should be new.
 
@@ -78,8 +82,8 @@ def write_folder(
         save_model(model, str(folder / WEIGHTS))
         files[WEIGHTS] = architecture
     if "onnx" in formats:
-        files |= _write_onnx(model, wanted, folder)
-    primary = next(name for name in (INT8, ONNX, WEIGHTS) if name in files)
+        files |= _write_onnx(model, wanted, folder, calibration)
+    primary = next(name for name in (INT4, INT8, ONNX, WEIGHTS) if name in files)
     _write_json(folder / "architecture.json", json.loads(architecture.canonical_json))
     _write_json(folder / "preprocessing.json", preprocessing or {"input": input_name(architecture)})
     text = readme(architecture, tuple(files), primary)
@@ -100,14 +104,25 @@ def load_folder(folder: Path) -> tuple[nn.Module, Architecture]:
     return model.eval(), architecture
 
 
-def _write_onnx(model: nn.Module, wanted: Architecture, folder: Path) -> dict[str, Architecture]:
-    """The fp32 file always; the file of the wanted formats where they differ and ONNX Runtime has them."""
+def _write_onnx(
+    model: nn.Module, wanted: Architecture, folder: Path, calibration: Tensor | None
+) -> dict[str, Architecture]:
+    """The fp32 file always; the file of the wanted formats where ONNX Runtime computes integers in them."""
     plain = wanted.with_number_format("fp32")
     export_onnx(model, plain, folder / ONNX)
-    if "int8_dynamic" not in wanted.number_formats:
+    name = _quantized_name(wanted)
+    if name is None:
         return {ONNX: plain}
-    export_onnx(model, wanted, folder / INT8)
-    return {ONNX: plain, INT8: wanted}
+    export_onnx(model, wanted, folder / name, calibration=calibration)
+    return {ONNX: plain, name: wanted}
+
+
+def _quantized_name(architecture: Architecture) -> str | None:
+    """None where no layer is in an integer format."""
+    formats = architecture.number_formats
+    if any(name.startswith("int4") for name in formats):
+        return INT4
+    return INT8 if any(name.startswith("int8") for name in formats) else None
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -4,19 +4,17 @@ Input `tokens` int64 [batch, length], or `values` float32 [batch, length, channe
 height, width]; output `logits`. Batch and length are free. The same model gives the same bytes.
 
 The TorchScript exporter is used: it writes a model of 4 layers in about 0.1 s, torch.export's in several
-seconds. int8_dynamic is ONNX Runtime's dynamic quantization of the layer's matrix products with constant
-weights: int8 weights per output channel, uint8 activations per tensor (the eager form is symmetric per token:
-same accuracy class, other bits).
+seconds. How each number format is written: `products`.
 """
 
-import logging
 import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import onnx
 import torch
@@ -25,14 +23,21 @@ from torch.jit._trace import TracerWarning
 
 from ..architecture import Architecture, ImageInterface, ValuesInterface
 from ..errors import UnsupportedError
-from ..quantization import number_format
+from ..number_formats import apply_number_formats
+from ..quantization import NumberFormat, number_format
+from .products import onnx_form
 
 OPSET = 17
+RUNTIME = "onnxruntime"
 DynamicAxes = Mapping[str, Mapping[int, str]]
 
 
-def export_onnx(model: nn.Module, architecture: Architecture, path: Path) -> Path:
+def export_onnx(
+    model: nn.Module, architecture: Architecture, path: Path, *, calibration: Tensor | None = None
+) -> Path:
     """Writes `model` (the fp32 form, trained or not) in `architecture`'s number formats; returns `path`.
+
+    `calibration`: a batch of inputs that fixes int8_mixed's outliers; without it that format has none.
 
     Raises:
         UnsupportedError: a block has an operator or number format without ONNX form; the message names it.
@@ -42,27 +47,25 @@ def export_onnx(model: nn.Module, architecture: Architecture, path: Path) -> Pat
     length = {1: "length"} if architecture.interface.input != "image" else {}
     logits_length = {1: "length"} if architecture.head.kind == "language" else {}
     axes = {name: {0: "batch", **length}, "logits": {0: "batch", **logits_length}}
-    int8_layers = [
-        index for index, layer in enumerate(architecture.layers) if layer.number_format == "int8_dynamic"
-    ]
-    prefixes = tuple(f"/blocks.{index}/" for index in int8_layers)
+    running = onnx_form(apply_number_formats(model, architecture, calibration=calibration))
     with _written_whole(path) as unfinished:
         try:
-            export_module(model, (name, example), "logits", axes, unfinished)
+            export_module(running, (name, example), "logits", axes, unfinished)
         except UnsupportedError as error:
             raise UnsupportedError(f"{_guilty_block(model, architecture)}: {error.message}") from error
-        if prefixes:
-            quantize_matmuls(unfinished, lambda node: node.startswith(prefixes))
     return path
 
 
 def require_onnx_formats(architecture: Architecture) -> None:
     """Raises UnsupportedError when a layer's number format has no ONNX Runtime form."""
     for index, layer in enumerate(architecture.layers):
-        if "onnxruntime" not in number_format(layer.number_format).real_on:
+        if number_format(layer.number_format).execution(RUNTIME) != "real":
+            names = [
+                name for name in get_args(NumberFormat) if number_format(name).execution(RUNTIME) == "real"
+            ]
             raise UnsupportedError(
                 f"layer {index}: number format '{layer.number_format}' has no ONNX Runtime CPU form; "
-                "choose fp32 or int8_dynamic"
+                f"choose {', '.join(names[:-1])} or {names[-1]}"
             )
 
 
@@ -92,7 +95,7 @@ def example_input(architecture: Architecture) -> tuple[str, Tensor]:
 def export_module(
     module: nn.Module, named_input: tuple[str, Tensor], output: str, axes: DynamicAxes, path: Path
 ) -> None:
-    """Writes one float32 module of one input and one output.
+    """Writes one module of one float32 or int64 input and one output.
 
     Raises:
         UnsupportedError: the exporter has no ONNX form for one of its operators.
@@ -117,27 +120,6 @@ def export_module(
     finally:
         module.train(was_training)
     _without_traces(path)
-
-
-def quantize_matmuls(path: Path, chosen: Callable[[str], bool]) -> int:
-    """Rewrites the file with the chosen products with constant weights in dynamic int8; how many they are."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # 0.2 s, and only int8 needs it
-
-    graph = onnx.load(path).graph
-    constants = {weight.name for weight in graph.initializer}
-    names = [
-        node.name
-        for node in graph.node
-        if node.op_type in ("MatMul", "Gemm") and chosen(node.name) and node.input[1] in constants
-    ]
-    if not names:
-        return 0
-    with _quantizer_advice_silenced():
-        quantize_dynamic(
-            str(path), str(path), per_channel=True, weight_type=QuantType.QInt8, nodes_to_quantize=names,
-            op_types_to_quantize=["MatMul", "Gemm"],
-        )  # fmt: skip
-    return len(names)
 
 
 def _guilty_block(model: nn.Module, architecture: Architecture) -> str:
@@ -184,21 +166,6 @@ def _exporter_warnings_silenced() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", message="constant folding", category=UserWarning)
         yield
-
-
-@contextmanager
-def _quantizer_advice_silenced() -> Iterator[None]:
-    """The quantizer advises a pre-processing step on the root logger; it matters for convolutions only."""
-    root = logging.getLogger()
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "pre-processing" not in record.getMessage()
-
-    root.addFilter(keep)
-    try:
-        yield
-    finally:
-        root.removeFilter(keep)
 
 
 def _first_line(error: Exception) -> str:

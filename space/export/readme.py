@@ -10,6 +10,7 @@ DESCRIPTIONS = {
     "model.safetensors": "weights in float32 (safetensors)",
     "model.onnx": "the model in float32",
     "model.int8.onnx": "the model with dynamic int8 matrix products; export_report.json says in which layers",
+    "model.int4.onnx": "the model with 4-bit weights; export_report.json says the number formats",
     "architecture.json": "what the model is, layer by layer",
     "preprocessing.json": "how inputs were prepared, and the names of classes where there are any",
 }

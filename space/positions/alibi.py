@@ -13,13 +13,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..choice import PositionChoice
+from ..choice import Surroundings
+from .additive_bias import AdditivePosition, DistancePenalty
 
 
-class AlibiConfig(PositionChoice):
+class AlibiConfig(AdditivePosition):
     """Needs at least 4 heads: one head's slope of 1/256 is no position signal."""
 
     kind: Literal["alibi"] = "alibi"
+
+    def relative_bias(self, at: Surroundings, num_heads: int) -> DistancePenalty:
+        return DistancePenalty(alibi_slopes(num_heads))
 
 
 def alibi_slopes(num_heads: int) -> Float[Tensor, " heads"]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..choice import MixerChoice, PositionChoice, PositionModule, Surroundings
+from ..errors import InvalidInputError
 from ..projection import start
 from ..roles import ParameterRole
 
@@ -42,6 +43,11 @@ class LearnedPosition(PositionModule):
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], start: Int[Tensor, ""] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
-        if start is None:
-            return x + self.table[: x.shape[1]]
-        return x + self.table[start + torch.arange(x.shape[1], device=x.device)]
+        n = x.shape[1]
+        if start is not None:
+            return x + self.table[start + torch.arange(n, device=x.device)]
+        if not torch.onnx.is_in_onnx_export() and n > self.table.shape[0]:
+            raise InvalidInputError(
+                f"{n} tokens are more than the {self.table.shape[0]} learned positions; cut the input"
+            )
+        return x + self.table[:n]

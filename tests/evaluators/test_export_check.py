@@ -71,6 +71,25 @@ def test_f45_an_int8_file_of_other_weights_is_noticed(architecture: Architecture
         verify_export(exported, model)
 
 
+def test_a_file_with_four_bit_weights_is_held_to_them_as_tightly_as_float32(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    packed = architecture.with_number_format("int4_g32")
+    model, other = build_model(packed, seed=0), build_model(packed, seed=0)
+    exported = write_folder(model, packed, tmp_path / "a", formats=["onnx"])
+    report = verify_export(exported, model)["files"]["model.int4.onnx"]
+    assert report["compared_with"] == "eager torch in its number formats"
+    assert report["largest_relative"] < 1e-4
+    with torch.no_grad():  # one weight in a hundred by one code: far less than rounding itself changes
+        for block in other.blocks:
+            for weight in block.parameters():
+                weight.view(-1)[::100] *= 1.2
+    stranger = write_folder(other, packed, tmp_path / "b", formats=["onnx"])
+    (exported.path / "model.int4.onnx").write_bytes((stranger.path / "model.int4.onnx").read_bytes())
+    with pytest.raises(EvaluationError, match=r"model\.int4\.onnx differs .* in its number formats"):
+        verify_export(exported, model)
+
+
 def test_a_file_that_cannot_be_loaded_is_an_error(architecture: Architecture, tmp_path: Path) -> None:
     model = build_model(architecture, seed=0)
     exported = write_folder(model, architecture, tmp_path, formats=["onnx"])

@@ -10,11 +10,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from space.architecture import Architecture, parse_architecture
+from space.choice import Surroundings
 from space.costs import costs
 from space.errors import InvalidInputError
 from space.feedforward import GluConfig, MlpConfig
 from space.mixers import GatedConvConfig, LinearEluConfig, PoolConfig, SlidingWindowConfig, SoftmaxConfig
 from space.model import build_model
+from space.positions import NonePositionConfig
 
 
 def drawn(rng: random.Random) -> Architecture:
@@ -204,6 +206,12 @@ def banded_schedule(n: int, d: int, heads: int, kv: int, block: int, reads: int)
     ]
 
 
+def there(d: int, n: int, *, causal: bool) -> Surroundings:
+    return Surroundings(
+        d_model=d, context_length=n, num_layers=1, causal=causal, position=NonePositionConfig()
+    )
+
+
 SIZES = [(1, 8, 2), (20, 8, 4), (64, 8, 2), (100, 16, 4), (200, 32, 2)]
 
 
@@ -212,7 +220,7 @@ def test_activation_peak_of_softmax_is_the_counted_one(n: int, d: int, heads: in
     for groups in (1, heads):
         config = SoftmaxConfig(num_heads=heads, num_kv_heads=groups)
         counted = counted_peak(attention_schedule(n, d, heads, d // heads * groups))
-        assert config.activation_size(d, n, causal=True) == counted
+        assert config.activation_size(there(d, n, causal=True), n) == counted
 
 
 @pytest.mark.parametrize(("n", "d", "heads"), SIZES)
@@ -228,7 +236,7 @@ def test_activation_peak_of_a_window_is_the_counted_one(
     schedule = (
         attention_schedule(n, d, heads, kv) if square else banded_schedule(n, d, heads, kv, block, reads)
     )
-    assert config.activation_size(d, n, causal=causal) == counted_peak(schedule)
+    assert config.activation_size(there(d, n, causal=causal), n) == counted_peak(schedule)
 
 
 @pytest.mark.parametrize(("n", "d", "heads"), SIZES)
@@ -249,7 +257,7 @@ def test_activation_peak_of_linear_attention_is_the_counted_one(n: int, d: int, 
         Op("mixed", padded * d, ("mixed", f"q{full}", "states")),
         Op("out", n * d, ("mixed", "below")),
     ]
-    assert config.activation_size(d, n, causal=True) == counted_peak(causal)
+    assert config.activation_size(there(d, n, causal=True), n) == counted_peak(causal)
     both_ways = [
         *projections(n, d, d),
         Op("total", d, ("k",)),
@@ -258,7 +266,7 @@ def test_activation_peak_of_linear_attention_is_the_counted_one(n: int, d: int, 
         Op("mixed", n * d, ("q", "state")),
         Op("out", n * d, ("mixed", "below")),
     ]
-    assert config.activation_size(d, n, causal=False) == counted_peak(both_ways)
+    assert config.activation_size(there(d, n, causal=False), n) == counted_peak(both_ways)
 
 
 @pytest.mark.parametrize(("n", "d", "heads"), SIZES)
@@ -280,21 +288,21 @@ def test_activation_peak_of_local_mixers_is_the_counted_one(n: int, d: int, head
             # the second "u" keeps all parts alive until the one fused product that writes them has ended
             counted = counted_peak(schedule)
             config = GatedConvConfig(width=width, gates=2 if gates == 2 else 1)
-            assert config.activation_size(d, n, causal=True) == counted
+            assert config.activation_size(there(d, n, causal=True), n) == counted
         pool = [
             Op("x", n * d),
             Op("padded", (n + width - 1) * d, ("x",)),
             Op("sum", n * d, ("padded",)),
             Op("x", n * d, ("sum", "x")),
         ]
-        assert PoolConfig(width=width).activation_size(d, n, causal=True) == counted_peak(pool)
+        assert PoolConfig(width=width).activation_size(there(d, n, causal=True), n) == counted_peak(pool)
 
 
 @pytest.mark.parametrize(("n", "d", "heads"), SIZES)
 def test_activation_peak_of_feed_forwards_is_the_counted_one(n: int, d: int, heads: int) -> None:
     f = 3 * d
     mlp = [Op("x", n * d), Op("hidden", n * f, ("x",)), Op("out", n * d, ("hidden",))]
-    assert MlpConfig(d_ff=f).activation_size(d, n) == counted_peak(mlp)
+    assert MlpConfig(d_ff=f).activation_size(there(d, n, causal=True), n) == counted_peak(mlp)
     glu = [
         Op("x", n * d),
         Op("gate", n * f, ("x",)),
@@ -302,7 +310,7 @@ def test_activation_peak_of_feed_forwards_is_the_counted_one(n: int, d: int, hea
         Op("gate", n * f, ("gate", "up")),
         Op("out", n * d, ("gate",)),
     ]
-    assert GluConfig(d_ff=f).activation_size(d, n) == counted_peak(glu)
+    assert GluConfig(d_ff=f).activation_size(there(d, n, causal=True), n) == counted_peak(glu)
 
 
 def test_activation_peak_of_a_model_is_its_largest_stage() -> None:

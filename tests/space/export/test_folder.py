@@ -32,6 +32,8 @@ ALWAYS = {"architecture.json", "preprocessing.json", "README.md"}
         (["onnx"], ("fp32", "fp32"), "none", {"model.onnx"}, "model.onnx"),
         (["onnx"], ("fp32", "fp32"), "int8", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),
         (["onnx"], ("fp32", "int8_dynamic"), "none", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),
+        (["onnx"], ("int8_mixed", "fp32"), "none", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),
+        (["onnx"], ("int8_mixed", "int4_g32"), "none", {"model.onnx", "model.int4.onnx"}, "model.int4.onnx"),
         (["torch", "onnx"], ("bf16", "fp32"), "none", {"model.safetensors", "model.onnx"}, "model.onnx"),
     ],
 )
