@@ -1,12 +1,16 @@
 """Figures and pages of a job: records in, Plotly figures and HTML text out."""
 
 from .assets import plotly_bundle, static_dir
+from .charts import Chart
 from .drawing import draw_architecture
+from .job_charts import chart_named, job_charts
 from .pages import (
     compare_page,
     curves_chart,
     default_form,
     error_page,
+    explore_chart,
+    explore_page,
     job_data,
     job_page,
     jobs_page,
@@ -15,18 +19,27 @@ from .pages import (
     view,
 )
 from .report import report_html
+from .selection import Selection, axis_keys, read_selection
 
 __all__ = [
+    "Chart",
+    "Selection",
+    "axis_keys",
+    "chart_named",
     "compare_page",
     "curves_chart",
     "default_form",
     "draw_architecture",
     "error_page",
+    "explore_chart",
+    "explore_page",
+    "job_charts",
     "job_data",
     "job_page",
     "jobs_page",
     "new_job_page",
     "plotly_bundle",
+    "read_selection",
     "report_html",
     "static_dir",
     "trial_page",

@@ -223,8 +223,10 @@ def _branch(
 
 def _badge(canvas: Canvas, number_format: str, y: float) -> None:
     colour = FORMAT_COLOURS.get(number_format, OTHER_COLOUR)
-    canvas.tint(WIDTH - 68, y, 46, 17, colour, 0.24)
-    canvas.text(WIDTH - 45, y + 12.5, format_word(number_format), "pf-small", "middle")
+    word = format_word(number_format)
+    width = max(46, 6 * len(word) + 10)
+    canvas.tint(WIDTH - 45 - width / 2, y, width, 17, colour, 0.24)
+    canvas.text(WIDTH - 45, y + 12.5, word, "pf-small", "middle")
 
 
 def _mixer(canvas: Canvas, architecture: Mapping[str, Any], mixer: Mapping[str, Any], y: float) -> None:

@@ -16,7 +16,7 @@ EXTRA_COLUMNS = ("latency_s", "params", "memory_bytes")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A trial in the plane of the first cost (x) and the quality (y), in display units."""
+    """A trial in the plane of two quantities, in display units; by default first cost (x) and quality (y)."""
 
     number: int
     x: float
@@ -62,9 +62,11 @@ def axes(job: JobRecord) -> tuple[str, str]:
     return job.objectives[1], job.objectives[0]
 
 
-def points(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Point]:
-    """The trials that have both numbers, fastest first."""
-    x_key, y_key = axes(job)
+def points(
+    job: JobRecord, trials: Sequence[TrialRecord], plane: tuple[str, str] | None = None
+) -> list[Point]:
+    """The trials that have both numbers, fastest first. `plane`: keys of x and y, by default `axes`."""
+    x_key, y_key = plane or axes(job)
     known = [t for t in trials if _finite(t.effective.get(x_key)) and _finite(t.effective.get(y_key))]
     return sorted(
         (_point(job, trial, x_key, y_key) for trial in known), key=lambda point: (point.x, point.number)
@@ -196,7 +198,7 @@ def _point(job: JobRecord, trial: TrialRecord, x_key: str, y_key: str) -> Point:
         y_low=y_low,
         y_high=y_high,
         number_format=number_format(trial.architecture),
-        hollow=is_hollow(trial, x_key),
+        hollow=is_hollow(trial, x_key) or is_hollow(trial, y_key),
         on_front=trial.on_front,
         hover=hover_text(job, trial),
     )

@@ -65,14 +65,21 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A cause of failed trials, how often, and the first example."""
+    """A cause of failed trials, how often, and what the workers said."""
 
     reason: str
     words: str
     count: int
-    trial: int
-    label: str
-    example: str
+    cases: tuple["Case", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One message of a worker, and the trials that ended with it: (number, label)."""
+
+    message: str
+    count: int
+    trials: tuple[tuple[int, str], ...]
 
 
 def status(
@@ -198,14 +205,30 @@ def outcomes(job: JobRecord, trials: Sequence[TrialRecord]) -> list[tuple[str, i
 
 
 def failures(trials: Sequence[TrialRecord]) -> list[Failure]:
-    """Failed trials by reason, most frequent first."""
+    """Failed trials by reason, most frequent first, each with the workers' messages."""
     failed = [trial for trial in trials if trial.state == "failed"]
     found = []
     for reason, count in Counter(trial.reason or "internal" for trial in failed).most_common():
-        first = next(trial for trial in failed if (trial.reason or "internal") == reason)
-        words = REASON_WORDS.get(reason, reason)
-        found.append(Failure(reason, words, count, first.number, first.label, first.message or ""))
+        ended = [trial for trial in failed if (trial.reason or "internal") == reason]
+        found.append(Failure(reason, REASON_WORDS.get(reason, reason), count, _cases(ended)))
     return found
+
+
+MAX_CASES, MAX_NAMED = 5, 8
+"""Messages of a cause, and trials of a message, that a page names."""
+
+
+def _cases(failed: Sequence[TrialRecord]) -> tuple[Case, ...]:
+    """The most frequent messages; many trials of one worker's fault are one line."""
+    messages = Counter(trial.message or "" for trial in failed).most_common(MAX_CASES)
+    return tuple(
+        Case(
+            message,
+            count,
+            tuple((one.number, one.label) for one in failed if (one.message or "") == message)[:MAX_NAMED],
+        )
+        for message, count in messages
+    )
 
 
 def facts(job: JobRecord) -> list[tuple[str, str]]:

@@ -75,12 +75,24 @@ MIXER_COLOURS: Mapping[str, str] = {
 MORE_COLOURS = ("#5b6bc0", "#b5651d", "#2b8f93", "#a34f6f", "#7d8b2a", "#8a5cb8", "#b03a48", "#4d7c5a")
 OTHER_COLOUR = "#7a8694"
 
-FORMAT_COLOURS: Mapping[str, str] = {"fp32": "#7a8694", "bf16": "#009e73", "int8_dynamic": "#d55e00"}
+FORMAT_COLOURS: Mapping[str, str] = {
+    "fp32": "#7a8694",
+    "bf16": "#009e73",
+    "int8_dynamic": "#d55e00",
+    "int8_mixed": "#b07d12",
+    "int4_g32": "#8a5cb8",
+    "int4_g64": "#b0508f",
+    "fp4_g32": "#3f7fbf",
+}
 
 SEARCH_SYMBOLS: Mapping[str, str] = {
     "fp32": "circle",
     "bf16": "square",
     "int8_dynamic": "diamond",
+    "int8_mixed": "diamond-wide",
+    "int4_g32": "pentagon",
+    "int4_g64": "octagon",
+    "fp4_g32": "cross",
     "mixed": "hexagon2",
 }
 REFERENCE_SYMBOLS: Mapping[str, str] = {

@@ -10,7 +10,15 @@ from typing import Any
 from search.objectives import OBJECTIVES
 from search.records import FINAL_JOB_STATES, JOB_TRANSITIONS, JobRecord, Spread, TrialRecord
 
-FORMAT_WORDS: Mapping[str, str] = {"fp32": "fp32", "bf16": "bf16", "int8_dynamic": "int8"}
+FORMAT_WORDS: Mapping[str, str] = {
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "int8_dynamic": "int8",
+    "int8_mixed": "int8 mixed",
+    "int4_g32": "int4 g32",
+    "int4_g64": "int4 g64",
+    "fp4_g32": "fp4 g32",
+}
 MIXER_WORDS: Mapping[str, str] = {
     "softmax": "softmax attention",
     "sliding_window": "sliding window",

@@ -139,8 +139,11 @@ def model_passes(
     needs: frozenset[Need],
 ) -> Passes:
     """One shared run of a model, with the roles and hook points that the space gives it."""
-    names = {layer: f"blocks.{layer}.feed_forward.hidden" for layer in range(len(model.blocks))}
-    hidden = {layer: model.get_submodule(name) for layer, name in names.items()}
+    hidden = {
+        layer: block.get_submodule("feed_forward.hidden")
+        for layer, block in enumerate(model.blocks)
+        if block.feed_forward is not None
+    }
     return collect(model, inputs, targets, roles=parameter_roles(model), hidden=hidden, needs=needs)
 
 

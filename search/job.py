@@ -77,6 +77,9 @@ class SpaceSpec(_Spec):
     set: dict[str, Any] = Field(
         default_factory=dict, description="Domains narrowed or widened: gene -> values"
     )
+    rules: list[dict[str, Any]] | None = Field(
+        None, description="What single layers may have, in place of the preset's rules"
+    )
 
 
 class TargetSpec(_Spec):

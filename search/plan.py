@@ -126,7 +126,8 @@ def _space(spec: JobSpec, data: TaskData) -> tuple[SearchSpace, list[str]]:
             f"space.preset '{name}' is for model '{space.model}', task '{data.name}' needs '{data.model}'; "
             f"leave the preset out or use '{data.default_preset}'"
         )
-    space = space.with_domains(spec.space.set).for_interface(data.interface())
+    rules = {} if spec.space.rules is None else {"rules": spec.space.rules}
+    space = space.with_domains({**spec.space.set, **rules}).for_interface(data.interface())
     runtime = spec.target.runtime
     unreal = [name for name in get_args(NumberFormat) if runtime not in number_format(name).real_on]
     space, warnings = space.without_formats(unreal, runtime)

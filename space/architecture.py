@@ -266,7 +266,11 @@ def canonicalise(architecture: Architecture) -> Architecture:
     position = architecture.position
     if position.kind in IN_MIXERS and not any(position.kind in layer.mixer.positions for layer in layers):
         position = NonePositionConfig()
-    changed = {"layers": layers, "position": position, "sharing": _canonical_sharing(architecture)}
+    changed = {
+        "layers": layers,
+        "position": position,
+        "sharing": canonical_sharing(architecture.sharing, len(layers)),
+    }
     return Architecture(**{**architecture._fields(), **changed})
 
 
@@ -282,9 +286,11 @@ def _canonical_layer(layer: LayerConfig, at: Surroundings) -> LayerConfig:
     return layer.model_copy(update={"mixer": mixer, "feed_forward": feed_forward, "residual": residual})
 
 
-def _canonical_sharing(architecture: Architecture) -> NoSharing | SharedLayers | GroupedLayers:
-    sharing, depth = architecture.sharing, len(architecture.layers)
-    groups = len(set(architecture.owners))
+def canonical_sharing(
+    sharing: NoSharing | SharedLayers | GroupedLayers, depth: int
+) -> NoSharing | SharedLayers | GroupedLayers:
+    """The one description of a sharing of so many layers."""
+    groups = len(set(sharing.owners(depth)))
     if groups == depth:
         return NoSharing()
     if isinstance(sharing, GroupedLayers) and groups == 1:

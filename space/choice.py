@@ -38,6 +38,7 @@ class LinearMap:
 
     `copies` maps of these sizes exist (experts); every token passes through `active` of them. A map that is
     not `projected` is dense and float32 whatever the model's projection form and the layer's number format.
+    `whole`: the map of which this is the leading slice; its inner widths stay.
     """
 
     inputs: int
@@ -45,6 +46,7 @@ class LinearMap:
     copies: int = 1
     active: int = 1
     projected: bool = True
+    whole: "LinearMap | None" = None
 
     def matrices(self, rank_ratio: float) -> tuple[tuple[int, int], ...]:
         """(in, out) of every stored matrix of one copy, in the projection form of this ratio."""
@@ -55,6 +57,8 @@ class LinearMap:
 
     def ranks(self, rank_ratio: float) -> tuple[int, ...] | None:
         """Inner width of each part; None: the dense form, where factors would not be smaller."""
+        if self.whole is not None:
+            return self.whole.ranks(rank_ratio)
         if rank_ratio >= 1.0 or not self.projected:
             return None
         ranks = tuple(max(1, int(rank_ratio * min(self.inputs, part))) for part in self.parts)
@@ -98,6 +102,25 @@ class HasAuxiliaryLoss(Protocol):
     """A module whose last forward pass in training mode left a loss to add."""
 
     auxiliary_loss: Tensor | None
+
+
+@runtime_checkable
+class Granular(Protocol):
+    """A module that a training step runs once at every one of its granularities, the losses averaged."""
+
+    granularities: tuple[int, ...]
+    """Divisors of its width, ascending from 1."""
+
+    def set_granularity(self, divisor: int) -> None:
+        """The next forward passes in training mode run this one, or the next smaller one there is."""
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A module that inference runs as another one with the same outputs in evaluation mode."""
+
+    def folded(self) -> nn.Module:
+        """That module, with weights of its own."""
 
 
 class Mixer(nn.Module):
@@ -170,6 +193,11 @@ class _LayerChoice(Choice):
         """Trainable numbers."""
         maps = sum(m.copies * m.size(at.rank_ratio) for m in self.maps(at))
         return maps + self.own_params(at)
+
+    def idle_params(self, at: Surroundings) -> int:
+        """Trainable numbers that one token does not meet in a deployed model."""
+        met = sum(m.active * m.size(at.rank_ratio) for m in self.deployed_maps(at))
+        return sum(m.copies * m.size(at.rank_ratio) for m in self.maps(at)) - met
 
     def map_macs(self, at: Surroundings) -> int:
         """Multiply-accumulates of the linear maps per token."""
@@ -331,6 +359,8 @@ class PositionChoice(Choice):
     """Config of the model's position choice; what acts in mixers is built there, `learned` adds a table."""
 
     kind: str = ""
+    reads_mixers: ClassVar[bool] = False
+    """`params` depends on the mixers."""
 
     def build(self, at: Surroundings) -> PositionModule:
         """Module applied to embedded tokens; identity for what acts in mixers."""

@@ -7,11 +7,12 @@ format. Elementwise work (norms, activations, gates, rotations, softmax) counts 
 MACs.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .architecture import Architecture, BytesInterface, ImageInterface
-from .choice import LinearMap, Surroundings
+from .architecture import Architecture, BytesInterface, ImageInterface, LayerConfig
+from .choice import FeedForwardChoice, MixerChoice, Surroundings
 from .errors import InvalidInputError
 from .quantization import Format, number_format
 
@@ -24,6 +25,9 @@ class Costs:
 
     params: int
     """Trainable numbers."""
+    active_params: int
+    """Those that one token meets: without the experts it is not sent to, and without what training alone
+    needs."""
     macs: int
     """Multiply-accumulates per sequence, as the built model computes them."""
     macs_causal: int
@@ -42,8 +46,70 @@ class Costs:
         return self.weights_bytes + self.state_bytes + self.activation_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class PartCosts:
+    """The mixer or the feed-forwards of one layer; numbers and MACs of one sequence."""
+
+    params: int
+    idle_params: int
+    """Of experts that a token does not pass through, and what training alone needs."""
+    macs: int
+    macs_causal: int
+    macs_decode: int
+    weight_bits: int
+    """What inference stores."""
+    state: int
+    peak: int
+    """Live numbers, the residual stream included."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndCosts:
+    """Embedding, position, final norm and head at a number of tokens."""
+
+    params: int
+    macs: int
+    macs_decode: int
+    peak: int
+
+
 def costs(architecture: Architecture, *, batch_size: int = 1, tokens: int | None = None) -> Costs:
     """Costs at a batch size and a number of tokens per sequence (the full context when None).
+
+    Raises:
+        InvalidInputError: batch or tokens below 1, or more tokens than the context.
+    """
+    n = checked_tokens(architecture, batch_size, tokens)
+    at = architecture.surroundings()
+    ends = end_costs(architecture, at, n)
+    parts = [(mixer_costs(layer, at, n), feed_forward_costs(layer, at, n)) for layer in architecture.layers]
+    params, idle = ends.params + position_params(architecture, at), 0
+    bits = 8 * BYTES_PER_NUMBER * params
+    for index, (layer, owner) in enumerate(zip(architecture.layers, architecture.owners, strict=True)):
+        if owner == index:
+            params += sum(part.params for part in parts[index])
+            idle += sum(part.idle_params for part in parts[index])
+            bits += sum(part.weight_bits for part in parts[index])
+        if owner == index or has_private_norms(architecture):
+            norms = layer.num_norms * layer.norm.params(at.d_model)
+            params += norms
+            bits += 8 * BYTES_PER_NUMBER * norms
+    every = [part for pair in parts for part in pair]
+    decodes = is_decodable(architecture)
+    return Costs(
+        params=params,
+        active_params=params - idle,
+        macs=ends.macs + sum(part.macs for part in every),
+        macs_causal=ends.macs + sum(part.macs_causal for part in every),
+        macs_decode=ends.macs_decode + sum(part.macs_decode for part in every) if decodes else 0,
+        weights_bytes=-(-bits // 8),
+        state_bytes=batch_size * BYTES_PER_NUMBER * sum(part.state for part in every),
+        activation_bytes=batch_size * BYTES_PER_NUMBER * max(ends.peak, *(part.peak for part in every)),
+    )
+
+
+def checked_tokens(architecture: Architecture, batch_size: int, tokens: int | None) -> int:
+    """The number of tokens, the full context when None.
 
     Raises:
         InvalidInputError: batch or tokens below 1, or more tokens than the context.
@@ -53,82 +119,86 @@ def costs(architecture: Architecture, *, batch_size: int = 1, tokens: int | None
         raise InvalidInputError(f"tokens={n} is outside 1..{architecture.tokens}, the context length")
     if batch_size < 1:
         raise InvalidInputError(f"batch_size={batch_size} is below 1")
-    at, causal = architecture.surroundings(), architecture.is_causal
-    ends = _ends_macs(architecture, n)
-    feed_forward = sum(ffn.macs(at, n) for layer in architecture.layers for ffn in layer.feed_forwards)
-    mixers = [layer.mixer for layer in architecture.layers]
-    macs = ends + feed_forward + sum(mixer.macs(at, n) for mixer in mixers)
-    credited = ends + feed_forward + sum(mixer.macs_causal(at, n) for mixer in mixers) if causal else macs
-    state = sum(mixer.state_size(at, n) for mixer in mixers) if causal else 0
-    return Costs(
-        params=num_params(architecture),
-        macs=macs,
-        macs_causal=credited,
-        macs_decode=_decode_macs(architecture, at, n),
-        weights_bytes=weights_bytes(architecture),
-        state_bytes=batch_size * BYTES_PER_NUMBER * state,
-        activation_bytes=batch_size * BYTES_PER_NUMBER * _activation_peak(architecture, at, n),
+    return n
+
+
+def mixer_costs(layer: LayerConfig, at: Surroundings, n: int) -> PartCosts:
+    """Of the mixer of a layer that stands there."""
+    mixer = layer.mixer
+    decodes = at.causal and mixer.decodable
+    return PartCosts(
+        params=mixer.params(at),
+        idle_params=mixer.idle_params(at),
+        macs=mixer.macs(at, n),
+        macs_causal=mixer.macs_causal(at, n) if at.causal else mixer.macs(at, n),
+        macs_decode=mixer.macs_decode(at, n - 1) if decodes else 0,
+        weight_bits=_weight_bits(mixer, at, number_format(layer.number_format)),
+        state=mixer.state_size(at, n) if at.causal else 0,
+        peak=n * at.d_model + mixer.activation_size(at, n),
     )
+
+
+def feed_forward_costs(layer: LayerConfig, at: Surroundings, n: int) -> PartCosts:
+    """Of the feed-forwards of a layer that stands there; none costs nothing."""
+    feed_forwards, form = layer.feed_forwards, number_format(layer.number_format)
+    macs = sum(ffn.macs(at, n) for ffn in feed_forwards)
+    # in a parallel block the mixer's output waits for the feed-forward's
+    held = n * at.d_model * (2 if layer.residual == "parallel" else 1)
+    return PartCosts(
+        params=sum(ffn.params(at) for ffn in feed_forwards),
+        idle_params=sum(ffn.idle_params(at) for ffn in feed_forwards),
+        macs=macs,
+        macs_causal=macs,
+        macs_decode=sum(ffn.macs(at, 1) for ffn in feed_forwards),
+        weight_bits=sum(_weight_bits(ffn, at, form) for ffn in feed_forwards),
+        state=0,
+        peak=max((held + ffn.activation_size(at, n) for ffn in feed_forwards), default=0),
+    )
+
+
+def end_costs(architecture: Architecture, at: Surroundings, n: int) -> EndCosts:
+    """Of what stands around the layers, without the position's own parameters."""
+    stream, outputs = n * at.d_model, architecture.interface.outputs
+    rows = n if architecture.head.kind == "language" else 1
+    sizes = _embedding_size(architecture) + _head_size(architecture)
+    return EndCosts(
+        params=sizes + architecture.final_norm.params(at.d_model),
+        macs=_ends_macs(architecture, n),
+        macs_decode=at.d_model * outputs,
+        peak=max(n * _numbers_per_token(architecture) + stream, stream + max(stream, rows * outputs)),
+    )
+
+
+def position_params(architecture: Architecture, at: Surroundings) -> int:
+    """Trainable numbers of the position choice in the whole model."""
+    return architecture.position.params(at, tuple(layer.mixer for layer in architecture.layers))
+
+
+def has_private_norms(architecture: Architecture) -> bool:
+    """Layers that share weights have norms of their own."""
+    return bool(getattr(architecture.sharing, "private_norm", False))
+
+
+def is_decodable(architecture: Architecture) -> bool:
+    """The model can run token by token."""
+    return architecture.is_causal and all(layer.mixer.decodable for layer in architecture.layers)
 
 
 def num_params(architecture: Architecture) -> int:
     """Trainable numbers of the whole model; what layers share counts once."""
-    d, at = architecture.d_model, architecture.surroundings()
-    ends = _embedding_size(architecture) + _head_size(architecture) + architecture.final_norm.params(d)
-    position = architecture.position.params(at, tuple(layer.mixer for layer in architecture.layers))
-    return ends + position + sum(_owned_params(architecture, at, index) for index in _indices(architecture))
+    return costs(architecture).params
 
 
-def weights_bytes(architecture: Architecture) -> int:
-    """Bytes that inference stores: linear maps of each layer in its number format, the rest float32."""
-    at = architecture.surroundings()
-    total = Fraction(BYTES_PER_NUMBER * num_params(architecture))
-    for index, layer in enumerate(architecture.layers):
-        if architecture.owners[index] != index:
-            continue
-        form = number_format(layer.number_format)
-        for choice in (layer.mixer, *layer.feed_forwards):
-            total -= BYTES_PER_NUMBER * _map_numbers(choice.maps(at), at)
-            for linear_map in choice.deployed_maps(at):
-                total += linear_map.copies * _map_bytes(linear_map, at, form)
-    return int(total)
-
-
-def _indices(architecture: Architecture) -> range:
-    return range(len(architecture.layers))
-
-
-def _owned_params(architecture: Architecture, at: Surroundings, index: int) -> int:
-    """Of one layer, without what it shares with an earlier one."""
-    layer = architecture.layers[index]
-    is_owner = architecture.owners[index] == index
-    has_norms = is_owner or getattr(architecture.sharing, "private_norm", False)
-    norms = layer.num_norms * layer.norm.params(at.d_model) if has_norms else 0
-    if not is_owner:
-        return norms
-    return norms + layer.mixer.params(at) + sum(ffn.params(at) for ffn in layer.feed_forwards)
-
-
-def _map_numbers(maps: tuple[LinearMap, ...], at: Surroundings) -> int:
-    return sum(m.copies * m.size(at.rank_ratio) for m in maps)
-
-
-def _map_bytes(linear_map: LinearMap, at: Surroundings, form: Format) -> Fraction:
-    """Of one copy."""
-    matrices = linear_map.matrices(at.rank_ratio)
-    if not linear_map.projected:
-        return Fraction(BYTES_PER_NUMBER * sum(i * o for i, o in matrices))
-    return sum((form.bits_per_weight(i) * i * o / 8 for i, o in matrices), Fraction(0))
-
-
-def _decode_macs(architecture: Architecture, at: Surroundings, n: int) -> int:
-    """Of token n after n - 1 others."""
-    layers = architecture.layers
-    if not (architecture.is_causal and all(layer.mixer.decodable for layer in layers)):
-        return 0
-    mixers = sum(layer.mixer.macs_decode(at, n - 1) for layer in layers)
-    feed_forwards = sum(ffn.macs(at, 1) for layer in layers for ffn in layer.feed_forwards)
-    return mixers + feed_forwards + architecture.d_model * architecture.interface.outputs
+def _weight_bits(choice: MixerChoice | FeedForwardChoice, at: Surroundings, form: Format) -> int:
+    """What inference stores: maps in the number format, the rest float32."""
+    full = 8 * BYTES_PER_NUMBER
+    maps = sum(m.copies * m.size(at.rank_ratio) for m in choice.maps(at))
+    bits = Fraction(full * (choice.params(at) - maps))
+    for linear_map in choice.deployed_maps(at):
+        for inputs, outputs in linear_map.matrices(at.rank_ratio):
+            width = form.bits_per_weight(inputs) if linear_map.projected else full
+            bits += linear_map.copies * width * inputs * outputs
+    return math.ceil(bits)
 
 
 def _embedding_size(architecture: Architecture) -> int:
@@ -159,19 +229,3 @@ def _ends_macs(architecture: Architecture, n: int) -> int:
     embedding = 0 if is_lookup else n * _embedding_size(architecture)
     rows = n if architecture.head.kind == "language" else 1
     return embedding + rows * architecture.d_model * architecture.interface.outputs
-
-
-def _activation_peak(architecture: Architecture, at: Surroundings, n: int) -> int:
-    """Largest number of live numbers over embedding, every half of every block, and head; one sequence."""
-    stream = n * architecture.d_model
-    rows = n if architecture.head.kind == "language" else 1
-    peaks = [
-        n * _numbers_per_token(architecture) + stream,
-        stream + max(stream, rows * architecture.interface.outputs),
-    ]
-    for layer in architecture.layers:
-        peaks.append(stream + layer.mixer.activation_size(at, n))
-        # in a parallel block the mixer's output waits for the feed-forward's
-        waiting = stream if layer.residual == "parallel" else 0
-        peaks += [stream + waiting + ffn.activation_size(at, n) for ffn in layer.feed_forwards]
-    return max(peaks)

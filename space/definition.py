@@ -20,6 +20,7 @@ from .gene import Value
 from .genes import LAYER_GENES, MODEL_GENES, ORDINAL, Domains, Gene, Genotype
 from .layer_options import active_layer_genes
 from .positions import POSITIONS
+from .rules import Rule, domains_at, permitted
 
 ONLY_FOR: Mapping[str, tuple[Model, ...]] = {
     "patch_size": ("vision",), "tied": ("decoder",), "pooling": ("encoder", "vision"),
@@ -32,10 +33,14 @@ class SpaceDefinition(Choice):
 
     name: str
     description: str = ""
+    source: str = ""
+    """Where the space comes from in the literature."""
     model: Model
     domains: Domains
     shared: tuple[str, ...] = ()
     """Layer genes with one value for the whole model."""
+    rules: tuple[Rule, ...] = ()
+    """What single layers may have; see `space.rules`."""
     interface: InterfaceConfig | None = None
     edited: tuple[str, ...] = Field((), description="Genes whose domain the user set")
 
@@ -68,8 +73,16 @@ class SpaceDefinition(Choice):
         return int(self.value(genotype, "num_layers"))
 
     def levels(self, genotype: Genotype, layer: int) -> dict[str, Value]:
-        """All layer genes of one layer, the idle ones too."""
-        return {key: self.value(genotype, key, layer) for key in LAYER_GENES}
+        """All layer genes of one layer, the idle ones too, as its rules permit them."""
+        found = {key: self.value(genotype, key, layer) for key in LAYER_GENES}
+        if not self.rules:
+            return found
+        there = self.domains_at(layer, self.depth(genotype))
+        return {key: permitted(self.domains, there, key, value) for key, value in found.items()}
+
+    def domains_at(self, layer: int, depth: int) -> Domains:
+        """The domains of one layer of a model of this depth."""
+        return domains_at(self.rules, self.domains, layer, depth)
 
     def active_genes(self, genotype: Genotype) -> tuple[Gene, ...]:
         """The genes that this genotype does not switch off."""
@@ -105,24 +118,15 @@ class SpaceDefinition(Choice):
             genotype[gene.name] = known[0] if known else self.domains.default(gene.key)
         return genotype
 
-    def site(
-        self,
-        d_model: int,
-        interface: InterfaceConfig,
-        position: str,
-        *,
-        depth: int = 1,
-        rank_ratio: float = 1.0,
-    ) -> Surroundings:
-        """Where the layers of such a model stand."""
+    def site(self, d_model: int, interface: InterfaceConfig, position: str) -> Surroundings:
+        """Where the layers of such a model stand, as far as their configs depend on it."""
         return Surroundings(
             d_model=d_model,
             context_length=interface.tokens,
-            num_layers=depth,
+            num_layers=1,
             causal=self.model == "decoder",
             position=POSITIONS[position](),
             grid=interface.grid if isinstance(interface, ImageInterface) else None,
-            rank_ratio=rank_ratio,
         )
 
     def interface_with(self, patch_size: int) -> InterfaceConfig:

@@ -32,6 +32,8 @@ class LayerGene:
     multiple_of: int | None = None
     odd: bool = False
     rare: bool = False
+    independent: bool = False
+    """`snapped`, `check` and `canonical` never look at it: it multiplies the number of architectures."""
 
     @property
     def is_ordinal(self) -> bool:

@@ -10,6 +10,7 @@ Source: choices.md 14 (validity, canonical form); evaluators_and_search.md 12.1,
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from .architecture import (
@@ -29,7 +30,7 @@ from .definition import SpaceDefinition
 from .errors import InvalidArchitectureError, InvalidInputError, nearest
 from .feedforward import FEED_FORWARDS
 from .gene import Value
-from .genes import BLOCK_GENES, Genotype
+from .genes import BLOCK_GENES, LAYER_GENES, Domains, Genotype
 from .layer_options import (
     Levels,
     World,
@@ -42,6 +43,7 @@ from .layer_options import (
 from .mixers import MIXERS
 from .norms import NORMS
 from .positions import POSITIONS
+from .rules import breaches, selected
 
 
 def settle(
@@ -131,7 +133,13 @@ def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture |
     sharing = sharing_config(
         str(definition.value(genotype, "sharing")), bool(definition.value(genotype, "private_norm"))
     )
-    levels = [definition.levels(genotype, owner) for owner in sharing.owners(depth)]
+    owners = sharing.owners(depth)
+    levels = _keeping_counts(
+        definition,
+        [definition.levels(genotype, owner) for owner in owners],
+        owners,
+        definition.site(d_model, interface, definition.domains.position[0]),
+    )
     kinds = [MIXERS[str(level["mixer"])] for level in levels]
     position = settle(
         definition,
@@ -142,18 +150,8 @@ def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture |
     if position is None:
         return None
     rank_ratio = float(definition.value(genotype, "rank_ratio"))
-    at = definition.site(d_model, interface, position, depth=depth, rank_ratio=rank_ratio)
-    layers = tuple(
-        LayerConfig.model_validate(
-            {
-                "mixer": (mixer := mixer_config(level, at)),
-                "feed_forward": _feed_forward(definition, level, mixer, at),
-                "norm": NORMS[str(level["norm"])](),
-                **{key: level[key] for key in ("placement", "residual", "number_format")},
-            }
-        )
-        for level in levels
-    )
+    at = definition.site(d_model, interface, position)
+    layers = tuple(_layer(tuple(level.values()), at, definition.domains.feed_forward) for level in levels)
     projection = {"kind": "dense"} if rank_ratio == 1.0 else {"kind": "lowrank", "rank_ratio": rank_ratio}
     architecture = Architecture.model_validate(
         {
@@ -193,19 +191,66 @@ def sharing_genes(sharing: NoSharing | SharedLayers | GroupedLayers) -> dict[str
     return {"sharing": name, "private_norm": sharing.private_norm}
 
 
+@lru_cache(maxsize=65_536)
+def _layer(values: tuple[Value, ...], at: Surroundings, feed_forwards: tuple[str, ...]) -> LayerConfig:
+    """The layer of these gene values, in the order of LAYER_GENES. Equal layers are one object."""
+    levels = dict(zip(LAYER_GENES, values, strict=True))
+    mixer = mixer_config(levels, at)
+    return LayerConfig.model_validate(
+        {
+            "mixer": mixer,
+            "feed_forward": _feed_forward(levels, mixer, at, feed_forwards),
+            "norm": NORMS[str(levels["norm"])](),
+            **{key: levels[key] for key in ("placement", "residual", "number_format")},
+        }
+    )
+
+
 def _feed_forward(
-    definition: SpaceDefinition, levels: Levels, mixer: MixerChoice, at: Surroundings
+    levels: Levels, mixer: MixerChoice, at: Surroundings, domain: tuple[str, ...]
 ) -> FeedForwardChoice:
     """That of the genes; where a mixer cannot stand without one, the first of the domain instead of none."""
     present = FEED_FORWARDS[str(levels["feed_forward"])].is_present
     if present or mixer.own_nonlinearity:
         return feed_forward_config(levels, at)
-    others = [kind for kind in definition.domains.feed_forward if FEED_FORWARDS[kind].is_present]
+    others = [kind for kind in domain if FEED_FORWARDS[kind].is_present]
     if not others:
         raise InvalidInputError(
             f"mixer '{mixer.kind}' cannot stand without a feed-forward; add mlp or glu to gene 'feed_forward'"
         )
     return feed_forward_config({**levels, "feed_forward": others[0]}, at)
+
+
+def _keeping_counts(
+    definition: SpaceDefinition, levels: list[dict[str, Value]], owners: Sequence[int], at: Surroundings
+) -> list[dict[str, Value]]:
+    """The layers with as few of them changed, from the last one on, as the rules with a count ask for.
+
+    What counts is the canonical layer: a window over the whole context is softmax.
+    """
+    feed_forwards = definition.domains.feed_forward
+
+    def kind(level: dict[str, Value], gene: str) -> str:
+        layer = _layer(tuple(level.values()), at, feed_forwards)
+        return layer.mixer.kind if gene == "mixer" else layer.feed_forward.kind
+
+    for rule in definition.rules:
+        if not rule.is_count:
+            continue
+        ((gene, values),) = rule.domains
+        for index in sorted(set(owners), reverse=True):
+            missing = breaches(rule, [kind(levels[owner], gene) for owner in owners])
+            if missing == 0:
+                break
+            is_listed = kind(levels[index], gene) in values
+            if is_listed != (missing > 0) or index not in selected(rule.layers, len(levels)):
+                continue
+            for value in definition.domains_at(index, len(levels)).of(gene):
+                changed = {**levels[index], gene: value}
+                if (kind(changed, gene) in values) != is_listed:
+                    levels[index] = changed
+                    break
+    return [levels[owner] for owner in owners]
 
 
 def _check_values(definition: SpaceDefinition, genotype: Genotype) -> None:
@@ -257,36 +302,55 @@ def _encode_layers(
     definition: SpaceDefinition, architecture: Architecture, position: str
 ) -> list[dict[str, Value]] | None:
     layers = architecture.layers
-    site = definition.site(
-        architecture.d_model,
-        architecture.interface,
-        position,
-        depth=len(layers),
-        rank_ratio=architecture.projection.rank_ratio,
-    )
+    at = definition.site(architecture.d_model, architecture.interface, position)
+    there = [definition.domains_at(owner, len(layers)) for owner in architecture.owners]
     mixers = _match(
-        mixer_worlds(definition.domains, definition.shared, site), [layer.mixer for layer in layers]
+        [mixer_worlds(domains, definition.shared, at) for domains in there],
+        [layer.mixer for layer in layers],
     )
     feed_forwards = _match(
-        feed_forward_worlds(definition.domains, definition.shared, site),
+        [feed_forward_worlds(domains, definition.shared, at) for domains in there],
         [layer.feed_forward for layer in layers],
     )
-    blocks = [_block_levels(layer) for layer in layers]
-    for key in BLOCK_GENES:
-        values = {block[key] for block in blocks}
-        if not values <= set(definition.domains.of(key)) or (key in definition.shared and len(values) > 1):
-            return None
-    if mixers is None or feed_forwards is None:
+    blocks = _block_genes(definition, layers, there)
+    if mixers is None or feed_forwards is None or blocks is None or not _keeps_counts(definition, layers):
         return None
     return [{**m, **f, **b} for m, f, b in zip(mixers, feed_forwards, blocks, strict=True)]
 
 
-def _match(worlds: Sequence[World], configs: Sequence[Any]) -> list[Levels] | None:
-    """The genes of every config in the first world that has them all."""
-    for world in worlds:
-        if all(config in world.options for config in configs):
-            return [{**world.options[config], **world.shared} for config in configs]
+def _match(worlds: Sequence[Sequence[World]], configs: Sequence[Any]) -> list[Levels] | None:
+    """The genes of every config in the first world that has them all; worlds of every layer."""
+    for same_world in zip(*worlds, strict=True):
+        found = [world.levels(config) for world, config in zip(same_world, configs, strict=True)]
+        if all(levels is not None for levels in found):
+            return [levels for levels in found if levels is not None]
     return None
+
+
+def _block_genes(
+    definition: SpaceDefinition, layers: Sequence[LayerConfig], there: Sequence[Domains]
+) -> list[dict[str, Value]] | None:
+    """The block genes of every layer; the residual of a layer without feed-forward is free."""
+    blocks = [_block_levels(layer) for layer in layers]
+    said = [block["residual"] for block, layer in zip(blocks, layers, strict=True) if layer.feed_forwards]
+    for block, layer, domains in zip(blocks, layers, there, strict=True):
+        if not layer.feed_forwards:
+            shared = said[0] if said and "residual" in definition.shared else domains.residual[0]
+            block["residual"] = shared
+        if any(block[key] not in domains.of(key) for key in BLOCK_GENES):
+            return None
+    for key in BLOCK_GENES:
+        if key in definition.shared and len({block[key] for block in blocks}) > 1:
+            return None
+    return blocks
+
+
+def _keeps_counts(definition: SpaceDefinition, layers: Sequence[LayerConfig]) -> bool:
+    return all(
+        breaches(rule, [getattr(layer, rule.domains[0][0]).kind for layer in layers]) == 0
+        for rule in definition.rules
+        if rule.is_count
+    )
 
 
 def _block_levels(layer: LayerConfig) -> dict[str, Value]:

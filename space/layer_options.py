@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from .choice import FeedForwardChoice, MixerChoice, Surroundings
 from .feedforward import FEED_FORWARDS
 from .gene import Value
-from .genes import BLOCK_GENES, FEED_FORWARD_GENES, MIXER_GENES, Domains
+from .genes import BLOCK_GENES, FEED_FORWARD_GENES, MIXER_GENES, OWN_GENES, Domains
 from .mixers import MIXERS
 
 MIN_HEADS_ALIBI = 4
@@ -29,10 +29,33 @@ Levels = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One assignment of the shared genes; every config a layer can then have, with the genes that give it."""
+    """One assignment of the shared genes; every config a layer can then have, with the genes that give it.
+
+    Configs that differ in independent genes only stand as one: the one with these fields at their default.
+    """
 
     shared: Levels
     options: Mapping[Any, Levels]
+    free: Mapping[str, tuple[Value, ...]]
+    """Independent genes that are not shared, with their domains."""
+
+    def levels(self, config: MixerChoice | FeedForwardChoice) -> Levels | None:
+        """The genes of a config; None: no layer of this world has it."""
+        found = self.options.get(_plain(config, self.free))
+        if found is None:
+            return None
+        own = {
+            gene.name: getattr(config, field)
+            for field, gene in config.genes.items()
+            if gene.name in self.free
+        }
+        if any(value not in self.free[name] for name, value in own.items()):
+            return None
+        return {**found, **own, **self.shared}
+
+    def weight(self, plain: MixerChoice | FeedForwardChoice) -> int:
+        """How many configs one of `options` stands for."""
+        return math.prod(len(self.free[gene.name]) for gene in plain.genes.values() if gene.name in self.free)
 
 
 def mixer_config(levels: Levels, at: Surroundings) -> MixerChoice:
@@ -47,7 +70,13 @@ def mixer_config(levels: Levels, at: Surroundings) -> MixerChoice:
             values[field] = _num_kv_heads(str(level), values["num_heads"])
         else:
             values[field] = level
-    return kind.model_validate(kind.snapped(values, at)).canonical(at)
+    return _mixer(kind, tuple(kind.snapped(values, at).items()), at)
+
+
+@lru_cache(maxsize=65_536)
+def _mixer(kind: type[MixerChoice], values: tuple[tuple[str, Any], ...], at: Surroundings) -> MixerChoice:
+    """Equal mixers are one object."""
+    return kind.model_validate(dict(values)).canonical(at)
 
 
 def feed_forward_config(levels: Levels, at: Surroundings) -> FeedForwardChoice:
@@ -59,7 +88,15 @@ def feed_forward_config(levels: Levels, at: Surroundings) -> FeedForwardChoice:
         values[field] = (
             hidden_width(kind.width_factor, float(level), at.d_model) if gene.name == "ff_ratio" else level
         )
-    return kind.model_validate(kind.snapped(values, at)).canonical(at)
+    return _feed_forward(kind, tuple(kind.snapped(values, at).items()), at)
+
+
+@lru_cache(maxsize=65_536)
+def _feed_forward(
+    kind: type[FeedForwardChoice], values: tuple[tuple[str, Any], ...], at: Surroundings
+) -> FeedForwardChoice:
+    """Equal feed-forwards are one object."""
+    return kind.model_validate(dict(values)).canonical(at)
 
 
 def hidden_width(factor: Fraction, ratio: float, d_model: int) -> int:
@@ -93,36 +130,58 @@ def legal_head_counts(d_model: int, *, least_heads: int = 1) -> tuple[int, ...]:
     return tuple(h for h in divisors if d_model // h >= 8) or tuple(divisors[:1])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def mixer_worlds(domains: Domains, shared: tuple[str, ...], at: Surroundings) -> tuple[World, ...]:
     """Every assignment of the shared mixer genes with the mixers a layer can then have."""
+    return _worlds(domains, shared, at, "mixer")
+
+
+@lru_cache(maxsize=512)
+def feed_forward_worlds(domains: Domains, shared: tuple[str, ...], at: Surroundings) -> tuple[World, ...]:
+    """Every assignment of the shared feed-forward genes with the feed-forwards a layer can then have."""
+    return _worlds(domains, shared, at, "feed_forward")
+
+
+def _worlds(
+    domains: Domains, shared: tuple[str, ...], at: Surroundings, family: Literal["mixer", "feed_forward"]
+) -> tuple[World, ...]:
+    genes = MIXER_GENES if family == "mixer" else FEED_FORWARD_GENES
+    free = {
+        name: domains.of(name)
+        for name in genes
+        if name in OWN_GENES and OWN_GENES[name].independent and name not in shared
+    }
     return tuple(
-        World(fixed, _mixer_table(domains, fixed, at)) for fixed in _assignments(domains, shared, MIXER_GENES)
+        World(fixed, _table(domains, fixed, at, family, free), free)
+        for fixed in _assignments(domains, shared, genes)
     )
 
 
-@lru_cache(maxsize=4096)
-def feed_forward_worlds(domains: Domains, shared: tuple[str, ...], at: Surroundings) -> tuple[World, ...]:
-    """Every assignment of the shared feed-forward genes with the feed-forwards a layer can then have."""
-    worlds = []
-    for fixed in _assignments(domains, shared, FEED_FORWARD_GENES):
-        table: dict[FeedForwardChoice, Levels] = {}
-        kinds = (fixed["feed_forward"],) if "feed_forward" in fixed else domains.feed_forward
-        for kind in kinds:
-            genes = active_feed_forward_genes(str(kind))
-            for levels in _free(domains, {**fixed, "feed_forward": kind}, genes):
-                table.setdefault(feed_forward_config(levels, at), levels)
-        worlds.append(World(fixed, table))
-    return tuple(worlds)
-
-
-def _mixer_table(domains: Domains, fixed: Levels, at: Surroundings) -> dict[MixerChoice, Levels]:
-    table: dict[MixerChoice, Levels] = {}
-    kinds = (fixed["mixer"],) if "mixer" in fixed else domains.mixer
-    for kind in kinds:
-        for levels in _free(domains, {**fixed, "mixer": kind}, active_mixer_genes(str(kind))):
-            table.setdefault(mixer_config(levels, at), levels)
+def _table(
+    domains: Domains,
+    fixed: Levels,
+    at: Surroundings,
+    family: Literal["mixer", "feed_forward"],
+    free: Mapping[str, tuple[Value, ...]],
+) -> dict[Any, Levels]:
+    active = active_mixer_genes if family == "mixer" else active_feed_forward_genes
+    config = mixer_config if family == "mixer" else feed_forward_config
+    table: dict[Any, Levels] = {}
+    for kind in (fixed[family],) if family in fixed else domains.of(family):
+        known = {**{name: values[0] for name, values in free.items()}, **fixed, family: kind}
+        for levels in _free(domains, known, active(str(kind))):
+            table.setdefault(_plain(config(levels, at), free), levels)
     return table
+
+
+def _plain(config: MixerChoice | FeedForwardChoice, free: Mapping[str, object]) -> Any:
+    """The config with its independent fields at their default."""
+    changed = {
+        field: type(config).model_fields[field].default
+        for field, gene in config.genes.items()
+        if gene.name in free
+    }
+    return config.model_copy(update=changed) if changed else config
 
 
 def _assignments(domains: Domains, shared: tuple[str, ...], genes: tuple[str, ...]) -> Iterator[Levels]:
@@ -137,6 +196,7 @@ def _free(domains: Domains, fixed: Levels, genes: tuple[str, ...]) -> Iterator[d
         yield dict(zip(genes, values, strict=True))
 
 
+@lru_cache(maxsize=4096)
 def _num_heads(head_width: int, kind: type[MixerChoice], at: Surroundings) -> int:
     needs_four = at.position.kind == "alibi" and "alibi" in kind.positions
     counts = legal_head_counts(at.d_model, least_heads=MIN_HEADS_ALIBI if needs_four else 1)

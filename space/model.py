@@ -144,11 +144,16 @@ class Model(nn.Module):
         self.head = build_head(
             architecture.head, self.embedding, d_model=d, outputs=architecture.interface.outputs
         )
+        others = [module for module in self.modules() if module is not self]
+        self._scheduled = [module for module in others if isinstance(module, Scheduled)]
+        self._adding = [module for module in others if isinstance(module, HasAuxiliaryLoss)]
 
     def forward(
         self, inputs: Num[Tensor, "batch ..."], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch ... outputs"]:
         """Logits: per token for a language head, else per input. `mask` is True at real tokens."""
+        for module in self._adding:
+            module.auxiliary_loss = None
         x = self.embedding(inputs)
         if not torch.onnx.is_in_onnx_export() and x.shape[1] > self.context_length:
             raise InvalidInputError(
@@ -162,18 +167,12 @@ class Model(nn.Module):
 
     def set_progress(self, fraction: float) -> None:
         """Tells every module whose function changes over a training how far it is, 0 to 1."""
-        for module in self.modules():
-            if module is not self and isinstance(module, Scheduled):
-                module.set_progress(fraction)
+        for module in self._scheduled:
+            module.set_progress(fraction)
 
     def auxiliary_loss(self) -> Float[Tensor, ""] | None:
         """Sum of what modules want added to the loss after a forward pass in training mode; None: nothing."""
-        losses = [
-            module.auxiliary_loss
-            for module in self.modules()
-            if module is not self and isinstance(module, HasAuxiliaryLoss)
-        ]
-        present = [loss for loss in losses if isinstance(loss, Tensor)]
+        present = [module.auxiliary_loss for module in self._adding if module.auxiliary_loss is not None]
         return torch.stack(present).sum() if present else None
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> list[State]:

@@ -15,7 +15,7 @@ from itertools import islice, product
 
 from .architecture import Architecture
 from .gene import Value
-from .genes import LAYER_GENES, MODEL_GENES, Gene
+from .genes import LAYER_GENES, MODEL_GENES, OWN_GENES, Gene
 from .layer_options import active_feed_forward_genes, active_layer_genes, active_mixer_genes
 from .search_space import SearchSpace
 
@@ -25,6 +25,9 @@ DEVIATION = 0.1
 """Probability that one gene of one layer leaves the shared level."""
 NEIGHBOUR_STEP, DEPTH_STEP, ONE_POINT = 0.8, 0.2, 0.5
 """Probabilities: an ordinal moves to the next option, depth changes by one, crossover cuts once."""
+RARE = 0.1
+"""Probability that a rare option, sharing or low rank is drawn at all."""
+_RARE = frozenset(name for name, gene in OWN_GENES.items() if gene.rare)
 _TRIES = 50
 
 _Levels = dict[str, Value]
@@ -34,8 +37,10 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
     """A structured random architecture."""
     domains = space.domains
     model: _Levels = {key: rng.choice(domains.of(key)) for key in MODEL_GENES if key in space.options}
-    template: _Levels = {key: rng.choice(domains.of(key)) for key in LAYER_GENES}
-    second: _Levels = {key: rng.choice(domains.of(key)) for key in LAYER_GENES}
+    template: _Levels = {key: _drawn(space, key, rng) for key in LAYER_GENES}
+    second: _Levels = {key: _drawn(space, key, rng) for key in LAYER_GENES}
+    if rng.random() >= RARE:
+        model["sharing"], model["rank_ratio"] = domains.sharing[0], domains.rank_ratio[0]
     pattern = rng.choices(list(PATTERNS), weights=list(PATTERNS.values()))[0]
     layers = []
     for use_second in lay_out(pattern, int(model["num_layers"]), rng):
@@ -47,12 +52,20 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
             layer["mixer"] = rng.choice(domains.mixer)
         for key in LAYER_GENES:
             if rng.random() < DEVIATION:
-                layer[key] = rng.choice(domains.of(key))
+                layer[key] = _drawn(space, key, rng)
         layers.append(layer)
     for key in space.shared:
         for layer in layers:
             layer[key] = template[key]
     return space.decode(space.genotype(model, layers))
+
+
+def _drawn(space: SearchSpace, key: str, rng: random.Random) -> Value:
+    """A value of a layer gene; a rare option stays at its default in most draws."""
+    options = space.domains.of(key)
+    if len(options) > 1 and key in _RARE and rng.random() >= RARE:
+        return options[0]
+    return rng.choice(options)
 
 
 def lay_out(pattern: str, depth: int, rng: random.Random) -> list[bool]:

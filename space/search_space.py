@@ -19,6 +19,7 @@ from .gene import Value
 from .genes import LAYER_GENES, Domains, Gene, Genotype, parse_domains
 from .genotypes import decode, encode, project
 from .mixers import MIXERS
+from .rules import parse_rules
 from .space_size import count
 
 MIN_PATCHES, MAX_PATCHES = 4, 1024
@@ -31,12 +32,13 @@ class SearchSpace(SpaceDefinition):
     """The architectures of one model kind whose genes take the values of `domains`; frozen and hashable."""
 
     def with_domains(self, changes: Mapping[str, Any]) -> "SearchSpace":
-        """The space with domains narrowed or widened: gene -> value or values, or `shared` -> layer genes.
+        """The space with domains narrowed or widened: gene -> value or values; `shared` -> layer genes;
+        `rules` -> what single layers may have (see `space.rules`), in place of the rules there were.
 
         Raises:
             InvalidInputError: unknown gene or value, a gene of another model kind, or nothing valid left.
         """
-        genes = {key: value for key, value in changes.items() if key != "shared"}
+        genes = {key: value for key, value in changes.items() if key not in ("shared", "rules")}
         for key, models in ONLY_FOR.items():
             if key in genes and self.model not in models:
                 raise InvalidInputError(
@@ -46,7 +48,9 @@ class SearchSpace(SpaceDefinition):
         now = {key: self.domains.of(key) for key in Domains.model_fields}
         shared = _parse_shared(changes["shared"]) if "shared" in changes else self.shared
         edited = tuple(sorted({*self.edited, *genes}))
-        space = self._with(domains=parse_domains({**now, **genes}), shared=shared, edited=edited)
+        domains = parse_domains({**now, **genes})
+        rules = parse_rules(changes.get("rules", [rule.as_written() for rule in self.rules]), domains, shared)
+        space = self._with(domains=domains, shared=shared, rules=rules, edited=edited)
         space._check_mixers()
         return space if space.interface is None else space.for_interface(space.interface)
 
@@ -169,12 +173,15 @@ def load_preset(name: str) -> SearchSpace:
     if name not in preset_names():
         raise InvalidInputError(f"unknown preset '{name}'; {nearest(name, preset_names())}")
     data = yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    domains, shared = parse_domains(data["domains"]), _parse_shared(data["shared"])
     space = SearchSpace(
         name=name,
         description=data["description"],
+        source=data.get("source", ""),
         model=data["model"],
-        domains=parse_domains(data["domains"]),
-        shared=_parse_shared(data["shared"]),
+        domains=domains,
+        shared=shared,
+        rules=parse_rules(data.get("rules", ()), domains, shared),
     )
     space._check_mixers()
     return space

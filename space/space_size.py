@@ -2,100 +2,174 @@
 
 A stack is a member when some assignment of the shared genes ("world") allows every one of its layers.
 Number the worlds of one depth, width and interface; every mixer has the set of worlds that allow it, as a
-bit mask; a stack's worlds are the AND of its layers' masks. The count runs over the layers with the
-reachable (AND, what the stack reads, whether it sees order) as state, so its cost grows with the number of
-states and not with the space. Feed-forwards and block genes are independent of the mixers, so their counts
-multiply.
+bit mask, and so has every feed-forward; a stack's worlds are the AND of its layers' masks. The count runs
+over the layers with the reachable (ANDs, what the stack reads, whether it sees order, the counts that
+rules limit) as state, so its cost grows with the number of states and not with the space. Layers that share
+weights are one; genes that stand alone multiply.
 """
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from .architecture import canonical_sharing
 from .definition import SpaceDefinition
-from .genes import BLOCK_GENES
-from .genotypes import settle
+from .genotypes import settle, sharing_config
 from .layer_options import World, feed_forward_worlds, mixer_worlds
+from .rules import breaches
 
-_State = tuple[int, frozenset[str], bool]
+_ALONE = ("norm", "placement", "number_format")
+"""Block genes that no other gene looks at; `residual` means nothing in a layer without feed-forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Of the layers so far."""
+
+    mixers: int
+    feed_forwards: int
+    reads: frozenset[str] = frozenset()
+    order_aware: bool = False
+    has_feed_forward: bool = False
+    kinds: tuple[tuple[str, str], ...] = ()
+    """(mixer, feed-forward) of every layer, kept only where rules count them."""
 
 
 def count(definition: SpaceDefinition) -> int:
     """Number of distinct canonical architectures."""
     domains = definition.domains
     sizes = domains.patch_size if definition.model == "vision" else (1,)
-    heads = len(domains.tied) if definition.model == "decoder" else 1
-    per_layer = _product(len(domains.of(key)) for key in BLOCK_GENES if key not in definition.shared)
-    once = _product(len(domains.of(key)) for key in BLOCK_GENES if key in definition.shared)
-    total = 0
-    for patch_size in sizes:
-        for d_model in domains.d_model:
-            for depth in domains.num_layers:
-                stacks = _mixer_stacks(definition, patch_size, d_model, depth)
-                stacks *= _feed_forward_stacks(definition, d_model, depth)
-                total += heads * once * per_layer**depth * stacks
-    return total
+    heads = len(domains.tied) if definition.model == "decoder" else len(domains.pooling)
+    once = math.prod(len(domains.of(key)) for key in _ALONE if key in definition.shared)
+    total = sum(
+        _stacks(definition, patch_size, d_model, depth, owners)
+        for patch_size in sizes
+        for d_model in domains.d_model
+        for depth in domains.num_layers
+        for owners in _sharings(definition, depth)
+    )
+    return heads * len(domains.rank_ratio) * once * total
 
 
-def _mixer_stacks(definition: SpaceDefinition, patch_size: int, d_model: int, depth: int) -> int:
-    """Distinct (final position, mixers of all layers)."""
+def _sharings(definition: SpaceDefinition, depth: int) -> list[tuple[int, ...]]:
+    """The owners of the layers under every distinct sharing."""
+    found = {
+        canonical_sharing(sharing_config(value, private_norm), depth)
+        for value in definition.domains.sharing
+        for private_norm in definition.domains.private_norm
+    }
+    return [sharing.owners(depth) for sharing in sorted(found, key=lambda s: s.model_dump_json())]
+
+
+def _stacks(
+    definition: SpaceDefinition, patch_size: int, d_model: int, depth: int, owners: tuple[int, ...]
+) -> int:
+    """Distinct stacks of layers with their final positions."""
     interface = definition.interface_with(patch_size)
+    sites = {kind: definition.site(d_model, interface, kind) for kind in definition.domains.position}
+    any_site = next(iter(sites.values()))
     behind: list[str] = []  # the position gene of each numbered world
-    worlds: list[World] = []
-    for position in definition.domains.position:
-        site = definition.site(d_model, interface, position)
-        for world in mixer_worlds(definition.domains, definition.shared, site):
-            behind.append(position)
-            worlds.append(world)
-    states: Counter[_State] = Counter({((1 << len(worlds)) - 1, frozenset(), False): 1})
-    kinds = Counter((mask, m.positions, m.order_aware) for m, mask in _masks(worlds).items())
-    for _ in range(depth):
-        grown: Counter[_State] = Counter()
-        for (mask, reads, order_aware), ways in states.items():
-            for (allowed, read, aware), members in kinds.items():
-                if mask & allowed:
-                    grown[mask & allowed, reads | read, order_aware or aware] += ways * members
-        states = grown
-    return sum(ways * _final_positions(definition, behind, state) for state, ways in states.items())
+    states: Counter[_State] | None = None
+    for layer in range(depth):
+        if owners[layer] != layer:
+            continue
+        there = definition.domains_at(layer, depth)
+        worlds: list[World] = []
+        behind = []
+        for position, at in sites.items():
+            for world in mixer_worlds(there, definition.shared, at):
+                behind.append(position)
+                worlds.append(world)
+        fed = list(feed_forward_worlds(there, definition.shared, any_site))
+        states = states or Counter({_State((1 << len(worlds)) - 1, (1 << len(fed)) - 1): 1})
+        layers = _layer_kinds(definition, worlds, fed, len(there.residual), _block_ways(definition, there))
+        states = _grown(states, layers)
+    assert states is not None
+    once = len(definition.domains.residual) if "residual" in definition.shared else 1
+    return sum(
+        ways * _final_positions(definition, behind, state) * (once if state.has_feed_forward else 1)
+        for state, ways in states.items()
+        if _keeps_counts(definition, state, owners)
+    )
+
+
+def _block_ways(definition: SpaceDefinition, there: Any) -> int:
+    return math.prod(len(there.of(key)) for key in _ALONE if key not in definition.shared)
+
+
+_Layer = tuple[int, int, frozenset[str], bool, bool, tuple[str, str]]
+
+
+def _layer_kinds(
+    definition: SpaceDefinition, worlds: Sequence[World], fed: Sequence[World], residuals: int, ways: int
+) -> Counter[_Layer]:
+    """What one layer can be, told apart as far as the state asks, with the number of each."""
+    counted = any(rule.is_count for rule in definition.rules)
+    mixers = Counter[tuple[int, frozenset[str], bool, bool, str]]()
+    for mixer, (mask, weight) in _masks(worlds).items():
+        kind = mixer.kind if counted else ""
+        mixers[mask, mixer.positions, mixer.order_aware, mixer.own_nonlinearity, kind] += weight
+    feed_forwards = Counter[tuple[int, bool, str]]()
+    for choice, (mask, weight) in _masks(fed).items():
+        feed_forwards[mask, choice.is_present, choice.kind if counted else ""] += weight
+    layers = Counter[_Layer]()
+    own = 1 if "residual" in definition.shared else residuals
+    for (mask, reads, aware, stands_alone, kind), members in mixers.items():
+        for (fed_mask, present, fed_kind), fed_members in feed_forwards.items():
+            if present or stands_alone:
+                number = members * fed_members * ways * (own if present else 1)
+                layers[mask, fed_mask, reads, aware, present, (kind, fed_kind)] += number
+    return layers
+
+
+def _grown(states: Counter[_State], layers: Counter[_Layer]) -> Counter[_State]:
+    """With one more distinct layer."""
+    grown: Counter[_State] = Counter()
+    for state, ways in states.items():
+        for (mask, fed_mask, reads, aware, present, kinds), members in layers.items():
+            mixers, feed_forwards = state.mixers & mask, state.feed_forwards & fed_mask
+            if mixers and feed_forwards:
+                after = _State(
+                    mixers,
+                    feed_forwards,
+                    state.reads | reads,
+                    state.order_aware or aware,
+                    state.has_feed_forward or present,
+                    (*state.kinds, kinds) if kinds != ("", "") else (),
+                )
+                grown[after] += ways * members
+    return grown
+
+
+def _keeps_counts(definition: SpaceDefinition, state: _State, owners: tuple[int, ...]) -> bool:
+    distinct = sorted(set(owners))
+    for rule in definition.rules:
+        if rule.is_count:
+            which = 0 if rule.domains[0][0] == "mixer" else 1
+            kinds = [state.kinds[distinct.index(owner)][which] for owner in owners]
+            if breaches(rule, kinds):
+                return False
+    return True
 
 
 def _final_positions(definition: SpaceDefinition, behind: Sequence[str], state: _State) -> int:
     """With how many positions a stack of this state is a member."""
-    mask, reads, order_aware = state
     finals = set()
     for index, position in enumerate(behind):
-        if mask >> index & 1:
-            final = settle(definition, position, reads, order_aware=order_aware)
+        if state.mixers >> index & 1:
+            final = settle(definition, position, state.reads, order_aware=state.order_aware)
             if final in (position, "none"):  # a replaced position is counted in the worlds of its replacement
                 finals.add(final)
     return len(finals)
 
 
-def _feed_forward_stacks(definition: SpaceDefinition, d_model: int, depth: int) -> int:
-    at = definition.site(d_model, definition.interface_with(1), "none")
-    worlds = feed_forward_worlds(definition.domains, definition.shared, at)
-    kinds = Counter(_masks(worlds).values())
-    states = Counter({(1 << len(worlds)) - 1: 1})
-    for _ in range(depth):
-        grown: Counter[int] = Counter()
-        for mask, ways in states.items():
-            for allowed, members in kinds.items():
-                if mask & allowed:
-                    grown[mask & allowed] += ways * members
-        states = grown
-    return states.total()
-
-
-def _masks(worlds: Collection[World]) -> dict[Any, int]:
-    masks: dict[Any, int] = {}
+def _masks(worlds: Collection[World]) -> dict[Any, tuple[int, int]]:
+    """Config -> (worlds that have it, how many configs it stands for)."""
+    masks: dict[Any, tuple[int, int]] = {}
     for index, world in enumerate(worlds):
         for config in world.options:
-            masks[config] = masks.get(config, 0) | 1 << index
+            mask, weight = masks.get(config, (0, world.weight(config)))
+            masks[config] = (mask | 1 << index, weight)
     return masks
-
-
-def _product(factors: Iterable[int]) -> int:
-    product = 1
-    for factor in factors:
-        product *= factor
-    return product

@@ -7,6 +7,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 
 from dashboards import (
+    Selection,
+    axis_keys,
     job_data,
     job_page,
     jobs_page,
@@ -29,17 +31,19 @@ from ..bodies import form_body
 from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import docs_page
 from ..example import EXAMPLE
-from ..gathering import gather, of_trial
+from ..gathering import Gathered, gather, of_trial
 from ..guard import REPORT_POLICY
 from ..stream import event_stream
 from ..submission import plan_submission
 from ..tables import front_csv
-from . import compare
+from . import charts, compare, explore
+from .charts import Word, selection
 from .events import SSE, After, LastEventId, seen_seq
 from .exports import ExportRequest, export_file, queue_export
 
 router = APIRouter(include_in_schema=False)
-router.include_router(compare.router)
+for part in (compare, charts, explore):
+    router.include_router(part.router)
 STATIC_FILES = {path.name: path for path in sorted(static_dir().iterdir()) if path.is_file()}
 PAGE_SIZE = 50
 
@@ -105,28 +109,57 @@ def _submit(held: Services, tenant: str, form: dict[str, str]) -> JobRecord:
         return insert_job(session, plan, tenant=tenant)
 
 
-def _view(database: Database, job_id: str, tenant: str) -> tuple[JobRecord, dict[str, Any]]:
+def _gathered(database: Database, job_id: str, tenant: str) -> Gathered:
     with database.read() as session:
-        rows = gather(session, jobs.resolve(session, job_id, tenant))
-    return rows.job, job_view(
+        return gather(session, jobs.resolve(session, job_id, tenant))
+
+
+def _view(rows: Gathered, chosen: Selection) -> dict[str, Any]:
+    return job_view(
         rows.job,
         rows.trials,
         rows.references,
         measurements=rows.latencies,
         warnings=rows.warnings,
         last_seq=rows.last_seq,
+        selection=chosen,
     )
 
 
 @router.get("/jobs/{job_id}")
-def job(request: Request, job_id: str, held: ServicesDep, tenant: TenantDep) -> HTMLResponse:
-    record, shown = _view(held.database, job_id, tenant)
-    return page(request, held, lambda token: job_page(record, shown, csrf=token))
+def job(
+    request: Request,
+    job_id: str,
+    held: ServicesDep,
+    tenant: TenantDep,
+    x: Word = "",
+    y: Word = "",
+    scale: Word = "",
+    over: Word = "",
+) -> HTMLResponse:
+    rows = _gathered(held.database, job_id, tenant)
+    chosen = selection(rows.job, x, y, scale, over)
+    shown = _view(rows, chosen)
+    keys = axis_keys(rows.job, (*rows.trials, *rows.references))
+    return page(
+        request,
+        held,
+        lambda token: job_page(rows.job, shown, csrf=token, selection=chosen, axis_keys=keys),
+    )
 
 
 @router.get("/jobs/{job_id}/view.json")
-def view_json(job_id: str, database: DatabaseDep, tenant: TenantDep) -> JSONResponse:
-    return JSONResponse(_view(database, job_id, tenant)[1])
+def view_json(
+    job_id: str,
+    database: DatabaseDep,
+    tenant: TenantDep,
+    x: Word = "",
+    y: Word = "",
+    scale: Word = "",
+    over: Word = "",
+) -> JSONResponse:
+    rows = _gathered(database, job_id, tenant)
+    return JSONResponse(_view(rows, selection(rows.job, x, y, scale, over)))
 
 
 @router.get("/jobs/{job_id}/events")

@@ -2,15 +2,21 @@
 
 from .curves import Curve, compared_curves, curve_figure, learning_curves
 from .front import front_figure
+from .funnel import Stage, funnel, funnel_figure
 from .latency import LatencyPair, latency_figure, latency_pairs
-from .progress import progress_figure
+from .progress import Growth, growth, progress_figure
 
 __all__ = [
     "Curve",
+    "Growth",
     "LatencyPair",
+    "Stage",
     "compared_curves",
     "curve_figure",
     "front_figure",
+    "funnel",
+    "funnel_figure",
+    "growth",
     "latency_figure",
     "latency_pairs",
     "learning_curves",

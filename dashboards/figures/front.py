@@ -1,4 +1,6 @@
-"""The front: quality against the first cost, with what was evaluated, the references and the suggestions.
+"""The front: quality against the first cost, or any two quantities.
+
+With it stand what was evaluated, the references and the suggestions.
 
 Colour says who proposed it (search or reference), shape the number format, a hollow mark predicted or noisy.
 Between two points of a front the slower one is not yet available, hence the steps.
@@ -14,6 +16,7 @@ from search.objectives import OBJECTIVES
 from search.records import JobRecord, TrialRecord
 
 from ..points import Point, axes, points, staircase, thinned
+from ..selection import Selection, default_selection
 from ..theme import LIGHT, REFERENCE_SYMBOLS, SEARCH_SYMBOLS, empty_layout, figure_layout, symbol
 from ..wording import axis_title, factor, format_word
 
@@ -43,12 +46,21 @@ SUGGESTED_RANK = 4
 
 
 def front_figure(
-    job: JobRecord, trials: Sequence[TrialRecord], references: Sequence[TrialRecord]
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    selection: Selection | None = None,
 ) -> go.Figure:
-    """Quality against the first cost. `customdata` of every mark is its trial number."""
-    counted = points(job, [trial for trial in trials if trial.state == "completed"])
-    family = points(job, [trial for trial in references if trial.state == "completed"])
-    stopped = points(job, [trial for trial in trials if trial.state == "pruned"])
+    """Quality against the first cost, or the selected axes. `customdata` of every mark is its trial number.
+
+    On other axes the front is still that of the job's objectives: its steps join what no other front member
+    beats in this plane.
+    """
+    chosen = selection or default_selection(job)
+    plane = (chosen.x, chosen.y)
+    counted = points(job, [trial for trial in trials if trial.state == "completed"], plane)
+    family = points(job, [trial for trial in references if trial.state == "completed"], plane)
+    stopped = points(job, [trial for trial in trials if trial.state == "pruned"], plane)
     if not (counted or family or stopped):
         return go.Figure(layout=empty_layout(EMPTY))
     front = [point for point in counted if point.on_front]
@@ -58,24 +70,27 @@ def front_figure(
         *_cloud(thinned(dominated, MAX_MARKS)),
         *_references(family),
         *_front(front),
-        *_speedup(job, counted),
+        *(_speedup(job, counted) if chosen.is_default(job) else ()),
         *_suggestions(job, front),
     ]
-    x_key, y_key = axes(job)
-    return go.Figure(traces, layout=_layout(job, x_key, y_key))
+    return go.Figure(traces, layout=_layout(job, chosen))
 
 
-def _layout(job: JobRecord, x_key: str, y_key: str) -> dict[str, Any]:
+def _layout(job: JobRecord, chosen: Selection) -> dict[str, Any]:
     return figure_layout(
-        x=_axis(x_key, ", log scale" if OBJECTIVES[x_key].log else ""),
-        y=_axis(y_key, ", on validation data"),
-        uirevision=job.id,
+        x=_axis(chosen.x, linear=chosen.linear),
+        y=_axis(chosen.y, linear=chosen.linear),
+        uirevision=f"{job.id} {chosen.x} {chosen.y} {chosen.linear}",
     )
 
 
-def _axis(key: str, remark: str) -> dict[str, Any]:
+def _axis(key: str, *, linear: bool) -> dict[str, Any]:
+    is_log = OBJECTIVES[key].log and not linear
+    remark = ", log scale" if is_log else ""
+    if OBJECTIVES[key].source == "quality":
+        remark = ", on validation data"
     axis: dict[str, Any] = {"title": {"text": axis_title(key) + remark}}
-    if OBJECTIVES[key].log:
+    if is_log:
         axis |= {"type": "log", "tickformat": "~r", "dtick": "D2"}
     return axis
 

@@ -2,6 +2,7 @@
 
 from .compare import compare_page, curves_chart
 from .error import error_page
+from .explore import explore_chart, explore_page
 from .job import job_page
 from .jobs import jobs_page
 from .new_job import default_form, job_data, new_job_page
@@ -13,6 +14,8 @@ __all__ = [
     "curves_chart",
     "default_form",
     "error_page",
+    "explore_chart",
+    "explore_page",
     "job_data",
     "job_page",
     "jobs_page",

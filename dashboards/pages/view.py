@@ -7,8 +7,9 @@ from typing import Any
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
 from .. import summary
-from ..figures import front_figure, latency_figure, latency_pairs, progress_figure
+from ..job_charts import job_charts
 from ..points import columns, finalist_columns, finalist_rows, rows
+from ..selection import Selection, default_selection
 from ..strip import strip_key
 from ..wording import actions, is_over, label
 from .environment import render
@@ -29,13 +30,17 @@ def view(
     warnings: Sequence[str] = (),
     last_seq: int = 0,
     now: dt.datetime | None = None,
+    selection: Selection | None = None,
 ) -> dict[str, Any]:
     """Figures as Plotly JSON, tables as HTML, and what the script must know; plain JSON throughout.
 
     `measurements`: latency measurements by architecture id. `warnings`: messages of `warning` events.
-    `last_seq`: the event this view has seen, from which the page listens on.
+    `last_seq`: the event this view has seen, from which the page listens on. `selection`: what the reader
+    chose to see.
     """
     now = now or dt.datetime.now(dt.UTC)
+    chosen = selection or default_selection(job)
+    charts = job_charts(job, trials, references, measurements, chosen)
     state = summary.status(job, trials, references, now)
     return {
         "job": {"id": job.id, "state": job.state, "stage": job.stage, "version": job.version},
@@ -48,14 +53,12 @@ def view(
             "front_size": sum(trial.on_front for trial in trials),
             "hypervolume": job.indicators.get("hypervolume"),
         },
-        "figures": {
-            "front": front_figure(job, trials, references).to_plotly_json(),
-            "progress": progress_figure(job).to_plotly_json(),
-            "latency": latency_figure(
-                latency_pairs((*trials, *references), measurements or {})
-            ).to_plotly_json(),
+        "query": chosen.query(job),
+        "figures": {name: chart.figure.to_plotly_json() for name, chart in charts.items() if chart.figure},
+        "html": {
+            **fragments(job, trials, references, state, warnings=warnings, links=True),
+            **{f"twin_{name}": render("fragments/twin.html", chart=chart) for name, chart in charts.items()},
         },
-        "html": fragments(job, trials, references, state, warnings=warnings, links=True),
     }
 
 

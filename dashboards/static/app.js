@@ -127,7 +127,29 @@ class LivePage {
     this.timer = null;
     this.busy = false;
     this.again = false;
+    this.choose(view);
     if (!view.over) this.connect();
+  }
+
+  // The form of the axes works without this; with it the page stays and its address follows.
+  choose(view) {
+    this.query = view.query || "";
+    this.form = document.getElementById("selection");
+    if (!this.form) return;
+    const parts = document.querySelectorAll("#selection, #selection [name], [form=selection]");
+    for (const part of parts) if (part.matches("button")) part.hidden = true;
+    this.form.querySelector("button").hidden = true;
+    for (const part of parts) {
+      if (part.matches("select, input")) part.addEventListener("change", () => this.takeSelection());
+    }
+    this.form.addEventListener("submit", (event) => { event.preventDefault(); this.takeSelection(); });
+    window.addEventListener("popstate", () => window.location.reload());
+  }
+
+  async takeSelection() {
+    this.query = `?${new URLSearchParams(new FormData(this.form))}`;
+    await this.refresh();
+    window.history.replaceState(null, "", `${this.base}${this.query}`);
   }
 
   connect() {
@@ -152,7 +174,7 @@ class LivePage {
     if (this.busy) { this.again = true; return; }
     this.busy = true;
     try {
-      const answer = await fetch(`${this.base}/view.json`, { cache: "no-store", headers: { Accept: "application/json" } });
+      const answer = await fetch(`${this.base}/view.json${this.query}`, { cache: "no-store", headers: { Accept: "application/json" } });
       if (answer.ok) this.show(await answer.json());
       else this.say("reconnecting");
     } catch {
@@ -177,9 +199,11 @@ class LivePage {
     const chip = document.getElementById("state");
     chip.textContent = view.job.state;
     chip.className = `chip ${view.job.state}`;
+    this.query = view.query;
+    for (const link of document.querySelectorAll("a[href*='/charts/']")) link.href = link.href.replace(/(\?.*)?$/, view.query);
     this.figures.draw(view.figures);
     localTimes();
-    if (view.over) {
+    if (view.over && this.source) {
       this.source.close();
       this.say("ended");
     }

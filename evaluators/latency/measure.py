@@ -96,10 +96,11 @@ def measure_onnx(
 
 def _require_real(architecture: Architecture, target: Target) -> None:
     """Raises UnsupportedError for a number format that the runtime only simulates."""
-    for layer in architecture.layers:
+    for index, layer in enumerate(architecture.layers):
         if format_named(layer.number_format).execution(target.runtime) != "real":
             raise UnsupportedError(
-                f"number format '{layer.number_format}' is simulated on {target.runtime}: it has no latency"
+                f"layer {index}: number format '{layer.number_format}' is simulated on {target.runtime} "
+                "and has no latency there"
             )
 
 

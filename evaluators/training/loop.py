@@ -1,7 +1,9 @@
 """Short training of one architecture, which can be interrupted, resumed and continued at a later rung.
 
 The fp32 form is trained, whatever number formats the architecture has: formats are applied to its checkpoint
-afterwards. Weights start from a seed derived from (training id, seed), the data order from the seed: a
+afterwards. Modules that change over a training are told before every step how far it is; what modules add to
+the loss is optimised and not reported. A step of a model with nested feed-forwards runs its batch once at every
+granularity and optimises the mean of the losses; that mean is what it reports. Weights start from a seed derived from (training id, seed), the data order from the seed: a
 resumed training ends in the same bits as one that ran through, on the same machine and threads.
 """
 
@@ -17,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from space.architecture import Architecture
+from space.choice import Granular
 from space.errors import EvaluationError
-from space.model import build_model
+from space.model import Model, build_model
 
 from .checkpoints import (
     Checkpoint,
@@ -142,7 +145,9 @@ class _Training:
         self.d_model = architecture.d_model
         self.batches = TrainingBatches(data, seed=seed, batch_size=plan.batch_size)
         plain = architecture.with_number_format("fp32")
-        self.model: nn.Module = build_model(plain, seed=init_seed(architecture.training_id, seed))
+        self.model: Model = build_model(plain, seed=init_seed(architecture.training_id, seed))
+        self.nested = [module for module in self.model.modules() if isinstance(module, Granular)]
+        self.granularities = sorted({divisor for module in self.nested for divisor in module.granularities})
         self.model.train()
         self.parameters = dict(self.model.named_parameters())
         self.optimizer = _optimizer(self.parameters, plan)
@@ -212,6 +217,7 @@ class _Training:
         return path
 
     def evaluate(self, step_guard: StepGuard) -> Metrics:
+        self.model.set_progress(self.step / self.plan.steps)
         predict = module_predictor(self.model)
 
         def guarded(inputs: Array) -> Array:
@@ -227,12 +233,10 @@ class _Training:
 
     def _one_step(self) -> float:
         inputs, targets = (torch.from_numpy(array) for array in self.batches(self.step))
+        self.model.set_progress(self.step / self.plan.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        with fast_linear():
-            loss = mean_loss(self.model(inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        value = self._accumulate(inputs, targets)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.plan.clip)
-        value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise EvaluationError(
                 f"training diverged at step {self.step + 1}: loss {value:g}, gradient norm {norm.item():g}",
@@ -242,6 +246,25 @@ class _Training:
             group["lr"] = self.plan.rate(self.step, self.d_model)
         self.optimizer.step()
         return value
+
+    def _accumulate(self, inputs: Tensor, targets: Tensor) -> float:
+        """Adds the gradients of the batch to the parameters and returns its mean loss."""
+        if not self.granularities:
+            return self._backward(inputs, targets, 1.0)
+        values = []
+        for divisor in self.granularities:
+            for module in self.nested:
+                module.set_granularity(divisor)
+            values.append(self._backward(inputs, targets, 1 / len(self.granularities)))
+        return math.fsum(values) / len(values)
+
+    def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> float:
+        with fast_linear():
+            loss = mean_loss(self.model(inputs), targets)
+        added = self.model.auxiliary_loss()
+        optimised = weight * (loss if added is None else loss + added)
+        optimised.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        return loss.item()
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {

@@ -13,7 +13,7 @@ A product stands in the file wherever its module is called: weights shared by se
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int8, UInt8
+from jaxtyping import Float, Float32, Int8, Int64, UInt8
 from torch import Tensor, nn
 
 from ..quantization import (
@@ -74,7 +74,7 @@ class Int8Product(nn.Module):
         self.register_buffer("scale", scale[:, 0].contiguous())
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
-        y: Tensor = _Int8.apply(x, self.weight, self.scale)
+        y: Tensor = _Int8.apply(x, self.weight, self.scale)  # type: ignore[no-untyped-call]  # torch's
         return y
 
 
@@ -82,6 +82,7 @@ class MixedProduct(nn.Module):
     """Inputs without outliers in int8, the frozen ones in float32."""
 
     keep: Float32[Tensor, " in_features"]
+    columns: Int64[Tensor, " frozen"]
     frozen: Float32[Tensor, "frozen out_features"]
 
     def __init__(self, plain: Int8Product, columns: Tensor, frozen: Float32[Tensor, "out frozen"]) -> None:
@@ -105,14 +106,15 @@ class Int4Product(nn.Module):
 
     def __init__(self, linear: Int4Linear) -> None:
         super().__init__()
-        groups = linear.scale.shape[1]
         self.in_features, self.group_size = linear.in_features, linear.group_size
-        self.register_buffer("codes", swapped(linear.codes).unflatten(1, (groups, -1)).contiguous())
+        self.register_buffer("codes", swapped(linear.codes).view(*linear.scale.shape, self.group_size // 2))
         self.register_buffer("scale", linear.scale.flatten())
         self.register_buffer("zeros", swapped(linear.zeros).flatten())
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
-        y: Tensor = _Int4.apply(x, self.codes, self.scale, self.zeros, self.in_features, self.group_size)
+        y: Tensor = _Int4.apply(  # type: ignore[no-untyped-call]  # torch's
+            x, self.codes, self.scale, self.zeros, self.in_features, self.group_size
+        )
         return y
 
 

@@ -6,6 +6,9 @@ from ..choice import FeedForwardChoice
 from ..plugins import family, tagged_union
 from .glu import GluConfig
 from .mlp import MlpConfig
+from .moe import MoeConfig
+from .nested import NestedConfig
+from .none import NoFeedForwardConfig
 
 FEED_FORWARDS: dict[str, type[FeedForwardChoice]] = family(
     "feed_forwards",
@@ -13,6 +16,9 @@ FEED_FORWARDS: dict[str, type[FeedForwardChoice]] = family(
     (
         MlpConfig,
         GluConfig,
+        MoeConfig,
+        NestedConfig,
+        NoFeedForwardConfig,
     ),
 )
 """Tag -> config, those of installed packages last."""
@@ -22,4 +28,12 @@ if TYPE_CHECKING:
 else:
     FeedForwardConfig = tagged_union(FEED_FORWARDS)
 
-__all__ = ["FEED_FORWARDS", "FeedForwardConfig", "GluConfig", "MlpConfig"]
+__all__ = [
+    "FEED_FORWARDS",
+    "FeedForwardConfig",
+    "GluConfig",
+    "MlpConfig",
+    "MoeConfig",
+    "NestedConfig",
+    "NoFeedForwardConfig",
+]

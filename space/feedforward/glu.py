@@ -1,4 +1,4 @@
-"""Gated feed-forward: ReGLU, GEGLU, SwiGLU or the squared-rectifier form, by the activation.
+"""Gated feed-forward, by its gate: GLU, GEGLU, SwiGLU, ReGLU, squared rectifier, bilinear.
 
     y = (act(x W_a) * (x W_b)) W_o
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..activations import ACTIVATION, ActivationName, build_activation
+from ..activations import GATE, GateActivation, build_activation
 from ..choice import FeedForward, FeedForwardChoice, LinearMap, Surroundings
 from ..gene import FF_RATIO, LayerGene
 from ..projection import read, write
@@ -22,15 +22,17 @@ from ..projection import read, write
 class GluConfig(FeedForwardChoice):
     """Gate and value of width `d_ff` each."""
 
-    genes: ClassVar[Mapping[str, LayerGene]] = {"activation": ACTIVATION, "d_ff": FF_RATIO}
+    genes: ClassVar[Mapping[str, LayerGene]] = {"activation": GATE, "d_ff": FF_RATIO}
     width_factor: ClassVar[Fraction] = Fraction(2, 3)
 
     kind: Literal["glu"] = "glu"
-    activation: ActivationName = "silu"
+    activation: GateActivation = "silu"
     d_ff: int = Field(ge=1, le=262_144, description="Width of the gated hidden layer.")
 
     def build(self, at: Surroundings) -> "Glu":
-        return Glu(self.d_ff, self.activation, at)
+        gate_up = read(at, (self.d_ff, self.d_ff), "ffn.gate")
+        activation = build_activation(self.activation)
+        return Glu(self.d_ff, gate_up, activation, down=write(at, self.d_ff, "ffn.out"))
 
     def halved(self) -> "GluConfig":
         return self.model_copy(update={"d_ff": max(1, self.d_ff // 2)})
@@ -46,13 +48,13 @@ class GluConfig(FeedForwardChoice):
 class Glu(FeedForward):
     """`hidden` is where proxies read the gated hidden layer."""
 
-    def __init__(self, d_ff: int, activation: ActivationName, at: Surroundings) -> None:
+    def __init__(self, d_ff: int, gate_up: nn.Module, activation: nn.Module, *, down: nn.Module) -> None:
         super().__init__()
         self.d_ff = d_ff
-        self.gate_up = read(at, (d_ff, d_ff), "ffn.gate")
-        self.activation = build_activation(activation)
+        self.gate_up = gate_up
+        self.activation = activation
         self.hidden = nn.Identity()
-        self.down = write(at, d_ff, "ffn.out")
+        self.down = down
 
     def forward(
         self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

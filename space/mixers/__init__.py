@@ -4,11 +4,19 @@ from typing import TYPE_CHECKING
 
 from ..choice import MixerChoice
 from ..plugins import family, tagged_union
+from .cosformer import CosformerConfig
+from .dct import DctConfig
+from .dft import DftConfig
+from .dynconv import DynconvConfig
 from .gated_conv import GatedConvConfig
+from .glu_only import GluOnlyConfig
 from .linear_elu import LinearEluConfig
+from .norm_linear import NormLinearConfig
 from .pool import PoolConfig
+from .sla import SlaConfig
 from .sliding_window import SlidingWindowConfig
 from .softmax import SoftmaxConfig
+from .token_glu import TokenGluConfig
 
 MIXERS: dict[str, type[MixerChoice]] = family(
     "mixers",
@@ -16,9 +24,17 @@ MIXERS: dict[str, type[MixerChoice]] = family(
     (
         SoftmaxConfig,
         LinearEluConfig,
+        CosformerConfig,
+        NormLinearConfig,
+        SlaConfig,
         SlidingWindowConfig,
         GatedConvConfig,
         PoolConfig,
+        DctConfig,
+        DftConfig,
+        DynconvConfig,
+        GluOnlyConfig,
+        TokenGluConfig,
     ),
 )
 """Tag -> config, those of installed packages last."""
@@ -30,10 +46,18 @@ else:
 
 __all__ = [
     "MIXERS",
+    "CosformerConfig",
+    "DctConfig",
+    "DftConfig",
+    "DynconvConfig",
     "GatedConvConfig",
+    "GluOnlyConfig",
     "LinearEluConfig",
     "MixerConfig",
+    "NormLinearConfig",
     "PoolConfig",
+    "SlaConfig",
     "SlidingWindowConfig",
     "SoftmaxConfig",
+    "TokenGluConfig",
 ]

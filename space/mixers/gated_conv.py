@@ -6,7 +6,7 @@
     s = 0 .. w-1 (causal), s = floor(w/2)-w+1 .. floor(w/2) (both ways)
 
 Source: the two-gate form is that of LFM2 (Liquid AI 2025, arXiv:2511.23404); the one-gate form is ours. The
-kernel starts at 1/w plus N(0, 0.02^2).
+kernel starts at 1/w plus N(0, 0.02^2). The patches of an image are one sequence in reading order.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..choice import LinearMap, Mixer, MixerChoice, Padding, Surroundings
+from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..gene import CONV_WIDTH, LayerGene
+from ..kernels.windows import advanced, convolved, newest
 from ..projection import INIT_STD, read, write
 from ..roles import ParameterRole
 
@@ -74,12 +75,13 @@ class GatedConvConfig(MixerChoice):
 
 
 class GatedConv(Mixer):
-    """The convolution runs as a 2-D one of height 1: the fastest form of ONNX Runtime on CPU."""
+    """The state of decoding is the last `width - 1` inputs of the convolution."""
 
     def __init__(self, width: int, gates: int, at: Surroundings) -> None:
         super().__init__()
         d = at.d_model
-        self.d_model, self.gates, self.causal = d, gates, at.causal
+        self.d_model, self.gates, self.width = d, gates, width
+        self.ahead = 0 if at.causal else width - 1 - width // 2
         self.input = read(at, (d,) * (1 + gates), "mixer.in")
         self.kernel = nn.Parameter(torch.empty(d, width).normal_(1.0 / width, INIT_STD))
         self.bias = nn.Parameter(torch.zeros(d))
@@ -91,29 +93,36 @@ class GatedConv(Mixer):
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
+        return self._mixed(*self._gated(x), mask)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
+        return {"inputs": self.bias.new_zeros(batch_size, self.width - 1, self.d_model, dtype=dtype)}
+
+    def step(
+        self, x: Tensor, state: State, position: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        u, gate = self._gated(x)
+        window = torch.cat([state["inputs"], u], dim=1)
+        mixed = (window * self.kernel.T).sum(1, keepdim=True) + self.bias
+        return self.out(gate * mixed), {"inputs": advanced(window, mask)}
+
+    def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        u, gate = self._gated(x)
+        return self._mixed(u, gate, mask), {"inputs": newest(u, self.width - 1, mask)}
+
+    def _gated(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Input of the convolution and the gate after it."""
         parts = self.input(x).split(self.d_model, dim=-1)
-        u, gate = (
-            (parts[0] * parts[2], parts[1]) if self.gates == 2 else (parts[0], functional.silu(parts[1]))
-        )
+        if self.gates == 2:
+            return parts[0] * parts[2], parts[1]
+        return parts[0], functional.silu(parts[1])
+
+    def _mixed(self, u: Tensor, gate: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             u = u * mask[..., None].to(u.dtype)
-        mixed: Tensor = self.out(gate * depthwise(u, self.kernel, self.bias, causal=self.causal))
-        return mixed
-
-
-def depthwise(
-    u: Float[Tensor, "batch tokens d_model"],
-    kernel: Float[Tensor, "d_model width"],
-    bias: Float[Tensor, " d_model"],
-    *,
-    causal: bool,
-) -> Float[Tensor, "batch tokens d_model"]:
-    """Each channel convolved with its own kernel, whose last tap meets the token furthest ahead."""
-    width = kernel.shape[1]
-    ahead = 0 if causal else width - 1 - width // 2
-    padded = functional.pad(u.transpose(1, 2), (width - 1 - ahead, ahead)).unsqueeze(2)
-    convolved = functional.conv2d(padded, kernel[:, None, None, :], bias, groups=kernel.shape[0])
-    return convolved.squeeze(2).transpose(1, 2)
+        mixed = convolved(u.transpose(1, 2), self.kernel, self.bias, ahead=self.ahead)
+        y: Tensor = self.out(gate * mixed.transpose(1, 2))
+        return y
 
 
 def gated_conv_reference(

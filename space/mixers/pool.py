@@ -1,10 +1,11 @@
 """Pooling: each token moves towards the mean of its neighbours.
 
-    y_i = mean of x_j over the window - x_i
-    window: the last w tokens, i itself included (causal); floor(w/2) to each side (both ways)
+    y_i = gain * (mean of x_j over the window - x_i)
+    window: the last w tokens, i itself included (causal); floor(w/2) to each side (both ways);
+            w x w patches around i on the grid of an image
 
-Source: Yu et al. 2021, arXiv:2111.11418 (PoolFormer). The causal form is ours. Only real tokens count. Along
-the token sequence, also for images. No LayerScale: meant for few layers.
+Source: Yu et al. 2021, arXiv:2111.11418 (PoolFormer). The causal form and its decoding are ours. Only real
+tokens count.
 """
 
 from collections.abc import Mapping
@@ -13,15 +14,19 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from ..choice import Mixer, MixerChoice, Padding, Surroundings
+from ..choice import Mixer, MixerChoice, Padding, State, Surroundings
 from ..gene import LayerGene
+from ..kernels.windows import advanced, newest, num_real
+from ..roles import ParameterRole
+
+GAIN = 1e-5
 
 
 class PoolConfig(MixerChoice):
-    """No parameters, additions only."""
+    """Additions only, and one gain per channel."""
 
     causal: ClassVar[bool] = True
     bidirectional: ClassVar[bool] = True
@@ -34,7 +39,7 @@ class PoolConfig(MixerChoice):
     }
 
     kind: Literal["pool"] = "pool"
-    width: int = Field(ge=1, le=255, description="Tokens in the window; odd.")
+    width: int = Field(ge=1, le=255, description="Tokens in the window, per axis of an image; odd.")
 
     @field_validator("width")
     @classmethod
@@ -44,74 +49,132 @@ class PoolConfig(MixerChoice):
         return width
 
     def build(self, at: Surroundings) -> "Pool":
-        return Pool(self.width, causal=at.causal)
+        return Pool(self.width, at)
+
+    def own_params(self, at: Surroundings) -> int:
+        """The gains."""
+        return at.d_model
 
     def mixing_macs(self, at: Surroundings, tokens: int) -> int:
-        """None: the window sums are additions."""
+        """None: the window sums are additions, gain and mean are elementwise."""
         return 0
 
     def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
         return 0
 
     def state_size(self, at: Surroundings, tokens: int) -> int:
-        """The last `width - 1` inputs."""
-        return (self.width - 1) * at.d_model
+        """The last `width - 1` inputs and how many of them there are."""
+        return (self.width - 1) * at.d_model + 1
 
     def activation_size(self, at: Surroundings, tokens: int) -> int:
         """Input, padded input and running sum."""
-        return at.d_model * (3 * tokens + self.width - 1)
+        padding = self.width - 1
+        if at.grid is not None:
+            padding *= max(at.grid)
+        return at.d_model * (3 * tokens + padding)
 
     def reach(self, at: Surroundings) -> int:
-        return min(at.context_length, self.width - 1 if at.causal else self.width // 2)
+        """In reading order; on a grid to the far corner of the window."""
+        half = self.width // 2
+        far = self.width - 1 if at.causal else half if at.grid is None else half * (at.grid[1] + 1)
+        return min(at.context_length, far)
 
 
 class Pool(Mixer):
     """Sums of shifted copies, divided by the number of real tokens in the window."""
 
-    def __init__(self, width: int, *, causal: bool) -> None:
+    def __init__(self, width: int, at: Surroundings) -> None:
         super().__init__()
-        self.width, self.causal = width, causal
+        self.width, self.causal, self.grid, self.d_model = width, at.causal, at.grid, at.d_model
+        self.gain = nn.Parameter(torch.full((at.d_model,), GAIN))
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {"gain": ParameterRole("mixer.state")}
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
         if mask is None:
+            total = self._window_sum(x)
             real = torch.ones_like(x[:1, :, :1])
-            total = window_sum(x, self.width, causal=self.causal)
         else:
             real = mask[..., None].to(x.dtype)
-            total = window_sum(x * real, self.width, causal=self.causal)
-        count = window_sum(real, self.width, causal=self.causal)
-        return total / count.clamp(min=1.0) - x
+            total = self._window_sum(x * real)
+        return self.gain * (total / self._window_sum(real).clamp(min=1.0) - x)
+
+    def _window_sum(
+        self, u: Float[Tensor, "batch tokens channels"]
+    ) -> Float[Tensor, "batch tokens channels"]:
+        """Sum over the window of each token; nothing beyond the ends."""
+        if self.grid is None:
+            behind = self.width - 1 if self.causal else self.width // 2
+            return window_sum(u, self.width, behind=behind, dim=1)
+        half = self.width // 2
+        image = u.reshape(-1, *self.grid, u.shape[-1])
+        across = window_sum(image, self.width, behind=half, dim=2)
+        return window_sum(across, self.width, behind=half, dim=1).flatten(1, 2)
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
+        zeros = self.gain.new_zeros
+        return {
+            "inputs": zeros(batch_size, self.width - 1, self.d_model, dtype=dtype),
+            "count": zeros(batch_size, 1, dtype=dtype),
+        }
+
+    def step(
+        self, x: Tensor, state: State, position: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        window = torch.cat([state["inputs"], x], dim=1)
+        before = state["count"]
+        mean = window.sum(1, keepdim=True) / (before + 1.0)[..., None]
+        after = before + (1.0 if mask is None else mask.to(before.dtype))
+        kept = {"inputs": advanced(window, mask), "count": after.clamp(max=float(self.width - 1))}
+        return self.gain * (mean - x), kept
+
+    def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        kept = {
+            "inputs": newest(x, self.width - 1, mask),
+            "count": num_real(x, self.width - 1, mask),
+        }
+        return self.forward(x, mask), kept
 
 
-def window_sum(
-    u: Float[Tensor, "batch tokens channels"], width: int, *, causal: bool
-) -> Float[Tensor, "batch tokens channels"]:
-    """Sum over the window of each token; nothing beyond the ends."""
-    n = u.shape[1]
-    behind = width - 1 if causal else width // 2
-    padded = functional.pad(u, (0, 0, behind, width - 1 - behind))
-    total = padded[:, :n]
+def window_sum(u: Float[Tensor, "*axes"], width: int, *, behind: int, dim: int) -> Float[Tensor, "*axes"]:
+    """Sum along one axis over `width` places, the first of them `behind` places back."""
+    n = u.shape[dim]
+    ends = (0, 0) * (u.ndim - 1 - dim) + (behind, width - 1 - behind)
+    padded = functional.pad(u, ends)
+    total = padded.narrow(dim, 0, n)
     for shift in range(1, width):
-        total = total + padded[:, shift : shift + n]
+        total = total + padded.narrow(dim, shift, n)
     return total
 
 
 def pool_reference(
     x: Float[Tensor, "batch tokens d_model"],
     width: int,
+    gain: Float[Tensor, " d_model"],
     *,
     causal: bool,
+    grid: tuple[int, int] | None = None,
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, "batch tokens d_model"]:
     """The definition, one token at a time."""
     n = x.shape[1]
-    real = torch.ones_like(x[..., :1]) if mask is None else mask[..., None].to(x.dtype)
+    columns = n if grid is None else grid[1]
+    real = torch.ones_like(x[..., 0]) if mask is None else mask.to(x.dtype)
     rows = []
     for i in range(n):
-        first = max(0, i - (width - 1 if causal else width // 2))
-        last = i if causal else min(n - 1, i + width // 2)
-        total = (x * real)[:, first : last + 1].sum(1)
-        rows.append(total / real[:, first : last + 1].sum(1).clamp(min=1.0) - x[:, i])
-    return torch.stack(rows, dim=1)
+        inside = torch.tensor([_is_near(i, j, width, columns, causal=causal) for j in range(n)])
+        weights = real * inside
+        total = (weights[..., None] * x).sum(1)
+        rows.append(total / weights.sum(1, keepdim=True).clamp(min=1.0) - x[:, i])
+    return gain * torch.stack(rows, dim=1)
+
+
+def _is_near(i: int, j: int, width: int, columns: int, *, causal: bool) -> bool:
+    """Whether j lies in the window of i; a sequence is one row."""
+    if causal:
+        return 0 <= i - j < width
+    half = width // 2
+    return abs(i // columns - j // columns) <= half and abs(i % columns - j % columns) <= half

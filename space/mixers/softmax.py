@@ -1,111 +1,97 @@
 """Softmax attention: multi-head, grouped-query or multi-query.
 
-    q = x W_q   k = x W_k   v = x W_v        query head a reads key/value head floor(a G / H)
-    y = concat_a( softmax(q_a k_a^T / sqrt(h) + bias) v_a ) W_o,   h = d_model / H
+    y = concat_a( softmax(q_a k_a^T / sqrt(h) + bias) v_a ) W_o
 
 Source: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arXiv:2305.13245. W_q,
-W_k, W_v are one weight, in this order.
+W_k, W_v are one weight, in this order. Projections and optional parts: `attention_base`.
 """
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
-from pydantic import Field
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from ..choice import LinearMap, Mixer, MixerChoice, Padding, Surroundings
-from ..errors import InvalidArchitectureError
-from ..gene import HEAD_WIDTH, KV_HEADS, LayerGene
-from ..kernels.attention import ScoreBias, attention, merge_heads, split_heads
-from ..positions.rope import Rotary
-from ..projection import read, write
+from ..choice import State, Surroundings
+from ..kernels.attention import ScoreBias, absent_tokens, attention, attention_to_kept
+from .attention_base import Attention, AttentionConfig
 
 
-class SoftmaxConfig(MixerChoice):
-    """`num_kv_heads` = `num_heads`: multi-head; 1: multi-query; between: grouped."""
-
-    causal: ClassVar[bool] = True
-    bidirectional: ClassVar[bool] = True
-    padding: ClassVar[Padding] = "exact"
-    positions: ClassVar[frozenset[str]] = frozenset({"rope", "alibi"})
-    order_aware: ClassVar[bool] = False
-    has_probabilities: ClassVar[bool] = True
-    genes: ClassVar[Mapping[str, LayerGene]] = {"num_heads": HEAD_WIDTH, "num_kv_heads": KV_HEADS}
+class SoftmaxConfig(AttentionConfig):
+    """Every token reads every token that it may; what decoding keeps grows with them."""
 
     kind: Literal["softmax"] = "softmax"
-    num_heads: int = Field(ge=1, le=256, description="Query heads; divides the model width.")
-    num_kv_heads: int = Field(ge=1, le=256, description="Key and value heads; divides num_heads.")
-
-    def check(self, at: Surroundings) -> None:
-        if at.d_model % self.num_heads:
-            raise InvalidArchitectureError(
-                f"softmax: num_heads={self.num_heads} does not divide d_model={at.d_model}; choose a divisor"
-            )
-        if self.num_heads % self.num_kv_heads:
-            raise InvalidArchitectureError(
-                f"softmax: num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}; "
-                "choose a divisor"
-            )
 
     def build(self, at: Surroundings) -> "Softmax":
         self.check(at)
-        return Softmax(self.num_heads, self.num_kv_heads, at)
+        return Softmax(self, at)
 
-    def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
-        kv = self._kv_width(at)
-        return (LinearMap(at.d_model, (at.d_model, kv, kv)), LinearMap(at.d_model, (at.d_model,)))
-
-    def mixing_macs(self, at: Surroundings, tokens: int) -> int:
+    def pairs(self, at: Surroundings, tokens: int) -> int:
         """The full square of scores; a mask saves nothing."""
-        return 2 * at.d_model * tokens**2
+        return tokens**2
 
-    def mixing_macs_causal(self, at: Surroundings, tokens: int) -> int:
-        """The permitted pairs only."""
-        return at.d_model * tokens * (tokens + 1)
+    def pairs_causal(self, at: Surroundings, tokens: int) -> int:
+        return tokens * (tokens + 1) // 2
 
-    def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
-        """One query against every key."""
-        return 2 * at.d_model * (tokens + 1)
+    def pairs_decode(self, at: Surroundings, tokens: int) -> int:
+        return tokens + 1
 
-    def state_size(self, at: Surroundings, tokens: int) -> int:
-        """Keys and values of every token seen."""
-        return 2 * self._kv_width(at) * tokens
+    def kept_tokens(self, at: Surroundings, tokens: int) -> int:
+        return tokens
 
-    def activation_size(self, at: Surroundings, tokens: int) -> int:
-        """Queries, keys and values beside the input, later beside all scores: the explicit form."""
-        d = at.d_model
-        return tokens * (d + 2 * self._kv_width(at) + max(d, self.num_heads * tokens))
-
-    def _kv_width(self, at: Surroundings) -> int:
-        return at.d_model // self.num_heads * self.num_kv_heads
+    def attending_size(self, at: Surroundings, tokens: int) -> int:
+        """Queries, keys and values beside all scores: the explicit form."""
+        queries, keys, values = self.parts(at)
+        return tokens * (keys + values + queries + max(queries, self.num_heads * tokens))
 
 
-class Softmax(Mixer):
-    """Positions by rotation or distance penalty where the model has them."""
+class Softmax(Attention):
+    """Keeps the keys and values of all tokens."""
 
-    def __init__(self, num_heads: int, num_kv_heads: int, at: Surroundings) -> None:
-        super().__init__()
-        d, length = at.d_model, at.context_length
-        self.num_heads, self.num_kv_heads, self.head_width = num_heads, num_kv_heads, d // num_heads
-        kv = num_kv_heads * self.head_width
-        self.qkv = read(at, (d, kv, kv), "mixer.in")
-        self.out = write(at, d, "mixer.out")
-        self.rotary = Rotary(length, self.head_width) if at.position.kind == "rope" else nn.Identity()
-        heads = num_heads if at.position.kind == "alibi" else 0
-        self.bias = ScoreBias(length, causal=at.causal, alibi_heads=heads)
+    def __init__(self, config: SoftmaxConfig, at: Surroundings) -> None:
+        super().__init__(config, at)
+        self.bias = ScoreBias(at, config.num_heads)
 
-    def forward(
-        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
-    ) -> Float[Tensor, "batch tokens d_model"]:
-        heads, groups = self.num_heads, self.num_kv_heads
-        projected = split_heads(self.qkv(x), heads + 2 * groups)
-        unturned, v = torch.split(projected, [heads + groups, groups], dim=1)
-        q, k = torch.split(self.rotary(unturned), [heads, groups], dim=1)
-        mixed: Tensor = self.out(merge_heads(attention(q, k, v, self.bias, mask)))
-        return mixed
+    def attend(
+        self,
+        q: Float[Tensor, "batch heads tokens width"],
+        k: Float[Tensor, "batch groups tokens width"],
+        v: Float[Tensor, "batch groups tokens width"],
+        mask: Bool[Tensor, "batch tokens"] | None,
+    ) -> Float[Tensor, "batch heads tokens width"]:
+        return attention(q, k, v, self.bias, mask, self.clip)
+
+    def empty_cache(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
+        keys, values = absent_tokens(
+            batch_size, self.num_kv_heads, 0, self.head_width, dtype=dtype, device=device
+        )
+        return {"keys": keys, "values": values}
+
+    def attend_next(
+        self,
+        q: Float[Tensor, "batch heads 1 width"],
+        k: Float[Tensor, "batch groups 1 width"],
+        v: Float[Tensor, "batch groups 1 width"],
+        state: State,
+        position: Int[Tensor, ""],
+    ) -> tuple[Float[Tensor, "batch heads 1 width"], State]:
+        keys, values = torch.cat([state["keys"], k], dim=2), torch.cat([state["values"], v], dim=2)
+        bias = self._row(position, keys.shape[2])
+        return attention_to_kept(q, keys, values, bias, self.clip), {"keys": keys, "values": values}
+
+    def cache_of(
+        self, k: Float[Tensor, "batch groups tokens width"], v: Float[Tensor, "batch groups tokens width"]
+    ) -> State:
+        return {"keys": k, "values": v}
+
+    def _row(self, position: Int[Tensor, ""], kept: int) -> Float[Tensor, "heads_or_1 1 kept"] | None:
+        """Bias of the last token: none is forbidden to it."""
+        if self.bias.relative is None:
+            return None
+        if self.bias.cached is not None:
+            return self.bias.cached.index_select(1, position[None])[:, :, :kept]
+        return self.bias.row(position, torch.arange(kept, device=position.device))
 
 
 def softmax_reference(
@@ -114,10 +100,11 @@ def softmax_reference(
     v: Float[Tensor, "batch groups tokens width"],
     *,
     causal: bool,
-    slopes: Float[Tensor, " heads"] | None = None,
+    bias: Float[Tensor, "heads tokens tokens"] | None = None,
     mask: Bool[Tensor, "batch tokens"] | None = None,
+    gamma: float = 0.0,
 ) -> Float[Tensor, "batch heads tokens width"]:
-    """The definition, one head and one query at a time."""
+    """The definition, one head and one query at a time; `gamma` of `clipped_softmax`."""
     num_heads, n, width = q.shape[1:]
     rows = []
     for a in range(num_heads):
@@ -127,9 +114,10 @@ def softmax_reference(
             if causal:
                 permitted[:, i + 1 :] = False
             scores = torch.einsum("bk,bjk->bj", q[:, a, i], k[:, group]) / math.sqrt(width)
-            if slopes is not None:
-                scores = scores - slopes[a] * (torch.arange(n) - i).abs()
+            if bias is not None:
+                scores = scores + bias[a, i]
             scores = scores.masked_fill(~permitted, -math.inf)
             weights = torch.where(permitted, torch.softmax(scores, dim=-1), 0.0).nan_to_num(0.0)
-            rows.append(torch.einsum("bj,bjv->bv", weights, v[:, group]))
+            clipped = ((1.0 - gamma) * weights + gamma).clamp(0.0, 1.0)
+            rows.append(torch.einsum("bj,bjv->bv", clipped, v[:, group]))
     return torch.stack(rows, dim=1).reshape(q.shape)

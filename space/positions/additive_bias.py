@@ -39,8 +39,10 @@ class DistancePenalty(RelativeBias):
         super().__init__()
         self.register_buffer("slopes", slopes.float(), persistent=False)
 
-    def forward(self, behind: Int[Tensor, "*pairs"]) -> Float[Tensor, "heads *pairs"]:
+    def forward(self, behind: Int[Tensor, "..."]) -> Float[Tensor, "heads ..."]:
         slopes = self.slopes.reshape(-1, *(1 for _ in behind.shape))
+        if slopes.dtype in (torch.float16, torch.bfloat16):
+            slopes = slopes.float()
         return -slopes * behind.abs().to(slopes.dtype)
 
 

@@ -10,7 +10,7 @@ Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1. The start b ~ N(0, 0.
 is ours. One table for all layers with the same number of heads. Acts inside the mixers that read it.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,8 @@ FARTHEST = 128
 
 class T5BiasConfig(AdditivePosition):
     """Knows left from right in both model kinds."""
+
+    reads_mixers: ClassVar[bool] = True
 
     kind: Literal["t5_bias"] = "t5_bias"
 
@@ -63,7 +65,7 @@ class T5Bias(RelativeBias):
     def parameter_roles(self) -> dict[str, ParameterRole]:
         return {"table": ParameterRole("pos")}
 
-    def forward(self, behind: Int[Tensor, "*pairs"]) -> Float[Tensor, "heads *pairs"]:
+    def forward(self, behind: Int[Tensor, "..."]) -> Float[Tensor, "heads ..."]:
         where = self.buckets[behind.clamp(-FARTHEST, FARTHEST) + FARTHEST]
         return functional.embedding(where, self.table).movedim(-1, 0)
 

@@ -62,8 +62,10 @@ class Fp4Linear(nn.Module):
 
     def weight(self) -> Float32[Tensor, "out_features in_features"]:
         """W'."""
-        codes = unpack(self.codes, self.exponents.shape[1] * GROUP_SIZE).unflatten(1, (-1, GROUP_SIZE))
-        return dequantize_fp4(codes, self.exponents).flatten(1)[:, : self.in_features]
+        codes = unpack(self.codes, self.exponents.shape[1] * GROUP_SIZE)
+        return dequantize_fp4(codes.view(*self.exponents.shape, GROUP_SIZE), self.exponents).flatten(1)[
+            :, : self.in_features
+        ]
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
         return functional.linear(x.float(), self.weight()).to(x.dtype)

@@ -76,7 +76,7 @@ class Int4Linear(nn.Module):
     def weight(self) -> Float32[Tensor, "out_features in_features"]:
         """W'."""
         groups = self.scale.shape[1]
-        codes = unpack(self.codes, groups * self.group_size).unflatten(1, (groups, self.group_size))
+        codes = unpack(self.codes, groups * self.group_size).view(-1, groups, self.group_size)
         values = dequantize_groups(codes, unpack(self.zeros, groups), self.scale)
         return values.flatten(1)[:, : self.in_features]
 

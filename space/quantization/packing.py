@@ -25,8 +25,9 @@ def unpack(packed: UInt8[Tensor, "*axes bytes"], codes: int) -> UInt8[Tensor, "*
 
 def in_groups(weight: Float32[Tensor, "rows columns"], size: int) -> Float32[Tensor, "rows groups size"]:
     """Pieces of `size` consecutive numbers."""
-    missing = -weight.shape[1] % size
-    return functional.pad(weight, (0, missing)).unflatten(1, (-1, size))
+    groups = num_groups(weight.shape[1], size)
+    filled = functional.pad(weight, (0, groups * size - weight.shape[1]))
+    return filled.view(weight.shape[0], groups, size)
 
 
 def num_groups(in_features: int, size: int) -> int:

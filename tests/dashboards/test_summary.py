@@ -66,11 +66,24 @@ def test_without_indicators_every_number_is_a_dash(new_job: NewJob) -> None:
     assert [stat.value for stat in summary.stats(new_job(), [])] == ["0", "–", "–", "–", "–"]
 
 
-def test_failures_are_grouped_by_cause_with_an_example(trials: list[TrialRecord]) -> None:
+def test_failures_are_grouped_by_cause_with_the_message(trials: list[TrialRecord]) -> None:
     lost = [replace(trials[0], number=90 + i, state="failed", reason="worker_lost") for i in range(2)]
     first, second = summary.failures([*trials, *lost])
-    assert (first.reason, first.count, first.trial) == ("worker_lost", 2, 90)
-    assert (second.reason, second.example) == ("diverged", "loss is not finite at step 17")
+    assert (first.reason, first.count) == ("worker_lost", 2)
+    assert first.cases == (summary.Case("", 2, ((90, "90"), (91, "91"))),)
+    assert second.reason == "diverged"
+    assert second.cases == (summary.Case("loss is not finite at step 17", 1, ((22, "22"),)),)
+
+
+def test_the_messages_of_a_cause_are_counted(trials: list[TrialRecord]) -> None:
+    def failed(number: int, message: str) -> TrialRecord:
+        return replace(trials[0], number=number, state="failed", reason="timeout", message=message)
+
+    (cause,) = summary.failures([failed(i, "slow" if i % 3 else f"odd {i}") for i in range(30)])
+    assert cause.count == 30
+    assert len(cause.cases) == summary.MAX_CASES
+    assert (cause.cases[0].message, cause.cases[0].count) == ("slow", 20)
+    assert len(cause.cases[0].trials) == summary.MAX_NAMED
 
 
 def test_suggestions_come_with_reason_and_numbers(job: JobRecord, trials: list[TrialRecord]) -> None:

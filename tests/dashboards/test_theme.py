@@ -1,9 +1,11 @@
 import re
 from dataclasses import asdict
+from typing import get_args
 
 from dashboards.assets import static_text
 from dashboards.theme import (
     DARK,
+    FORMAT_COLOURS,
     LIGHT,
     REFERENCE_SYMBOLS,
     SEARCH_SYMBOLS,
@@ -11,6 +13,8 @@ from dashboards.theme import (
     figure_layout,
     symbol,
 )
+from dashboards.wording import FORMAT_WORDS
+from space.quantization import NumberFormat
 
 
 def test_the_style_sheet_has_the_colours_of_the_palettes() -> None:
@@ -34,6 +38,8 @@ def test_text_and_marks_stand_out_from_both_backgrounds() -> None:
 
 
 def test_no_two_marks_share_a_shape() -> None:
+    assert set(SEARCH_SYMBOLS) == {*get_args(NumberFormat), "mixed"}
+    assert set(FORMAT_COLOURS) == set(FORMAT_WORDS) == set(get_args(NumberFormat))
     shapes = [*SEARCH_SYMBOLS.values(), *REFERENCE_SYMBOLS.values()]
     assert len(set(shapes)) == len(shapes)
     assert symbol(SEARCH_SYMBOLS, "fp32", hollow=True) == "circle-open"

@@ -1,7 +1,7 @@
 """Planning: everything a job file can get wrong is said before anything is stored."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from search.job import parse_job
 from search.plan import job_context, plan_job
 from search.preview import preview
 from space.errors import InvalidInputError
+from space.quantization import NumberFormat
 
 
 def test_the_default_job_resolves_its_objectives_and_space() -> None:
@@ -18,6 +19,30 @@ def test_the_default_job_resolves_its_objectives_and_space() -> None:
     assert plan.space.model == "decoder"
     assert {reference.family for reference in plan.references} == {"gpt-like", "llama-like"}
     assert any("bf16" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "left"),
+    [
+        ("onnxruntime", ("fp32", "int8_dynamic", "int8_mixed", "int4_g32", "int4_g64")),
+        ("eager", ("fp32", "bf16", "int8_dynamic", "int8_mixed")),
+    ],
+)
+def test_formats_that_a_runtime_simulates_leave_the_space_with_a_warning(
+    runtime: str, left: tuple[str, ...]
+) -> None:
+    spec = parse_job(
+        {
+            "task": {"kind": "image", "dataset": "digits"},
+            "space": {"set": {"number_format": list(get_args(NumberFormat))}},
+            "target": {"runtime": runtime},
+        }
+    )
+    plan = plan_job(spec)
+    assert plan.space.domains.number_format == left
+    gone = set(get_args(NumberFormat)) - set(left)
+    assert all(any(f"'{name}' does not run on {runtime}" in w for w in plan.warnings) for name in gone)
+    assert len(plan.warnings) == len(gone)
 
 
 def test_the_same_job_file_works_on_images() -> None:

@@ -1,5 +1,6 @@
 """Closed-form costs against counting."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from space.architecture import Architecture, parse_architecture
+from space.batch_costs import CostTable
 from space.choice import Surroundings
 from space.costs import costs
 from space.errors import InvalidInputError
@@ -321,3 +323,32 @@ def test_activation_peak_of_a_model_is_its_largest_stage() -> None:
     wide = {"input": "bytes", "vocab_size": 200, "context_length": 20, "outputs": 200}
     logits = decoder({"kind": "gated_conv", "width": 3, "gates": 1}, interface=wide)
     assert costs(logits).activation_bytes == 4 * (160 + 4000)
+
+
+@pytest.mark.parametrize("tokens", [None, 2])
+def test_costs_of_many_at_once_are_those_of_each(tokens: int | None) -> None:
+    architectures = [a for a in drawn_architectures(120) if a.tokens >= 2]
+    shared = decoder({"kind": "softmax", "num_heads": 4, "num_kv_heads": 2})
+    layer = shared.layers[0].model_dump(mode="json")
+    for sharing in (
+        {"kind": "all"},
+        {"kind": "all", "private_norm": True},
+        {"kind": "groups", "groups": 2},
+    ):
+        architectures.append(
+            parse_architecture(
+                {
+                    **json.loads(shared.canonical_json),
+                    "layers": [layer] * 4,
+                    "sharing": sharing,
+                    "projection": {"kind": "lowrank", "rank_ratio": 0.25},
+                }
+            )
+        )
+    table = CostTable(batch_size=3, tokens=tokens)
+    for part in (architectures[:50], architectures[50:], architectures):
+        columns = table.costs(part)
+        for index, architecture in enumerate(part):
+            one = costs(architecture, batch_size=3, tokens=tokens)
+            for name, column in columns.items():
+                assert column[index] == getattr(one, name), (name, architecture.canonical_json)

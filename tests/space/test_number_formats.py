@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from space.architecture import Architecture, parse_architecture
-from space.costs import weights_bytes
+from space.costs import costs
 from space.model import build_model
 from space.number_formats import apply_number_formats, input_peaks
 from space.quantization import (
@@ -193,7 +193,9 @@ def test_a_calibration_freezes_the_inputs_that_reached_six() -> None:
 def test_weights_bytes_equal_the_bytes_of_the_state_dict(form: NumberFormat) -> None:
     point = architecture(*[form] * len(MIXERS))
     state = apply_number_formats(build_model(point, seed=0), point).state_dict()
-    assert sum(tensor.numel() * tensor.element_size() for tensor in state.values()) == weights_bytes(point)
+    assert (
+        sum(tensor.numel() * tensor.element_size() for tensor in state.values()) == costs(point).weights_bytes
+    )
 
 
 def test_formats_say_where_they_are_real() -> None:

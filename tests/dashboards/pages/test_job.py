@@ -86,7 +86,7 @@ def test_the_latency_figure_appears_with_its_data(
     references: Trials,
     measured: Callable[[TrialRecord], list[MeasurementRecord]],
 ) -> None:
-    hidden = '<section class="card" hidden><h2>Predicted and measured latency</h2>'
+    hidden = '<section class="card" hidden><div class="figure-head"><h2>Predicted and measured latency</h2>'
     assert hidden in job_page(job, view(job, trials, references))
     known = {trial.architecture_id: measured(trial) for trial in trials}
     assert hidden not in job_page(job, view(job, trials, references, measurements=known))

@@ -26,6 +26,7 @@ from evaluators.latency.runtimes.onnxruntime import (
     TimingTask,
     time_files,
 )
+from evaluators.latency.target import Runtime
 from space.architecture import Architecture
 from space.errors import InvalidInputError, UnsupportedError
 from space.export import export_onnx
@@ -79,10 +80,16 @@ def test_several_threads_are_measured(make: Factory, scratch: Path) -> None:
         assert len(measured.detail["conditions"]["cores"]) == 2
 
 
-def test_bf16_is_not_measured_where_it_is_not_real(make: Factory, scratch: Path) -> None:
-    architecture = make(number_format="bf16")
-    with pytest.raises(UnsupportedError, match="layer 0: number format 'bf16'"):
-        measure_model(build_model(architecture), architecture, Target(), limits=QUICK, scratch=scratch)
+@pytest.mark.parametrize(
+    ("number_format", "runtime"),
+    [("bf16", "onnxruntime"), ("int4_g32", "eager"), ("fp4_g32", "eager"), ("fp4_g32", "onnxruntime")],
+)
+def test_a_format_is_not_measured_where_it_is_simulated(
+    number_format: str, runtime: Runtime, make: Factory, scratch: Path
+) -> None:
+    architecture, target = make(number_format=number_format), Target(runtime=runtime)
+    with pytest.raises(UnsupportedError, match=f"layer 0: number format '{number_format}' is simulated"):
+        measure_model(build_model(architecture), architecture, target, limits=QUICK, scratch=scratch)
 
 
 def test_more_threads_than_cores_or_a_length_beyond_the_context_are_refused(

@@ -171,6 +171,27 @@ def test_a_mix_of_all_formats_with_shared_and_low_rank_maps_runs(make: Factory, 
         assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize(
+    ("form", "product"), [("int8_dynamic", "MatMulInteger"), ("int4_g32", "MatMulNBits")]
+)
+def test_experts_are_converted_and_their_router_is_not(
+    form: str, product: str, make: Factory, tmp_path: Path
+) -> None:
+    plain = make("decoder", (form,)).model_dump(mode="json")
+    experts = {"kind": "moe", "d_ff": 32, "num_experts": 3, "top_k": 1}
+    point = parse_architecture({**plain, "layers": [{**plain["layers"][0], "feed_forward": experts}]})
+    module = build_model(point, seed=0).eval()
+    path = export_onnx(module, point, tmp_path / "m.onnx")
+    nodes = onnx.load(path).graph.node
+    assert sum(node.op_type == product for node in nodes) == 2 + 2 * 3
+    assert [node.op_type for node in nodes if "router" in node.name] == ["MatMul"]
+    x = inputs(point, 1, 1)  # two experts see no token
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"tokens": x})
+    with torch.no_grad():
+        expected = apply_number_formats(module, point)(torch.from_numpy(x)).numpy()
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("form", ["int8_dynamic", "int4_g32"])
 def test_layers_that_share_weights_are_all_converted_and_stored_once(
     form: str, make: Factory, tmp_path: Path

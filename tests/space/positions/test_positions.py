@@ -1,75 +1,112 @@
-"""Rotation, distance penalties and the learned table."""
+"""Positions added to the embedding: the learned table, the fixed waves; and the choices that add nothing."""
+
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from space.choice import Surroundings
-from space.kernels.attention import score_bias
-from space.positions import LearnedPositionConfig, NonePositionConfig, RopeConfig
-from space.positions.alibi import alibi_slopes
+from space.choice import PositionChoice, Surroundings
+from space.errors import InvalidInputError
+from space.mixers import GatedConvConfig, SoftmaxConfig
+from space.positions import (
+    POSITIONS,
+    AlibiConfig,
+    DecayConfig,
+    LearnedPositionConfig,
+    NonePositionConfig,
+    RopeConfig,
+    SinusoidalPositionConfig,
+    T5BiasConfig,
+)
 from space.positions.learned import LearnedPosition
-from space.positions.rope import rotary_tables, rotate, rotate_reference
+from space.positions.sinusoidal import waves
+
+IN_MIXERS = (RopeConfig(), AlibiConfig(), DecayConfig(), T5BiasConfig())
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def around(position: PositionChoice, *, causal: bool = True, d_model: int = 6) -> Surroundings:
+    return Surroundings(d_model=d_model, context_length=10, num_layers=1, causal=causal, position=position)
 
 
-def turned(x: Tensor, first: int = 0) -> Tensor:
-    return rotate(x, *rotary_tables(x.shape[2], x.shape[3], first=first))
-
-
-@pytest.mark.parametrize("width", [1, 2, 5, 8])
-def test_rotation_equals_its_definition_pair_by_pair(width: int) -> None:
-    x = random(2, 3, 7, width).requires_grad_()
-    fast, slow = turned(x, first=4), rotate_reference(x, first=4)
-    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
-    a, b = (torch.autograd.grad((y**2).sum(), x)[0] for y in (fast, slow))
-    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("width", [2, 5, 8])
-def test_scores_depend_on_the_distance_only(width: int) -> None:
-    q, k = random(1, 2, 9, width), random(1, 2, 9, width, seed=1)
-    here, there = (turned(q, first) @ turned(k, first).transpose(-1, -2) for first in (0, 1000))
-    torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
-
-
-def test_rotation_keeps_lengths_and_the_first_token() -> None:
-    x = random(1, 2, 9, 7)
-    y = turned(x)
-    torch.testing.assert_close(y.norm(dim=-1), x.norm(dim=-1), rtol=1e-12, atol=0)
-    assert torch.equal(y[:, :, 0], x[:, :, 0])
-    assert torch.equal(y[..., -1], x[..., -1])  # the channel without partner
-
-
-def test_slopes_of_eight_and_twelve_heads() -> None:
-    eight = [2.0**-k for k in range(1, 9)]
-    assert alibi_slopes(8).tolist() == eight
-    twelve = [*eight, *(2.0 ** -(k + 0.5) for k in range(4))]
-    torch.testing.assert_close(alibi_slopes(12), torch.tensor(twelve, dtype=torch.float64))
-
-
-def test_penalty_is_linear_in_the_distance_to_both_sides() -> None:
-    slopes = torch.tensor([0.5])
-    bias = score_bias(4, causal=False, slopes=slopes)[0]
-    assert bias.tolist() == [[-0.5 * abs(i - j) for j in range(4)] for i in range(4)]
+def test_every_position_of_the_design_is_there() -> None:
+    kinds = {"none", "learned", "sinusoidal", "rope", "alibi", "decay", "t5_bias"}
+    assert kinds <= set(POSITIONS)
 
 
 def test_learned_positions_add_one_row_per_token() -> None:
-    around = Surroundings(d_model=6, context_length=10, num_layers=1, causal=True, position="learned")
     config = LearnedPositionConfig()
-    module = config.build(around)
+    module = config.build(around(config))
     assert isinstance(module, LearnedPosition)
-    assert sum(parameter.numel() for parameter in module.parameters()) == config.params(6, 10)
+    assert sum(parameter.numel() for parameter in module.parameters()) == config.params(around(config), ())
     x = torch.zeros(2, 4, 6)
     assert torch.equal(module(x), module.table[:4].expand(2, 4, 6))
+    with pytest.raises(InvalidInputError, match="11 tokens are more than the 10 learned positions"):
+        module(torch.zeros(1, 11, 6))
 
 
-def test_what_acts_in_mixers_leaves_the_embedding_alone() -> None:
-    around = Surroundings(d_model=6, context_length=10, num_layers=1, causal=True, position="rope")
+@pytest.mark.parametrize("d_model", [1, 6, 7])
+def test_waves_are_those_of_the_definition(d_model: int) -> None:
+    expected = torch.empty(9, d_model, dtype=torch.float64)
+    for i in range(9):
+        for channel in range(d_model):
+            angle = i / 10_000 ** (2 * (channel // 2) / d_model)
+            expected[i, channel] = math.sin(angle) if channel % 2 == 0 else math.cos(angle)
+    torch.testing.assert_close(waves(9, d_model), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_waves_go_on_beyond_the_context_and_have_no_parameters() -> None:
+    config = SinusoidalPositionConfig()
+    module = config.build(around(config))
+    assert list(module.parameters()) == []
+    assert config.params(around(config), ()) == 0
+    x = torch.zeros(1, 30, 6)
+    torch.testing.assert_close(module(x)[0], waves(30, 6).float())
+    assert torch.equal(module(x)[:, :10], module(x[:, :10]))
+
+
+@pytest.mark.parametrize("config", [LearnedPositionConfig(), SinusoidalPositionConfig()])
+def test_one_token_at_a_time_gets_the_same_rows(config: PositionChoice) -> None:
+    module = config.build(around(config))
+    x = torch.randn(2, 10, 6, generator=torch.Generator().manual_seed(0))
+    steps = [module(x[:, t : t + 1], torch.tensor(t)) for t in range(10)]
+    assert torch.equal(torch.cat(steps, dim=1), module(x))
+
+
+@pytest.mark.parametrize("config", [NonePositionConfig(), *IN_MIXERS])
+def test_what_acts_in_mixers_leaves_the_embedding_alone(config: PositionChoice) -> None:
     x = torch.ones(2, 4, 6)
-    for config in (NonePositionConfig(), RopeConfig()):
-        assert torch.equal(config.build(around)(x), x)
-        assert config.params(6, 10) == 0
+    assert torch.equal(config.build(around(config))(x), x)
+
+
+def test_only_tables_count_as_parameters() -> None:
+    mixers = (
+        SoftmaxConfig(num_heads=4, num_kv_heads=2),
+        SoftmaxConfig(num_heads=2, num_kv_heads=2),
+        SoftmaxConfig(num_heads=4, num_kv_heads=1),
+        GatedConvConfig(width=3, gates=1),
+    )
+    at = around(T5BiasConfig(), d_model=8)
+    assert T5BiasConfig().params(at, mixers) == 32 * (4 + 2)
+    assert T5BiasConfig().params(at, mixers[3:]) == 0
+    for config in (NonePositionConfig(), RopeConfig(), AlibiConfig(), DecayConfig()):
+        assert config.params(at, mixers) == 0
+
+
+def test_options_at_their_default_leave_the_canonical_form() -> None:
+    assert RopeConfig().model_dump() == {"kind": "rope"}
+    assert RopeConfig(rotary_pct=0.5).model_dump() == {"kind": "rope", "rotary_pct": 0.5}
+    assert DecayConfig().model_dump() == {"kind": "decay"}
+    with pytest.raises(ValueError, match="is none of"):
+        RopeConfig(rotary_pct=0.3)
+
+
+def test_both_ways_without_positions_permutes_with_its_input_and_causal_does_not() -> None:
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    x: Tensor = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    config = SoftmaxConfig(num_heads=2, num_kv_heads=2)
+    free, causal = (
+        config.build(around(NonePositionConfig(), causal=way, d_model=8)).double() for way in (False, True)
+    )
+    torch.testing.assert_close(free(x[:, order]), free(x)[:, order], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(causal(x[:, order]), causal(x)[:, order])

@@ -1,0 +1,71 @@
+"""Where proposals went: how many were proposed, passed the screen, were trained, measured, and retrained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from search.records import JobRecord, TrialRecord
+
+from ..theme import LIGHT, empty_layout, figure_layout
+
+EMPTY = "Nothing has been proposed yet."
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How many architectures came this far; `rate` is the share of the stage before, None for the first."""
+
+    name: str
+    count: int
+    rate: float | None
+
+
+def funnel(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Stage]:
+    """The stages of the search in order; references go beside it and are not counted."""
+    own = [trial for trial in trials if trial.number >= 0]
+    rungs = [int(step) for step in job.context.get("rung_steps") or (job.spec["training"]["steps"],)]
+    steps = [(f"trained {step:,} steps", sum(one.steps >= step for one in own)) for step in rungs]
+    counts = [
+        ("proposed", max(int(job.counters.get("proposed", 0)), len(own))),
+        ("passed the screen", len(own)),
+        *steps,
+        ("measured whole", sum(one.kinds.get("latency_s") == "measured" for one in own)),
+        ("on the front", sum(one.on_front for one in own)),
+        ("finalists", sum(one.final is not None for one in own)),
+    ]
+    before: int | None = None
+    stages = []
+    for name, count in counts:
+        stages.append(Stage(name, count, None if before is None else count / before if before else 0.0))
+        before = count
+    return stages
+
+
+def funnel_figure(stages: Sequence[Stage]) -> go.Figure:
+    """One bar per stage, from top to bottom, with the share of the stage before."""
+    if not stages or not stages[0].count:
+        return go.Figure(layout=empty_layout(EMPTY))
+    texts = [
+        f" {stage.count:,}" + ("" if stage.rate is None else f"  ({100 * stage.rate:.0f} %)")
+        for stage in stages
+    ]
+    bars = go.Bar(
+        x=[stage.count for stage in stages],
+        y=[stage.name for stage in stages],
+        orientation="h",
+        text=texts,
+        textposition="outside",
+        cliponaxis=False,
+        marker={"color": LIGHT.accent, "opacity": 0.85},
+        textfont={"color": LIGHT.ink},
+        hovertemplate="%{y}: %{x:,}<extra></extra>",
+    )
+    top = stages[0].count
+    layout = figure_layout(
+        x={"title": {"text": "architectures"}, "range": [0, 1.28 * top], "rangemode": "tozero"},
+        y={"autorange": "reversed", "ticks": "", "showgrid": False},
+        bargap=0.3,
+        showlegend=False,
+    )
+    return go.Figure(bars, layout=layout)

@@ -1,0 +1,38 @@
+"""Trainable polynomial of the rectifier, of degree 3.
+
+    y = a_1 r + a_2 r^2 + a_3 r^3 + b,    r = max(u, 0);    a_i = 1/3 and b = 0 at the start
+
+Source: Zhuo et al. 2024, arXiv:2411.03884 (PolyCom).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..roles import ParameterRole
+
+
+class PolyRelu(nn.Module):
+    """Elementwise, by Horner's rule; 16-bit inputs are taken to float32, where cubes do not overflow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = nn.Parameter(torch.full((3,), 1 / 3))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def parameter_roles(self) -> dict[str, ParameterRole]:
+        return {"scales": ParameterRole("ffn.in"), "bias": ParameterRole("ffn.in")}
+
+    def forward(self, u: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        r = functional.relu(u)
+        r = r.float() if u.dtype in (torch.float16, torch.bfloat16) else r
+        first, second, third = self.scales
+        y: Tensor = ((third * r + second) * r + first) * r + self.bias
+        return y.to(u.dtype)
+
+
+def polyrelu_reference(u: Float[Tensor, "*axes"], scales: Tensor, bias: Tensor) -> Float[Tensor, "*axes"]:
+    """The definition, power by power."""
+    r = torch.maximum(u, torch.zeros_like(u))
+    return scales[2] * r**3 + scales[1] * r**2 + scales[0] * r + bias

@@ -1,0 +1,149 @@
+"""Closed-form costs of many architectures at once: the numbers of `costs`, from a table of parts.
+
+    layer = mixer + feed-forwards + norms     total = ends + sum of layers     peak = max(ends, max of layers)
+
+Every distinct mixer and feed-forward is counted once per width, interface and number format; what is left per
+layer is a look-up, and sums by numpy. `costs` of one architecture is the definition.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
+
+import numpy as np
+from jaxtyping import Int64
+
+from .architecture import Architecture, LayerConfig
+from .choice import Surroundings
+from .costs import (
+    BYTES_PER_NUMBER,
+    EndCosts,
+    PartCosts,
+    checked_tokens,
+    end_costs,
+    feed_forward_costs,
+    has_private_norms,
+    is_decodable,
+    mixer_costs,
+    position_params,
+)
+
+_PARAMS, _IDLE, _MACS, _CAUSAL, _DECODE, _BITS, _STATE, _PEAK = range(8)
+
+
+@dataclass(slots=True)
+class _Site:
+    """Layers of one width, interface, position and projection form."""
+
+    at: Surroundings
+    tokens: int
+    ends: EndCosts
+    position: int
+    parts: dict[tuple[int, str, str], int] = field(default_factory=dict)
+    """(id of a config, number format, residual) -> its row in the table."""
+    layers: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """id of a layer -> rows of its mixer and feed-forwards, parameters of its norms."""
+
+
+class CostTable:
+    """Costs at one batch size and number of tokens; remembers parts, so keep one for many calls."""
+
+    def __init__(self, *, batch_size: int = 1, tokens: int | None = None) -> None:
+        self.batch_size, self.tokens = batch_size, tokens
+        self._sites: dict[tuple[object, ...], _Site] = {}
+        self._rows: list[tuple[int, ...]] = []
+        self._kept: list[object] = []  # rows are found by id, so the objects have to live
+
+    def costs(self, architectures: Sequence[Architecture]) -> dict[str, Int64[np.ndarray, " architectures"]]:
+        """The fields of `Costs` and `memory_bytes`, each one number per architecture.
+
+        Raises:
+            InvalidInputError: batch or tokens below 1, or more tokens than a context.
+        """
+        sites = [self._site(architecture) for architecture in architectures]
+        found, owned, normed, starts = self._look_up(architectures, sites)
+        layers = np.array(found, dtype=np.int64).reshape(-1, 3)
+        parts = np.array(self._rows, dtype=np.int64).reshape(-1, 8)
+        mixers, feed_forwards = parts[layers[:, 0]], parts[layers[:, 1]]
+        table = mixers + feed_forwards
+        table[:, _PEAK] = np.maximum(mixers[:, _PEAK], feed_forwards[:, _PEAK])
+        table[:, (_PARAMS, _IDLE, _BITS)] *= np.array(owned, dtype=np.int64)[:, None]
+        norms = np.add.reduceat(layers[:, 2] * np.array(normed, dtype=np.int64), starts)
+        sums, peak = np.add.reduceat(table, starts), np.maximum.reduceat(table[:, _PEAK], starts)
+
+        ends = np.array([astuple(site.ends) for site in sites], dtype=np.int64)
+        position = [self._position(a, site) for a, site in zip(architectures, sites, strict=True)]
+        around = ends[:, 0] + np.array(position, dtype=np.int64) + norms
+        decodes = np.array([is_decodable(architecture) for architecture in architectures])
+        number = self.batch_size * BYTES_PER_NUMBER
+        weights = -(-(8 * BYTES_PER_NUMBER * around + sums[:, _BITS]) // 8)
+        state, activation = number * sums[:, _STATE], number * np.maximum(ends[:, 3], peak)
+        return {
+            "params": around + sums[:, _PARAMS],
+            "active_params": around + sums[:, _PARAMS] - sums[:, _IDLE],
+            "macs": ends[:, 1] + sums[:, _MACS],
+            "macs_causal": ends[:, 1] + sums[:, _CAUSAL],
+            "macs_decode": np.where(decodes, ends[:, 2] + sums[:, _DECODE], 0),
+            "weights_bytes": weights,
+            "state_bytes": state,
+            "activation_bytes": activation,
+            "memory_bytes": weights + state + activation,
+        }
+
+    def _look_up(
+        self, architectures: Sequence[Architecture], sites: Sequence[_Site]
+    ) -> tuple[list[tuple[int, int, int]], list[bool], list[bool], list[int]]:
+        """Of every layer its parts, whether it owns its weights and its norms; where architectures start."""
+        found: list[tuple[int, int, int]] = []
+        owned: list[bool] = []
+        normed: list[bool] = []
+        starts: list[int] = []
+        for architecture, site in zip(architectures, sites, strict=True):
+            starts.append(len(found))
+            known = site.layers
+            for layer in architecture.layers:
+                parts = known.get(id(layer))
+                found.append(self._add(layer, site) if parts is None else parts)
+            owns = [True] * len(architecture.layers)
+            if architecture.sharing.kind != "none":
+                owns = [owner == index for index, owner in enumerate(architecture.owners)]
+            owned += owns
+            normed += [True] * len(owns) if has_private_norms(architecture) else owns
+        return found, owned, normed, starts
+
+    def _add(self, layer: LayerConfig, site: _Site) -> tuple[int, int, int]:
+        form, residual, parts = layer.number_format, layer.residual, site.parts
+        mixer = parts.get((id(layer.mixer), form, ""))
+        if mixer is None:
+            counted = mixer_costs(layer, site.at, site.tokens)
+            mixer = parts[id(layer.mixer), form, ""] = self._add_part(layer.mixer, counted)
+        feed_forward = parts.get((id(layer.feed_forward), form, residual))
+        if feed_forward is None:
+            counted = feed_forward_costs(layer, site.at, site.tokens)
+            feed_forward = self._add_part(layer.feed_forward, counted)
+            parts[id(layer.feed_forward), form, residual] = feed_forward
+        norms = layer.num_norms * layer.norm.params(site.at.d_model)
+        self._kept.append(layer)
+        site.layers[id(layer)] = (mixer, feed_forward, norms)
+        return mixer, feed_forward, norms
+
+    def _add_part(self, config: object, counted: PartCosts) -> int:
+        self._kept.append(config)
+        self._rows.append(astuple(counted))
+        return len(self._rows) - 1
+
+    def _site(self, architecture: Architecture) -> _Site:
+        key = (
+            architecture.model, architecture.d_model, architecture.interface, architecture.position,
+            architecture.projection, architecture.head, architecture.final_norm,
+        )  # fmt: skip
+        site = self._sites.get(key)
+        if site is None:
+            at = architecture.surroundings()
+            n = checked_tokens(architecture, self.batch_size, self.tokens)
+            own = 0 if architecture.position.reads_mixers else position_params(architecture, at)
+            site = self._sites[key] = _Site(at, n, end_costs(architecture, at, n), own)
+        return site
+
+    def _position(self, architecture: Architecture, site: _Site) -> int:
+        reads = architecture.position.reads_mixers
+        return position_params(architecture, site.at) if reads else site.position
