@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from dashboards import PlannedBlock
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 from search.storage import events, measurements, trials
 
@@ -64,3 +65,8 @@ def of_trial(session: Session, trial: TrialRecord) -> list[MeasurementRecord]:
     """Measurements of a trial's architecture, and of the fp32 form its training belongs to."""
     subjects = dict.fromkeys((trial.architecture_id, trial.training_id))
     return [record for subject in subjects for record in measurements.for_subject(session, subject)]
+
+
+def of_blocks(session: Session, plan: Sequence[PlannedBlock]) -> dict[str, list[MeasurementRecord]]:
+    """Measurements of the blocks of an architecture, by block id."""
+    return {block.id: list(measurements.for_subject(session, block.id)) for block in plan}

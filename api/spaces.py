@@ -1,10 +1,13 @@
 """Search spaces as plain JSON, on the interface of each model kind's smallest built-in task."""
 
+import math
 from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 from space.architecture import BytesInterface, ImageInterface, InterfaceConfig
-from space.genes import Domains
+from space.batch_costs import CostTable
+from space.sampling import sample
 from space.search_space import SearchSpace, load_preset, preset_names
 
 EXAMPLES: Mapping[str, InterfaceConfig] = {
@@ -22,17 +25,36 @@ def preset_space(name: str, changes: Mapping[str, Any] | None = None) -> SearchS
 
 
 def space_answer(space: SearchSpace) -> dict[str, Any]:
-    """Name, domains and size."""
+    """Name, genes with their domains, rules and size."""
     size = space.size()
     return {
         "name": space.name,
         "description": space.description,
+        "source": space.source,
         "model": space.model,
         "size": str(size),
-        "size_text": f"{size:,}" if size < 10**9 else f"{size:.2e}" if size < 10**300 else "over 1e300",
+        "size_text": f"{size:,}" if size < 10**9 else f"about 10^{math.log10(size):.1f}",
         "interface": None if space.interface is None else space.interface.model_dump(mode="json"),
-        "domains": {key: list(space.domains.of(key)) for key in Domains.model_fields},
-        "shared": list(space.shared),
+        "domains": {key: list(space.domains.of(key)) for key in read_genes(space)},
+        "shared": [key for key in space.shared if key in space.read_layer_genes],
+        "rules": [rule.as_written() for rule in space.rules],
+    }
+
+
+def read_genes(space: SearchSpace) -> list[str]:
+    """The genes that something in the space reads: of the model, then of its layers."""
+    model = [gene.key for gene in space.genes() if gene.layer is None and gene.key not in space.shared]
+    return [*model, *space.read_layer_genes]
+
+
+def cost_ranges(space: SearchSpace, count: int = 300, seed: int = 0) -> dict[str, dict[str, int]]:
+    """Least, middle and largest closed-form costs of architectures drawn as the search draws them."""
+    rng = Random(seed)
+    columns = CostTable().costs([sample(space, rng) for _ in range(count)])
+    keys = ("params", "macs", "weights_bytes", "memory_bytes")
+    return {
+        key: {"least": int(min(c)), "median": int(sorted(c)[count // 2]), "largest": int(max(c))}
+        for key, c in ((key, columns[key]) for key in keys)
     }
 
 

@@ -1,5 +1,6 @@
 """Figures and pages of a job: records in, Plotly figures and HTML text out."""
 
+from .anatomy import PlannedBlock, block_plan
 from .assets import plotly_bundle, static_dir
 from .charts import Chart
 from .drawing import draw_architecture
@@ -20,11 +21,14 @@ from .pages import (
 )
 from .report import report_html
 from .selection import Selection, axis_keys, read_selection
+from .trial_charts import trial_charts
 
 __all__ = [
     "Chart",
+    "PlannedBlock",
     "Selection",
     "axis_keys",
+    "block_plan",
     "chart_named",
     "compare_page",
     "curves_chart",
@@ -42,6 +46,7 @@ __all__ = [
     "read_selection",
     "report_html",
     "static_dir",
+    "trial_charts",
     "trial_page",
     "view",
 ]

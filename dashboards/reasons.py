@@ -27,6 +27,18 @@ def front_reason(job: JobRecord, trial: TrialRecord, trials: Sequence[TrialRecor
     return _on_front(job, trial, others) if trial.on_front else _dominated(job, trial, others)
 
 
+def front_rival(job: JobRecord, trial: TrialRecord, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The front member that keeps a completed trial off the front; None where nothing does."""
+    if trial.state != "completed" or trial.on_front or any(k not in trial.effective for k in job.objectives):
+        return None
+    others = [
+        one
+        for one in trials
+        if one.number != trial.number and one.on_front and all(k in one.effective for k in job.objectives)
+    ]
+    return _best_of(job, trial, others)
+
+
 def _unfinished(trial: TrialRecord) -> str:
     if trial.state == "failed":
         return f"It failed: {REASON_WORDS.get(trial.reason or '', trial.reason or 'no reason is stored')}."
@@ -58,13 +70,18 @@ def _compared(word: str, other: TrialRecord, cost: str, quality: str) -> str:
 
 
 def _dominated(job: JobRecord, trial: TrialRecord, others: Sequence[TrialRecord]) -> str:
-    own = minimised(trial.effective, job.objectives)
-    better = [other for other in others if dominates(minimised(other.effective, job.objectives), own)]
-    if not better:
+    best = _best_of(job, trial, others)
+    if best is None:
         unmeasured = [key for key in job.objectives if trial.kinds.get(key) == "predicted"]
         if unmeasured:
             return f"Not on the front: its {label(unmeasured[0])} is predicted, not measured."
         return "Not on the front."
-    best = min(better, key=lambda other: minimised(other.effective, job.objectives))
     numbers = ", ".join(f"{label(key)} {shown(key, best.effective[key])}" for key in job.objectives)
     return f"Not on the front: trial {best.label} is at least as good in everything ({numbers})."
+
+
+def _best_of(job: JobRecord, trial: TrialRecord, others: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Of those that dominate it the one with the best quality."""
+    own = minimised(trial.effective, job.objectives)
+    better = [other for other in others if dominates(minimised(other.effective, job.objectives), own)]
+    return min(better, key=lambda other: minimised(other.effective, job.objectives), default=None)

@@ -92,9 +92,13 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hidden:
-    """Activations inside one feed-forward, after its nonlinearity: a row per token."""
+    """Activations inside one feed-forward, after its nonlinearity: a row per token.
 
-    layer: int
+    A mixture of experts has a row per token and expert that it went through.
+    """
+
+    number: int
+    """Which feed-forward, counted through the depth from 0; a layer may have none or two."""
     rows: Float[Tensor, "rows units"]
     d_ff: int
     """Width of the feed-forward; more than `rows` has columns when units were sampled."""
@@ -123,16 +127,16 @@ class _Recorder:
     chunks: dict[int, list[Tensor]] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
 
-    def hook(self, layer: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def hook(self, number: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen = self.rows.get(layer, 0)
+            seen = self.rows.get(number, 0)
             flat = output.detach().flatten(0, -2)[: MAX_ROWS - seen]
-            self.widths[layer] = flat.shape[1]
-            self.rows[layer] = seen + flat.shape[0]
+            self.widths[number] = flat.shape[1]
+            self.rows[number] = seen + flat.shape[0]
             kept = (
-                flat[:, self._sample(layer, flat.shape[1])] if self._too_wide(flat.shape[1]) else flat.clone()
+                flat[:, self._sample(number, flat.shape[1])] if self._too_wide(flat.shape[1]) else flat.clone()
             )
-            self.chunks.setdefault(layer, []).append(kept)
+            self.chunks.setdefault(number, []).append(kept)
 
         return record
 
@@ -140,24 +144,24 @@ class _Recorder:
     def _too_wide(width: int) -> bool:
         return ROWS_PER_UNIT * width > MAX_ROWS
 
-    def _sample(self, layer: int, width: int) -> Tensor:
+    def _sample(self, number: int, width: int) -> Tensor:
         """The same units in every micro-batch."""
-        if layer not in self.units:
-            generator = torch.Generator().manual_seed(layer)
-            self.units[layer] = torch.randperm(width, generator=generator)[:SAMPLED_UNITS].sort().values
-        return self.units[layer]
+        if number not in self.units:
+            generator = torch.Generator().manual_seed(number)
+            self.units[number] = torch.randperm(width, generator=generator)[:SAMPLED_UNITS].sort().values
+        return self.units[number]
 
     @property
     def hungry(self) -> bool:
-        """Whether some layer has fewer rows than its width wants."""
+        """Whether some feed-forward has fewer rows than its width wants."""
         return any(
-            self.rows[layer] < min(MAX_ROWS, ROWS_PER_UNIT * width) for layer, width in self.widths.items()
+            self.rows[number] < min(MAX_ROWS, ROWS_PER_UNIT * width) for number, width in self.widths.items()
         )
 
     def hidden(self) -> tuple[Hidden, ...]:
         return tuple(
-            Hidden(layer, torch.cat(chunks), self.widths[layer])
-            for layer, chunks in sorted(self.chunks.items())
+            Hidden(number, torch.cat(chunks), self.widths[number])
+            for number, chunks in sorted(self.chunks.items())
         )
 
 
@@ -254,8 +258,8 @@ def _instrumented(
             model.eval()
             for parameter in model.parameters():
                 parameter.requires_grad_(id(parameter) in wanted)
-            for layer, module in hidden.items():
-                hooks.callback(module.register_forward_hook(recorder.hook(layer)).remove)
+            for number, module in hidden.items():
+                hooks.callback(module.register_forward_hook(recorder.hook(number)).remove)
             yield
         finally:
             for module, flag in training:

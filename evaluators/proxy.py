@@ -139,11 +139,7 @@ def model_passes(
     needs: frozenset[Need],
 ) -> Passes:
     """One shared run of a model, with the roles and hook points that the space gives it."""
-    hidden = {
-        layer: block.get_submodule("feed_forward.hidden")
-        for layer, block in enumerate(model.blocks)
-        if block.feed_forward is not None
-    }
+    hidden = dict(enumerate(feed_forward.hidden for feed_forward in model.feed_forwards()))
     return collect(model, inputs, targets, roles=parameter_roles(model), hidden=hidden, needs=needs)
 
 

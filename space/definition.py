@@ -17,8 +17,8 @@ from .architecture import (
 from .choice import Choice, Surroundings
 from .errors import InvalidInputError
 from .gene import Value
-from .genes import LAYER_GENES, MODEL_GENES, ORDINAL, Domains, Gene, Genotype
-from .layer_options import active_layer_genes
+from .genes import BLOCK_GENES, LAYER_GENES, MODEL_GENES, ORDINAL, Domains, Gene, Genotype
+from .layer_options import active_feed_forward_genes, active_layer_genes, active_mixer_genes
 from .positions import POSITIONS
 from .rules import Rule, domains_at, permitted
 
@@ -48,12 +48,22 @@ class SpaceDefinition(Choice):
     def all_genes(self) -> tuple[Gene, ...]:
         """Model genes first, then shared ones, then layer by layer up to the greatest depth."""
         model = [key for key in MODEL_GENES if self.model in ONLY_FOR.get(key, (self.model,))]
-        shared = [key for key in LAYER_GENES if key in self.shared]
-        own = [key for key in LAYER_GENES if key not in self.shared]
+        shared = [key for key in self.read_layer_genes if key in self.shared]
+        own = [key for key in self.read_layer_genes if key not in self.shared]
         return (
             *(self._gene(key, None) for key in chain(model, shared)),
             *(self._gene(key, layer) for layer in range(max(self.domains.num_layers)) for key in own),
         )
+
+    @cached_property
+    def read_layer_genes(self) -> tuple[str, ...]:
+        """The layer genes that some mixer or feed-forward of the space reads."""
+        read = set(BLOCK_GENES)
+        for kind in self.domains.mixer:
+            read.update(active_mixer_genes(kind))
+        for kind in self.domains.feed_forward:
+            read.update(active_feed_forward_genes(kind))
+        return tuple(key for key in LAYER_GENES if key in read)
 
     @cached_property
     def options(self) -> dict[str, tuple[Value, ...]]:

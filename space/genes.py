@@ -56,6 +56,25 @@ ORDINAL: frozenset[str] = frozenset(
     {"num_layers", "d_model", "patch_size", "rank_ratio"}
     | {name for name, gene in OWN_GENES.items() if gene.is_ordinal or name == "kv_heads"}
 )
+GENE_HELP: Mapping[str, str] = {
+    "num_layers": "Depth.",
+    "d_model": "Width of the residual stream.",
+    "patch_size": "Side of the square patches of an image, pixels.",
+    "tied": "The head's weight is the embedding's.",
+    "pooling": "How tokens become one vector for the classes.",
+    "position": "How tokens know where they stand.",
+    "sharing": "Layers with common weights: one block for all, k blocks repeated (1122) or cycled (1212).",
+    "private_norm": "Under sharing, norms stay each layer's own.",
+    "rank_ratio": "Inner width of low-rank linear maps over their smaller side; 1 is dense.",
+    "mixer": "Token mixer.",
+    "feed_forward": "Channel mixer.",
+    "norm": "Normalisation.",
+    "placement": "Norm before each branch, or after its sum.",
+    "residual": "Branches in turn, side by side, or with half a feed-forward on each side of the mixer.",
+    "number_format": "What the layer's linear maps compute in at inference.",
+    **{name: gene.help for name, gene in OWN_GENES.items()},
+}
+"""Every gene in one sentence."""
 SHARINGS = ("none", "all", *(f"{order}_{k}" for k in (2, 3, 4, 6) for order in ("repeat", "cycle")))
 """Values of gene `sharing`: one block for all layers, or k blocks each repeated (1122) or cycled (1212)."""
 _KV_HEADS = ("one", "half", "full")

@@ -5,7 +5,7 @@ x = block_l(x) for every layer l          (see `Block`)
 logits = head(final_norm(x))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -164,6 +164,14 @@ class Model(nn.Module):
             x = block(x, mask)
         logits: Tensor = self.head(self.final_norm(x, mask), mask)
         return logits
+
+    def feed_forwards(self) -> Iterator[FeedForward]:
+        """Those of all layers in the order they run: none, one or two of a layer, shared ones every time."""
+        for index in self._layers:
+            block = self._block(index)
+            for half in (block.first_feed_forward, block.feed_forward):
+                if half is not None:
+                    yield half
 
     def set_progress(self, fraction: float) -> None:
         """Tells every module whose function changes over a training how far it is, 0 to 1."""

@@ -144,7 +144,7 @@ def crossover(space: SearchSpace, a: Architecture, b: Architecture, rng: random.
         take_first = layer < cut if cut is not None else rng.random() < 0.5
         parent = first if take_first else second
         source = layer if layer >= depth else layer * space.depth(parent) // depth
-        for key in LAYER_GENES:
+        for key in space.read_layer_genes:
             if key not in space.shared:
                 child[f"layer{layer}.{key}"] = parent[f"layer{source}.{key}"]
     return space.decode(child)
@@ -180,7 +180,7 @@ def enumerate_space(space: SearchSpace, limit: int) -> list[Architecture]:
 
 def _all(space: SearchSpace) -> Iterator[Architecture]:
     seen = set()
-    layer_genes = [gene for gene in LAYER_GENES if gene not in space.shared]
+    layer_genes = [gene for gene in space.read_layer_genes if gene not in space.shared]
     above = [gene for gene in space.genes() if gene.layer is None]
     for values in product(*(gene.options for gene in above)):
         genotype = {gene.name: value for gene, value in zip(above, values, strict=True)}

@@ -9,6 +9,7 @@ from .options import Json, Overrides
 from .output import emit_json, out, pairs, table
 
 if TYPE_CHECKING:
+    from space.architecture import InterfaceConfig
     from space.search_space import SearchSpace
 
 app = typer.Typer(no_args_is_help=True, help="Looks into the search spaces.")
@@ -37,16 +38,62 @@ def show(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """A preset's domains, and the exact number of architectures on the model kind's built-in data set."""
-    from ..spaces import space_answer
+    """A preset in full: what its genes mean and may be, rules, exact size, costs, one architecture drawn."""
+    import json
 
-    found = space_answer(_space(preset, overrides))
+    from dashboards.architecture_words import layer_words
+    from dashboards.wording import POSITION_WORDS, label, shown
+    from space.genes import GENE_HELP
+    from space.sampling import sample as draw
+
+    from ..spaces import EXAMPLES, cost_ranges, space_answer
+
+    space = _space(preset, overrides)
+    found, ranges = space_answer(space), cost_ranges(space)
+    example = draw(space, Random(0))
     if as_json:
-        emit_json(found)
+        emit_json({**found, "costs": ranges, "example": json.loads(example.canonical_json)})
         return
-    domains = [(name, ", ".join(str(value) for value in values)) for name, values in found["domains"].items()]
-    rows = [("description", found["description"]), ("model", found["model"])]
-    out().print(pairs([*rows, ("architectures", found["size_text"]), *domains]))
+    print_ = out().print
+    about = [("about", found["description"]), ("source", found["source"] or "ours")]
+    size = f"{found['size_text']} on the task of the example ({_task(EXAMPLES[space.model])})"
+    print_(pairs([*about, ("model", found["model"]), ("architectures", size)]))
+    rows = [
+        [name, ", ".join(map(str, values)), _level(name, found["shared"]), GENE_HELP[name]]
+        for name, values in found["domains"].items()
+    ]
+    searched = [row for row, values in zip(rows, found["domains"].values(), strict=True) if len(values) > 1]
+    fixed = [row for row, values in zip(rows, found["domains"].values(), strict=True) if len(values) == 1]
+    print_("\ngenes: the first value is the default; change them with --set 'gene=\\[values]'")
+    print_(table(["gene", "values", "one per", "meaning"], searched))
+    print_("\nfixed here: " + ", ".join(f"{row[0]} {row[1]}" for row in fixed))
+    print_("\nrules: " + ("none" if not space.rules else ""))
+    for rule in space.rules:
+        print_("  " + rule.told())
+    print_("\ncosts of 300 architectures drawn as the search draws them, one full-length input")
+    print_(
+        table(
+            ["", "least", "median", "largest"],
+            [[label(key), *(shown(key, value) for value in of.values())] for key, of in ranges.items()],
+            right=[1, 2, 3],
+        )
+    )
+    plain = json.loads(example.canonical_json)
+    position = POSITION_WORDS.get(example.position.kind, example.position.kind)
+    print_(f"\none of them, {example.id[:12]}: {example.d_model} wide, {position}")
+    print_(table(["layer", ""], [[str(i), layer_words(layer)] for i, layer in enumerate(plain["layers"], 1)]))
+
+
+def _level(name: str, shared: list[str]) -> str:
+    from space.genes import LAYER_GENES
+
+    return "layer" if name in LAYER_GENES and name not in shared else "model"
+
+
+def _task(interface: "InterfaceConfig") -> str:
+    if interface.input == "image":
+        return f"images of {interface.height}x{interface.width}"
+    return f"{interface.tokens} tokens"
 
 
 @app.command("sample")

@@ -225,8 +225,11 @@ def trial(request: Request, job_id: str, number: int, held: ServicesDep, tenant:
         measured = of_trial(session, row)
         exports = artefacts.list_for_job(session, record.id, number)
         group = [one for one in trials.all_trials(session, record.id) if (one.number < 0) == (number < 0)]
+        shown = charts.charts_of(session, record, row)
     return page(
-        request, held, lambda token: trial_page(record, row, measured, exports, trials=group, csrf=token)
+        request,
+        held,
+        lambda token: trial_page(record, row, measured, exports, trials=group, charts=shown, csrf=token),
     )
 
 

@@ -1,5 +1,6 @@
 """Figures: one pure function each, records in, `go.Figure` out. SVG traces only."""
 
+from .anatomy import blocks_figure, memory_figure
 from .curves import Curve, compared_curves, curve_figure, learning_curves
 from .front import front_figure
 from .funnel import Stage, funnel, funnel_figure
@@ -11,6 +12,7 @@ __all__ = [
     "Growth",
     "LatencyPair",
     "Stage",
+    "blocks_figure",
     "compared_curves",
     "curve_figure",
     "front_figure",
@@ -20,5 +22,6 @@ __all__ = [
     "latency_figure",
     "latency_pairs",
     "learning_curves",
+    "memory_figure",
     "progress_figure",
 ]

@@ -9,13 +9,14 @@ from search.objectives import OBJECTIVES
 from search.records import FINAL_TRIAL_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
 
 from ..architecture_words import in_words
+from ..charts import Chart
+from ..differences import changes
 from ..drawing import draw_architecture
-from ..figures import curve_figure, learning_curves
-from ..figures.curves import curve_key
 from ..points import Cell, cell, number_cell
-from ..reasons import front_reason
+from ..reasons import front_reason, front_rival
 from ..summary import target_words
 from ..theme import dark_colours
+from ..trial_charts import trial_charts
 from ..wording import (
     ORIGIN_WORDS,
     REASON_WORDS,
@@ -74,11 +75,13 @@ class ExportRow:
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """A parent or descendant."""
+    """A parent or descendant, and what changed from the parent to the child."""
 
     number: int
     label: str
     what: str
+    changes: tuple[str, ...] = ()
+    more: int = 0
 
 
 def trial_page(
@@ -88,15 +91,16 @@ def trial_page(
     exports: Sequence[ArtefactRecord],
     *,
     trials: Sequence[TrialRecord] = (),
+    charts: Mapping[str, Chart] | None = None,
     csrf: str = "",
 ) -> str:
     """HTML of `/jobs/{id}/trials/{number}`.
 
     `measurements`: those of its architecture and of its training id. `trials`: the others of its group
-    (search or reference), for the reason it is or is not on the front and for its relatives.
+    (search or reference), for the reason it is or is not on the front and for its relatives. `charts`: those
+    of `trial_charts`, by default without the measurements of blocks.
     """
-    curves = learning_curves(job, measurements)
-    kind = curve_key(job)
+    shown_charts = charts or trial_charts(job, trial, measurements)
     return render(
         "trial.html",
         job=job,
@@ -111,15 +115,12 @@ def trial_page(
         numbers=number_rows(job, trial),
         latency_conditions=f"Latency on {target_words(job)}.",
         front_reason=front_reason(job, trial, trials),
+        rival=front_rival(job, trial, trials),
         origin_words=ORIGIN_WORDS.get(trial.origin, trial.origin).capitalize(),
-        parents=_relatives(trial.parents, trials),
-        children=_relatives([other.number for other in trials if trial.number in other.parents], trials),
-        curve_rows=[
-            {"seed": curve.seed, "step": step, "value": f"{value:.4f}"}
-            for curve in curves
-            for step, value in curve.validation
-        ],
-        curve_label=label(kind),
+        parents=[_parent(number, trial, trials) for number in trial.parents],
+        children=[_child(trial, other) for other in trials if trial.number in other.parents],
+        charts=shown_charts,
+        twins={name: render("fragments/twin.html", chart=chart) for name, chart in shown_charts.items()},
         can_export=trial.state == "completed",
         exports=[export_row(export) for export in exports],
         snippet=onnx_snippet(trial.architecture),
@@ -128,7 +129,11 @@ def trial_page(
         theme=dark_colours(),
         is_exporting=any(export.state in ("queued", "running") for export in exports),
         is_running=trial.state not in FINAL_TRIAL_STATES,
-        view={"figures": {"curve": curve_figure(job, curves).to_plotly_json()}},
+        view={
+            "figures": {
+                name: chart.figure.to_plotly_json() for name, chart in shown_charts.items() if chart.figure
+            }
+        },
     )
 
 
@@ -212,13 +217,26 @@ def _conditions(record: MeasurementRecord) -> str:
     return f"{part} part" if part else ""
 
 
-def _relatives(numbers: Sequence[int], trials: Sequence[TrialRecord]) -> list[Relative]:
-    known = {trial.number: trial for trial in trials}
-    return [
-        Relative(
-            number,
-            known[number].label if number in known else str(number),
-            describe(known[number].architecture) if number in known else "",
-        )
-        for number in numbers
-    ]
+MAX_CHANGES = 12
+"""Of a parent shown; the rest is a number."""
+
+
+def _parent(number: int, trial: TrialRecord, trials: Sequence[TrialRecord]) -> Relative:
+    parent = next((one for one in trials if one.number == number), None)
+    if parent is None:
+        return Relative(number, str(number), "")
+    return _relative(parent, changes(parent.architecture, trial.architecture))
+
+
+def _child(trial: TrialRecord, child: TrialRecord) -> Relative:
+    return _relative(child, changes(trial.architecture, child.architecture))
+
+
+def _relative(other: TrialRecord, changed: Sequence[str]) -> Relative:
+    return Relative(
+        other.number,
+        other.label,
+        describe(other.architecture),
+        tuple(changed[:MAX_CHANGES]),
+        max(0, len(changed) - MAX_CHANGES),
+    )

@@ -1,10 +1,12 @@
 """Short training of one architecture, which can be interrupted, resumed and continued at a later rung.
 
 The fp32 form is trained, whatever number formats the architecture has: formats are applied to its checkpoint
-afterwards. Modules that change over a training are told before every step how far it is; what modules add to
-the loss is optimised and not reported. A step of a model with nested feed-forwards runs its batch once at every
-granularity and optimises the mean of the losses; that mean is what it reports. Weights start from a seed derived from (training id, seed), the data order from the seed: a
+afterwards. Weights start from a seed derived from (training id, seed), the data order from the seed: a
 resumed training ends in the same bits as one that ran through, on the same machine and threads.
+
+Modules that change over a training are told before every step how far it is. What modules add to the loss is
+optimised and not reported. A step of a model with nested feed-forwards runs its batch once at every
+granularity, and optimises and reports the mean of the losses.
 """
 
 import hashlib

@@ -49,8 +49,8 @@ ACTIVATION = LayerGene(
     ACTIVATION_GENE, ("gelu",), "Nonlinearity of the feed-forward.", values=get_args(HiddenActivation)
 )
 GATE = LayerGene(
-    "gate", ("silu",), "What gates a gated feed-forward: sigmoid (GLU), gelu (GEGLU), silu (SwiGLU), "
-    "relu (ReGLU), relu2, identity (bilinear).", values=get_args(GateActivation),
+    "ffn_gate", ("silu",), "What gates a gated feed-forward: sigmoid (GLU), gelu (GEGLU), silu (SwiGLU), "
+    "relu (ReGLU), relu2, identity (bilinear).", values=get_args(GateActivation), independent=True,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ EPS = 1e-12
 
 
 class PolyNorm(nn.Module):
-    """The root mean squares are those of u, u^2 and u^3, the sum goes by Horner's rule; in float32 at least."""
+    """Scales from the second, fourth and sixth powers, then Horner's rule; in float32 at least."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from ..roles import ParameterRole
 
 
 class PolyRelu(nn.Module):
-    """Elementwise, by Horner's rule; 16-bit inputs are taken to float32, where cubes do not overflow."""
+    """Elementwise, by Horner's rule; in float32 for 16-bit inputs. What float16 cannot hold is clamped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +29,9 @@ class PolyRelu(nn.Module):
         r = r.float() if u.dtype in (torch.float16, torch.bfloat16) else r
         first, second, third = self.scales
         y: Tensor = ((third * r + second) * r + first) * r + self.bias
+        if u.dtype == torch.float16:
+            limit = torch.finfo(u.dtype).max
+            y = y.clamp(-limit, limit)
         return y.to(u.dtype)
 
 

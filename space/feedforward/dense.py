@@ -12,7 +12,7 @@ from ..gene import LayerGene
 from .glu import GluConfig
 from .mlp import MlpConfig
 
-GATED = LayerGene("gated", (False,), "Experts and nested feed-forwards are gated ones.")
+GATED = LayerGene("ffn_gated", (False,), "Experts and nested feed-forwards are gated ones.")
 
 
 def dense_config(activation: ActivationName, d_ff: int, *, gated: bool) -> MlpConfig | GluConfig:

@@ -26,8 +26,9 @@ from ..gene import FF_RATIO, LayerGene
 from ..projection import read, write
 
 NUM_HIDDEN = LayerGene(
-    "num_hidden", (1,), "Hidden layers of an ordinary feed-forward.", least=1, most=3, rare=True
-)
+    "num_hidden", (1,), "Hidden layers of an ordinary feed-forward.", least=1, most=3,
+    rare=True, independent=True,
+)  # fmt: skip
 
 
 class MlpConfig(FeedForwardChoice):

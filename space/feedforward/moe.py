@@ -1,10 +1,10 @@
 """Mixture of experts: every token goes through the k of E feed-forwards that a router chooses for it.
 
-    p = softmax(x W_r)                                            in float32 whatever the number format
-    y = sum over e in top-k of w_e FFN_e(x)                       w = p for k = 1, else p over its sum in top-k
+    p = softmax(x W_r)                              in float32 whatever the number format
+    y = sum over e in top-k of w_e FFN_e(x)         w = p for k = 1, else p over its sum in top-k
 
-While training, an expert takes at most ceil(1.25 k T / E) of the T real tokens of a batch, the first ones; the
-others pass by it, through the residual stream alone. Evaluation drops nothing. What is added to the loss:
+While training, an expert takes at most ceil(1.25 k T / E) of the T real tokens of a batch, the first ones;
+the others pass by it, through the residual stream alone. Evaluation drops nothing. What is added to the loss:
 
     0.01 E sum_e load_e mean(p_e),    load_e the share of the k T choices that fell on e, before any drop
 
@@ -108,9 +108,8 @@ class MoeConfig(FeedForwardChoice):
         routing = at.d_model + self.num_experts
         experts = at.d_model * self.top_k + choices
         outputs = 2 * self.top_k * at.d_model + choices
-        return max(
-            tokens * max(routing, outputs), tokens * experts + self.expert.activation_size(at, tokens)
-        )
+        running = tokens * experts + self.expert.activation_size(at, tokens)
+        return max(tokens * routing, running, tokens * outputs)
 
 
 class Router(Dense):
@@ -191,9 +190,8 @@ def balance_loss(
     there = real.to(probabilities.dtype)
     count = there.sum().clamp_min(1.0)
     mean = (probabilities * there[:, None]).sum(dim=0) / count
-    return BALANCE * num_experts * (loads(chosen, real, num_experts).to(mean.dtype) * mean).sum() / (
-        count * chosen.shape[1]
-    )
+    load = loads(chosen, real, num_experts).to(mean.dtype) / (count * chosen.shape[1])
+    return BALANCE * num_experts * (load * mean).sum()
 
 
 def loads(
@@ -233,7 +231,7 @@ def moe_reference(
     for token, there in zip(x.flatten(0, 1), real.flatten(), strict=True):
         y = torch.zeros_like(token)
         p = torch.softmax(router @ token, dim=0)
-        best = sorted(range(num_experts), key=lambda e: -float(p[e].detach()))[:k]  # noqa: B023
+        best = sorted(range(num_experts), key=lambda e: -float(p[e].detach()))[:k]
         total = torch.stack([p[e] for e in best]).sum() if k > 1 else torch.ones_like(p[0])
         for e in best if there else ():
             used[e] += 1

@@ -126,7 +126,8 @@ class Nested(FeedForward):
 
     def __init__(self, config: NestedConfig, whole: Mlp | Glu) -> None:
         super().__init__()
-        self.d_ff, self.granularity, self.granularities = config.d_ff, config.granularity, config.granularities
+        self.d_ff, self.granularity = config.d_ff, config.granularity
+        self.granularities = config.granularities
         self.parts = 2 if isinstance(whole, Glu) else 1
         self.up = whole.gate_up if isinstance(whole, Glu) else whole.up
         self.activation, self.hidden, self.down = whole.activation, whole.hidden, whole.down
@@ -147,7 +148,7 @@ class Nested(FeedForward):
         width = self.width
         hidden = _leading(self.up, x, parts=self.parts, rows=width)
         if self.parts == 2:
-            gate, up = hidden.split(width, dim=-1)
+            gate, up = torch.split(hidden, width, dim=-1)
             hidden = self.activation(gate) * up
         else:
             hidden = self.activation(hidden)
@@ -167,7 +168,8 @@ def _part(
     weight: Float[Tensor, "outputs inputs"], parts: int, rows: int | None, columns: int | None
 ) -> Float[Tensor, "rows columns"]:
     """The leading rows of each of `parts` matrices that stand one below the other."""
-    return weight.unflatten(0, (parts, -1))[:, :rows, :columns].flatten(0, 1)
+    stacked = torch.unflatten(weight, 0, (parts, -1))
+    return torch.flatten(stacked[:, :rows, :columns], 0, 1)
 
 
 def _leading(
@@ -175,7 +177,9 @@ def _leading(
 ) -> Tensor:
     """x times a slice of a linear map."""
     if isinstance(linear, LowRank):
-        narrow = functional.linear(x, linear.down.weight[:, :columns]).split(linear.ranks, dim=-1)
+        narrow = torch.split(
+            functional.linear(x, linear.down.weight[:, :columns]), list(linear.ranks), dim=-1
+        )
         outputs = [
             functional.linear(part, up.get_parameter("weight")[:rows])
             for part, up in zip(narrow, linear.up, strict=True)
@@ -192,13 +196,13 @@ def _cut(
         return _linear(_part(linear.get_parameter("weight"), parts, rows, columns))
     narrow = copy.deepcopy(linear)
     narrow.up = nn.ModuleList(_linear(up.get_parameter("weight")[:rows]) for up in linear.up)
-    setattr(narrow, "down", _linear(linear.down.weight[:, :columns]))
+    narrow.add_module("down", _linear(linear.down.weight[:, :columns]))
     return narrow
 
 
 def _linear(weight: Float[Tensor, "outputs inputs"]) -> nn.Linear:
-    """Made without touching torch's global generator."""
+    """Made without drawing numbers from torch's global generator."""
     outputs, inputs = weight.shape
-    linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False)
+    linear = nn.Linear(inputs, outputs, bias=False, device="meta")
     linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
     return linear

@@ -2,8 +2,8 @@
 
     x <- x + mixer(norm(x))
 
-For mixers with a nonlinearity over channels of their own (`own_nonlinearity`): what would be spent on channels
-buys depth instead. Source: Gu and Dao 2023, arXiv:2312.00752, section 3.4 (Mamba's block).
+For mixers with a nonlinearity over channels of their own (`own_nonlinearity`): what would be spent on
+channels buys depth instead. Source: Gu and Dao 2023, arXiv:2312.00752, section 3.4 (Mamba's block).
 """
 
 from typing import ClassVar, Literal

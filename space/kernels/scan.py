@@ -18,10 +18,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from .attention import merge_heads, split_heads
+
 SCALAR_FLOOR = -40.0
 """Least log decay per token of `scalar_sums`: exp(-40) is 0 beside 1 even in float64, and sums stay precise."""
 
 FORBIDDEN = -1e30
+
+CACHED_STATES = 2**15
+"""Numbers of all chunks' states that `selective_scan` works on at once."""
 
 LARGEST_EXPONENT = 64.0
 """Factors of `bounded_sums` stay within exp(+-64): their products with keys and queries fit float32."""
@@ -29,7 +34,10 @@ LARGEST_EXPONENT = 64.0
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """How a context is cut: one chunk of free length, or many of `size` tokens, the last one filled up."""
+    """How a context is cut: one chunk of free length, or many of `size` tokens, the last one filled up.
+
+    Cut tensors have the axes batch, heads, chunks, tokens of a chunk, width; no axis of chunks in one chunk.
+    """
 
     size: int
     count: int
@@ -48,10 +56,6 @@ class Chunks:
         """Tokens as computed."""
         return tokens if self.count == 1 else -(-tokens // self.size) * self.size
 
-    def states(self, tokens: int) -> int:
-        """Chunks as computed; none where the context is one chunk, which needs no state."""
-        return 0 if self.count == 1 else -(-tokens // self.size)
-
     def pairs(self, tokens: int) -> int:
         """Scores as computed, per head."""
         return tokens**2 if self.count == 1 else self.padded(tokens) * self.size
@@ -61,20 +65,28 @@ class Chunks:
         whole, rest = divmod(tokens, self.size)
         return (whole * self.size * (self.size + 1) + rest * (rest + 1)) // 2
 
-    def cut(self, part: Float[Tensor, "*axes tokens width"]) -> Float[Tensor, "*cut_axes chunk width"]:
-        """An axis of chunks before the tokens; zeros fill up, which neither fade nor add."""
+    def heads(self, part: Float[Tensor, "batch tokens merged"], num_heads: int) -> Tensor:
+        """The channels cut into heads and the tokens into chunks; zeros fill up: they neither fade nor add."""
         if self.count == 1:
-            return part
-        filled = functional.pad(part, (0, 0, 0, (-part.shape[-2]) % self.size))
-        return filled.unflatten(-2, (-1, self.size))
+            return split_heads(part, num_heads)
+        width = part.shape[-1] // num_heads
+        rows = self.filled(part).reshape(part.shape[0], -1, self.size, num_heads, width)
+        return rows.permute(0, 3, 1, 2, 4)
 
-    def joined(
-        self, part: Float[Tensor, "*cut_axes chunk width"], tokens: int
-    ) -> Float[Tensor, "*axes tokens width"]:
-        """The tokens in one axis again."""
+    def cut(self, heads: Float[Tensor, "batch heads tokens width"]) -> Tensor:
+        """The tokens of heads cut into chunks."""
+        return heads if self.count == 1 else self.filled(heads).unflatten(-2, (-1, self.size))
+
+    def filled(self, part: Float[Tensor, "*axes tokens width"]) -> Float[Tensor, "*axes whole width"]:
+        """Zeros behind the last token up to a whole chunk."""
+        return functional.pad(part, (0, 0, 0, (-part.shape[-2]) % self.size))
+
+    def merged(self, cut: Tensor, like: Float[Tensor, "batch tokens any"]) -> Tensor:
+        """Heads side by side and tokens in a row again, as many as those of `like`."""
         if self.count == 1:
-            return part
-        return part.flatten(-3, -2)[..., :tokens, :]
+            return merge_heads(cut)
+        rows = cut.permute(0, 2, 3, 1, 4).flatten(3)
+        return rows.flatten(1, 2)[:, : like.shape[1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +127,6 @@ def bounded_sums(
     The log decays of one chunk must sum to at least -2 `LARGEST_EXPONENT`. Padded tokens have k = 0. `past`
     as truth values where scores of forbidden pairs may overflow; as ones and zeros, which are faster, else.
     """
-    n = v.shape[-2]
-    q, k, v = (chunks.cut(part) for part in (q, k, v))
     reads, writes = q * growths[0].inner, k / growths[0].inner
     scores, others = reads @ writes.transpose(-1, -2), None
     if len(growths) > 1:
@@ -128,7 +138,7 @@ def bounded_sums(
         mixed = mixed + reads @ _carried(writes, v, growths[0], chunks)
         if len(growths) > 1:
             mixed = mixed + late_reads @ _carried(late_writes, v, growths[1], chunks, is_backward=True)
-    return chunks.joined(mixed, n)
+    return mixed
 
 
 def _chosen(
@@ -164,41 +174,40 @@ def _carried(
 
 
 def scalar_sums(
-    q: Float[Tensor, "batch heads_or_1 tokens key"],
-    k: Float[Tensor, "batch heads_or_1 tokens key"],
-    v: Float[Tensor, "batch heads tokens value"],
-    log_decays: tuple[Float[Tensor, "batch heads tokens 1"], ...],
+    q: Float[Tensor, "batch heads_or_1 *cut key"],
+    k: Float[Tensor, "batch heads_or_1 *cut key"],
+    v: Float[Tensor, "batch heads *cut value"],
+    log_decays: tuple[Float[Tensor, "batch heads *cut 1"], ...],
     bias: Float[Tensor, "size size"],
     chunks: Chunks,
-) -> Float[Tensor, "batch heads tokens value"]:
-    """Faded sums with one decay per head and token, however strong; heads may share queries and keys.
+) -> Float[Tensor, "batch heads *cut value"]:
+    """Faded sums of cut tensors with one decay per head and token, however strong.
 
-    Exponents are differences of running sums, at most 0; `bias` forbids what is not past: `past_bias`. Padded
-    tokens have k = 0 or v = 0, and log decay 0.
+    Heads may share queries and keys. Exponents are differences of running sums, at most 0; `bias` forbids
+    what is not past (`past_bias`). Padded tokens have k = 0 or v = 0, and log decay 0.
     """
-    n = v.shape[-2]
-    cut = [chunks.cut(log_decay.clamp(min=SCALAR_FLOOR)) for log_decay in log_decays]
-    q, k, v = (chunks.cut(part) for part in (q, k, v))
-    totals = [log_decay.cumsum(-2) for log_decay in cut]
+    n = q.shape[-2]
+    steps = [log_decay.clamp(min=SCALAR_FLOOR) for log_decay in log_decays]
+    totals = [step.cumsum(-2) for step in steps]
     exponents = totals[0] - totals[0].transpose(-1, -2)
-    if len(cut) > 1:
-        before = totals[1] - cut[1]
+    if len(steps) > 1:
+        before = totals[1] - steps[1]
         # of the two exponents of a pair the one that does not hold for it is at least 0
         exponents = torch.minimum(exponents, before.transpose(-1, -2) - before)
     else:
-        exponents = exponents + (bias[: q.shape[-2], : q.shape[-2]] if chunks.count == 1 else bias)
-    weights = torch.exp(exponents)
-    mixed = ((q @ k.transpose(-1, -2)) * weights) @ v
-    if chunks.count > 1:
-        end = totals[0][..., -1:, :]
-        sums = (k * torch.exp(end - totals[0])).transpose(-1, -2) @ v
-        mixed = mixed + (q * torch.exp(totals[0])) @ states_before(torch.exp(end), sums, chunks.rounds)
-        if len(cut) > 1:
-            end = totals[1][..., -1:, :]
-            sums = (k * torch.exp(before)).transpose(-1, -2) @ v
-            states = states_before(torch.exp(end), sums, chunks.rounds, is_backward=True)
-            mixed = mixed + (q * torch.exp(end - before)) @ states
-    return chunks.joined(mixed, n)
+        exponents = exponents + (bias[:n, :n] if chunks.count == 1 else bias)
+    mixed = ((q @ k.transpose(-1, -2)) * torch.exp(exponents)) @ v
+    if chunks.count == 1:
+        return mixed
+    end = totals[0][..., -1:, :]
+    sums = (k * torch.exp(end - totals[0])).transpose(-1, -2) @ v
+    mixed = mixed + (q * torch.exp(totals[0])) @ states_before(torch.exp(end), sums, chunks.rounds)
+    if len(steps) > 1:
+        end = totals[1][..., -1:, :]
+        sums = (k * torch.exp(before)).transpose(-1, -2) @ v
+        states = states_before(torch.exp(end), sums, chunks.rounds, is_backward=True)
+        mixed = mixed + (q * torch.exp(end - before)) @ states
+    return mixed
 
 
 def states_before(
@@ -232,31 +241,39 @@ def _shifted(part: Float[Tensor, "*axes chunks key value"], by: int) -> Float[Te
     return functional.pad(part, (0, 0, 0, 0, by, 0))[..., :-by, :, :]
 
 
+def sized_chunks(numbers: int, tokens: int) -> Chunks:
+    """Chunks whose states, `numbers` for one chunk, just fill the cache: wider is slower, narrower is calls."""
+    count = max(1, min(CACHED_STATES // numbers, tokens // 8))
+    size = -(-tokens // count)
+    return Chunks(size, -(-tokens // size))
+
+
 def selective_scan(
-    delta: Float[Tensor, "*axes tokens width"],
-    u: Float[Tensor, "*axes tokens width"],
-    a: Float[Tensor, "*a_axes states width"],
-    writes: Float[Tensor, "*axes tokens states"],
-    reads: Float[Tensor, "*axes tokens states"],
+    delta: Float[Tensor, "batch tokens width"],
+    u: Float[Tensor, "batch tokens width"],
+    a: Float[Tensor, "states width"],
+    writes: Float[Tensor, "batch tokens states"],
+    reads: Float[Tensor, "batch tokens states"],
     chunks: Chunks,
-) -> Float[Tensor, "*axes tokens width"]:
+) -> Float[Tensor, "batch tokens width"]:
     """y_t = C_t s_t of s_t = exp(delta_t a) * s_{t-1} + delta_t u_t B_t, states [states, width], a < 0.
 
     Token p of all chunks at once: first what each chunk leaves from an empty state, then, with the states
     before the chunks, the same once more with outputs. Tokens with delta = 0 leave the state as it is.
     """
-    n = u.shape[-2]
-    delta, x = chunks.cut(delta), chunks.cut(delta * u)
-    writes, reads = chunks.cut(writes), chunks.cut(reads)
-    size = chunks.size
-    decays = [torch.exp(delta[..., p : p + 1, :] * a) for p in range(size)]
-    adds = [writes[..., p, :, None] * x[..., p : p + 1, :] for p in range(size)]
-    state = adds[0]
-    for p in range(1, size):
-        state = decays[p] * state + adds[p]
-    state = states_before(torch.exp(delta.sum(-2, keepdim=True) * a), state, chunks.rounds)
+    cut = [chunks.filled(part).unflatten(1, (-1, chunks.size)) for part in (delta, delta * u, writes, reads)]
+    steps = [part.unsqueeze(-2).unbind(2) for part in cut]
+    decays = [torch.exp(step * a) for step in steps[0]]
+    adds = [write.transpose(-1, -2) * x for x, write in zip(steps[1], steps[2], strict=True)]
+    state = torch.zeros_like(adds[0])
+    if chunks.count > 1:
+        state = adds[0]
+        for decay, added in zip(decays[1:], adds[1:], strict=True):
+            state = decay * state + added
+        whole = torch.exp(cut[0].sum(2).unsqueeze(-2) * a)
+        state = states_before(whole, state, chunks.rounds)
     rows = []
-    for p in range(size):
-        state = decays[p] * state + adds[p]
-        rows.append(reads[..., p : p + 1, :] @ state)
-    return chunks.joined(torch.cat(rows, dim=-2), n)
+    for decay, added, read in zip(decays, adds, steps[3], strict=True):
+        state = decay * state + added
+        rows.append(read @ state)
+    return torch.cat(rows, dim=-2).flatten(1, 2)[:, : u.shape[1]]

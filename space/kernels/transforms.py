@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -128,14 +128,15 @@ class TransformMatrix(nn.Module):
         raise NotImplementedError
 
     @staticmethod
-    def exported(x: Tensor, table: Tensor) -> Tensor:
-        """For x [batch, tokens, ...] in a graph that chooses at run time: the table, or computed."""
+    def exported(length: Int[Tensor, ""], table: Tensor) -> Tensor:
+        """For a graph that chooses at run time: the table, or computed where it has another length."""
         raise NotImplementedError
 
     def over_tokens(self, x: Float[Tensor, "batch tokens *axes"]) -> Float[Tensor, "tokens tokens"]:
         """In the type of x."""
         if torch.onnx.is_in_onnx_export():
-            return self.exported(x, self.table)
+            # the exporter folds a branch on a size it saw while tracing; it cannot fold one on a maximum
+            return self.exported(torch.arange(x.shape[1]).max() + 1, self.table)
         return self._of(x.shape[1], x)
 
     def over_channels(self, x: Float[Tensor, "*axes width"]) -> Float[Tensor, "width width"]:

@@ -29,7 +29,7 @@ from ..kernels.attention import mark_absent, merge_heads, split_heads
 from ..norms.rmsnorm import RMSNorm
 from ..positions.rope import RopeConfig, build_rotary
 from ..projection import read, write
-from .attention_parts import Clip, GateKind, HeadConvolution, WeightedScore, build_gate
+from .attention_parts import Clip, GateKind, HeadConvolution, WeightedProjection, build_gate
 
 OPENNESS = 0.25
 GATE = LayerGene(
@@ -250,9 +250,10 @@ class Attention(Mixer):
         heads, groups, width = config.num_heads, config.num_kv_heads, config.width(at)
         parts = config.parts(at)
         self.num_heads, self.num_kv_heads, self.head_width = heads, groups, width
-        self.qkv = read(at, parts, "mixer.in")
+        projection = read(at, parts, "mixer.in")
+        is_weighted = config.score == "wma"
+        self.qkv = WeightedProjection(projection, heads, width) if is_weighted else projection
         self.out = write(at, parts[0], "mixer.out")
-        self.weighted_score = WeightedScore(heads, width) if config.score == "wma" else None
         taps = config.qkv_dconv
         self.convolution = HeadConvolution(sum(parts), taps, causal=at.causal) if taps else None
         self.q_norm = RMSNorm(width) if config.has_qk_norm else None
@@ -261,12 +262,6 @@ class Attention(Mixer):
         alpha = config.clipped_softmax
         self.clip = Clip(alpha, config.keys_read(at)) if alpha else None
         self.gate = build_gate(config.gated_attention, config.gate_openness, heads, width, at)
-
-    def fold(self) -> None:
-        """Takes M, which only training needs, into W_q, in place; the function stays the same."""
-        if self.weighted_score is not None:
-            self.weighted_score.fold_into(self.qkv)
-            self.weighted_score = None
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
@@ -346,9 +341,6 @@ class Attention(Mixer):
     ) -> Float[Tensor, "batch tokens channels"]:
         """Queries, keys and values side by side, before the convolution; it reads 0 at padded tokens."""
         rows: Tensor = self.qkv(x)
-        if self.weighted_score is not None:
-            queries = self.num_heads * self.head_width
-            rows = torch.cat([self.weighted_score(rows[..., :queries]), rows[..., queries:]], dim=-1)
         if self.convolution is not None and mask is not None:
             rows = rows * mask[..., None].to(rows.dtype)
         return rows

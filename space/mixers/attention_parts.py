@@ -1,9 +1,9 @@
 """The optional parts of softmax-type attention; every one is off by default (`attention_base`).
 
-    WeightedScore     q_a <- q_a M_a,  M_a [h, h] starts at I + N(0, 0.02^2)
-    HeadConvolution   u_t <- sum_s c_s * u_{t-s}  for all channels u of q, k and v
-    Clip              P <- clip((1 - gamma) P + gamma, 0, 1),  gamma = -alpha / T,  T keys per query at most
-    gates             o_a <- g_a(x) o_a
+    WeightedProjection  q_a <- q_a M_a,  M_a [h, h] starts at I + N(0, 0.02^2)
+    HeadConvolution     u_t <- sum_s c_s * u_{t-s}  for all channels u of q, k and v
+    Clip                P <- clip((1 - gamma) P + gamma, 0, 1),  gamma = -alpha / T,  T keys per query at most
+    gates               o_a <- g_a(x) o_a
         per_head        g_a = sigmoid(alpha_a)
         per_token       g_a = sigmoid(x^(a) . w_a + b_a),  x^(a) the channels of x that are head a's share
         per_token_full  g_a = sigmoid(x w_a + b_a)
@@ -15,6 +15,7 @@ training sequence, in windows (ours). Gates start at an openness of their own. A
 probabilities and is clipped at once passes nothing, so gamma falls from 0 over the first half of a training.
 """
 
+import copy
 import math
 from typing import Literal
 
@@ -31,31 +32,34 @@ from ..roles import ParameterRole
 GateKind = Literal["none", "per_head", "per_token", "per_token_full"]
 
 
-class WeightedScore(nn.Module):
-    """A matrix per query head between its queries and the keys, for training only; side by side in one."""
+class WeightedProjection(nn.Module):
+    """Queries, keys and values with M behind the queries, for training; inference runs it as one map."""
 
-    def __init__(self, num_heads: int, head_width: int) -> None:
+    def __init__(self, projection: nn.Module, num_heads: int, head_width: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.queries = num_heads, num_heads * head_width
+        self.projection = projection
+        # M_a^T of every head, one below the other: a linear map stores its matrix this way
         self.matrices = Dense(head_width, (head_width,) * num_heads, "mixer.in")
         with torch.no_grad():
             self.matrices.weight.add_(torch.eye(head_width).repeat(num_heads, 1))
 
-    def forward(self, q: Float[Tensor, "batch tokens merged"]) -> Float[Tensor, "batch tokens merged"]:
-        return merge_heads(split_heads(q, self.num_heads) @ self._transposed().transpose(1, 2))
+    def forward(self, x: Float[Tensor, "batch tokens d_model"]) -> Float[Tensor, "batch tokens channels"]:
+        rows: Tensor = self.projection(x)
+        q = split_heads(rows[..., : self.queries], self.num_heads) @ self._transposed().transpose(1, 2)
+        return torch.cat([merge_heads(q), rows[..., self.queries :]], dim=-1)
 
     @torch.no_grad()
-    def fold_into(self, qkv: nn.Module) -> None:
-        """Changes the query rows of a projection to what they are with this matrix behind them."""
-        last = qkv.up[0] if isinstance(qkv, LowRank) else qkv
+    def folded(self) -> nn.Module:
+        """The projection alone, M in its query rows."""
+        projection = copy.deepcopy(self.projection)
+        last = projection.up[0] if isinstance(projection, LowRank) else projection
         assert isinstance(last, Dense)
-        transposed = self._transposed()
-        queries = transposed.shape[0] * transposed.shape[1]
-        rows = last.weight[:queries].unflatten(0, transposed.shape[:2])
-        last.weight[:queries] = (transposed @ rows).flatten(0, 1)
+        rows = last.weight[: self.queries].unflatten(0, (self.num_heads, -1))
+        last.weight[: self.queries] = (self._transposed() @ rows).flatten(0, 1)
+        return projection
 
     def _transposed(self) -> Float[Tensor, "heads width width"]:
-        """M_a^T of every head: a linear map stores its matrix this way."""
         return self.matrices.weight.unflatten(0, (self.num_heads, -1))
 
 

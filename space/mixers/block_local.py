@@ -53,7 +53,7 @@ class BlockLocalConfig(AttentionConfig):
             values=("softmax", "relu", "relu2"), rare=True,
         ),
         "shift": LayerGene(
-            "shift", (False, True), "Blocks start half a block earlier, so that layers differ in their borders."
+            "shift", (False, True), "Block borders moved by half a block, so that layers differ in them."
         ),
     }  # fmt: skip
 
@@ -112,7 +112,7 @@ class BlockLocalConfig(AttentionConfig):
         return self.window
 
     def attending_size(self, at: Surroundings, tokens: int) -> int:
-        """Queries, keys and values, copied where blocks have empty places, beside the scores of all blocks."""
+        """Queries, keys and values, copied where blocks have empty places, beside all scores."""
         places = self._places(tokens)
         return blocked_size(self, at, tokens, places, self.num_heads * places * self.window)
 

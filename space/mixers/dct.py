@@ -62,21 +62,22 @@ class DctMatrix(TransformMatrix):
         return matrix
 
     @staticmethod
-    def exported(x: Tensor, table: Tensor) -> Tensor:
-        chosen: Tensor = _GRAPHS.dct(x, table)
+    def exported(length: Tensor, table: Tensor) -> Tensor:
+        chosen: Tensor = _GRAPHS.dct(length, table)
         return chosen
 
 
 # The same for an exported graph, which has to choose at run time: TorchScript becomes ONNX's If.
 _GRAPHS = torch.jit.CompilationUnit("""
-def dct(x: Tensor, table: Tensor) -> Tensor:
-    if x.size(1) == table.size(0):
+def dct(length: Tensor, table: Tensor) -> Tensor:
+    if bool(length == table.size(0)):
         return table
-    place = torch.arange(x.size(1), device=x.device)
-    turns = torch.remainder(place[:, None] * (2 * place[None, :] + 1), 4 * x.size(1))
-    cosines = torch.cos(turns.to(torch.float32) * (6.283185307179586 / (4 * x.size(1))))
+    n = int(length)
+    place = torch.arange(n, device=table.device)
+    turns = torch.remainder(place[:, None] * (2 * place[None, :] + 1), 4 * n)
+    cosines = torch.cos(turns.to(torch.float32) * (6.283185307179586 / (4 * n)))
     first = (place[:, None] == 0).to(torch.float32)
-    return cosines * torch.sqrt((2.0 - first) / x.size(1))
+    return cosines * torch.sqrt((2.0 - first) / n)
 """)
 
 

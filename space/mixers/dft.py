@@ -80,8 +80,8 @@ class DftCosine(TransformMatrix):
         return angles(place[:, None] * place, places).cos() / math.sqrt(max(1, places))
 
     @staticmethod
-    def exported(x: Tensor, table: Tensor) -> Tensor:
-        chosen: Tensor = _GRAPHS.cosine(x, table)
+    def exported(length: Tensor, table: Tensor) -> Tensor:
+        chosen: Tensor = _GRAPHS.cosine(length, table)
         return chosen
 
 
@@ -94,27 +94,29 @@ class DftSine(TransformMatrix):
         return angles(place[:, None] * place, places).sin() / math.sqrt(max(1, places))
 
     @staticmethod
-    def exported(x: Tensor, table: Tensor) -> Tensor:
-        chosen: Tensor = _GRAPHS.sine(x, table)
+    def exported(length: Tensor, table: Tensor) -> Tensor:
+        chosen: Tensor = _GRAPHS.sine(length, table)
         return chosen
 
 
 # The same for an exported graph, which has to choose at run time: TorchScript becomes ONNX's If.
 _GRAPHS = torch.jit.CompilationUnit("""
-def angles(x: Tensor) -> Tensor:
-    place = torch.arange(x.size(1), device=x.device)
-    turns = torch.remainder(place[:, None] * place[None, :], x.size(1))
-    return turns.to(torch.float32) * (6.283185307179586 / x.size(1))
+def angles(n: int, table: Tensor) -> Tensor:
+    place = torch.arange(n, device=table.device)
+    turns = torch.remainder(place[:, None] * place[None, :], n)
+    return turns.to(torch.float32) * (6.283185307179586 / n)
 
-def cosine(x: Tensor, table: Tensor) -> Tensor:
-    if x.size(1) == table.size(0):
+def cosine(length: Tensor, table: Tensor) -> Tensor:
+    if bool(length == table.size(0)):
         return table
-    return torch.cos(angles(x)) / (x.size(1) ** 0.5)
+    n = int(length)
+    return torch.cos(angles(n, table)) / (n ** 0.5)
 
-def sine(x: Tensor, table: Tensor) -> Tensor:
-    if x.size(1) == table.size(0):
+def sine(length: Tensor, table: Tensor) -> Tensor:
+    if bool(length == table.size(0)):
         return table
-    return torch.sin(angles(x)) / (x.size(1) ** 0.5)
+    n = int(length)
+    return torch.sin(angles(n, table)) / (n ** 0.5)
 """)
 
 

@@ -1,14 +1,14 @@
 """Gated linear attention: linear attention whose state forgets by gates that read the token.
 
     q = x W_q   k = x W_k  [d/2 wide]     v = x W_v     u = (x W_1) W_2 + b  (vector)   or   x W_1 + b  (scalar)
-    log alpha_t = max( logsigmoid(u_t) / 16, -8 )
+    log alpha_t = max( logsigmoid(u_t) / 16, -4 )
     S_t = diag(alpha_t) S_{t-1} + k_t v_t^T                   o_t = q_t S_t / sqrt(h_k)
     both ways: a second gate alpha'_t for the future; sum of both directions without the token counted twice
     y = concat_a( rmsnorm(o_a) ) * silu(x W_g)) W_o
 
 `gate` vector: one alpha per key channel; scalar: one per head. Source: Yang et al. 2023, arXiv:2312.06635;
-scalar gates: `simple_gla` of flash-linear-attention. The form both ways is ours, and so is the limit -8, which
-acts below u = -128: it keeps the chunk form of vector gates (`kernels.scan.bounded_sums`) finite.
+scalar gates: `simple_gla` of flash-linear-attention. The form both ways is ours, and so is the limit -4, which
+acts below u = -64: it keeps the chunk form of vector gates (`kernels.scan.bounded_sums`) finite.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,6 @@ from torch.nn import functional
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
-from ..kernels.attention import merge_heads, split_heads
 from ..kernels.scan import LARGEST_EXPONENT, Chunks, Growth, bounded_sums, past_bias, scalar_sums, wide
 from ..norms.rmsnorm import rmsnorm
 from ..projection import linear, read, write
@@ -31,8 +30,9 @@ from ..roles import ParameterRole
 
 GATE_RANK = 16
 TEMPERATURE = 16.0
-VECTOR_CHUNK = 16
+VECTOR_CHUNK = 32
 SCALAR_CHUNK = 128
+ONE_TOKEN = Chunks(1, 1)
 LOG_FLOOR = -2 * LARGEST_EXPONENT / VECTOR_CHUNK
 
 
@@ -166,17 +166,17 @@ class Gla(Mixer):
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
-        q, k, v, gate = self._parts(x)
-        fades = [self._fades(way, x) for way in range(len(self.gates))]
+        q, k, v, gate = self._parts(x, self.chunks)
+        fades = [self._fades(way, x, self.chunks) for way in range(len(self.gates))]
         if mask is not None:
-            real = mask[:, None, :, None].to(k.dtype)
+            real = self.chunks.heads(mask[..., None].to(k.dtype), 1)
             k, fades = k * real, [fade * real for fade in fades]
-        if not self.is_vector:
-            return self._written(scalar_sums(q, k, v, tuple(fades), self.past, self.chunks), gate)
-        growths = tuple(
-            Growth.of(self.chunks.cut(fade), is_backward=way == 1) for way, fade in enumerate(fades)
-        )
-        return self._written(bounded_sums(q, k, v, growths, self.past, self.chunks), gate)
+        if self.is_vector:
+            growths = tuple(Growth.of(fade, is_backward=way == 1) for way, fade in enumerate(fades))
+            mixed = bounded_sums(q, k, v, growths, self.past, self.chunks)
+        else:
+            mixed = scalar_sums(q, k, v, tuple(fades), self.past, self.chunks)
+        return self._written(mixed, gate, self.chunks)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
         width, value = self.widths[0] // self.num_heads, self.widths[2] // self.num_heads
@@ -186,27 +186,27 @@ class Gla(Mixer):
     def step(
         self, x: Tensor, state: State, position: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        q, k, v, gate = self._parts(x)
+        q, k, v, gate = self._parts(x, ONE_TOKEN)
         before = state["sums"]
-        after = self._fades(0, x).exp().transpose(-1, -2) * before + k.transpose(-1, -2) * v
+        after = self._fades(0, x, ONE_TOKEN).exp().transpose(-1, -2) * before + k.transpose(-1, -2) * v
         if mask is not None:
             after = torch.where(mask[:, :, None, None], after, before)
-        return self._written(q @ after, gate), {"sums": after}
+        return self._written(q @ after, gate, ONE_TOKEN), {"sums": after}
 
-    def _parts(self, x: Float[Tensor, "batch tokens d_model"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _parts(
+        self, x: Float[Tensor, "batch tokens d_model"], chunks: Chunks
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values in heads; the output gate with heads still merged."""
         *heads, gate = self.input(x).split(self.widths, dim=-1)
-        q, k, v = (split_heads(wide(part), self.num_heads) for part in heads)
+        q, k, v = (chunks.heads(wide(part), self.num_heads) for part in heads)
         return q * q.shape[-1] ** -0.5, k, v, gate
 
-    def _fades(
-        self, way: int, x: Float[Tensor, "batch tokens d_model"]
-    ) -> Float[Tensor, "batch heads tokens key_or_1"]:
-        return split_heads(self.gates[way](x), self.num_heads)
+    def _fades(self, way: int, x: Float[Tensor, "batch tokens d_model"], chunks: Chunks) -> Tensor:
+        return chunks.heads(self.gates[way](x), self.num_heads)
 
-    def _written(self, mixed: Tensor, gate: Tensor) -> Tensor:
-        normed = merge_heads(rmsnorm(mixed, self.gain)).to(gate.dtype)
-        y: Tensor = self.out(normed * functional.silu(gate))
+    def _written(self, mixed: Tensor, gate: Tensor, chunks: Chunks) -> Tensor:
+        merged = chunks.merged(rmsnorm(mixed, self.gain), gate)
+        y: Tensor = self.out(merged.to(gate.dtype) * functional.silu(gate))
         return y
 
 

@@ -119,9 +119,9 @@ class LinearAttentionConfig(MixerChoice):
         gates = tokens * heads if self.gate()[0] in ("per_token", "per_token_full") else 0
         held = padded * (features + d)
         weights = padded * heads if self.has_weights else 0
-        # running sums of keys are turned into weights in place; one total needs a product of its own
+        # queries times running sums need no more room than the sums; times one total they do
         total = 0 if at.causal else features // 2
-        weighing = held + padded * features // 2 + total + weights if self.has_weights else 0
+        weighing = held + padded * features // 2 + max(total, weights) if self.has_weights else 0
         filling = 3 * d * (tokens + padded) if padded > tokens else 0
         stages = (
             4 * d * tokens,
@@ -196,6 +196,7 @@ class LinearAttention(Mixer):
         position: Int[Tensor, ""],
         mask: Bool[Tensor, "batch one"] | None = None,
     ) -> tuple[Float[Tensor, "batch one d_model"], State]:
+        gate = self._gate(x)
         q, k, v = self._features(self._projected(x, 1), mask, position)
         after, weights = {}, None
         if self.has_weights:
@@ -204,7 +205,8 @@ class LinearAttention(Mixer):
         q, k = self._turned(q, k, position)
         after["sums"] = state["sums"] + k[:, 0, :, :, None] * v[:, 0, :, None, :]
         mixed = (q[:, 0, :, None, :] @ after["sums"]).transpose(1, 2)
-        return self._written(self.finish_step(mixed, weights, v, mask, state, after), x), after
+        finished = self.finish_step(mixed, weights, v, mask, state, after)
+        return self._written(finished, gate, x), after
 
     def finish_step(
         self,
@@ -241,11 +243,12 @@ class LinearAttention(Mixer):
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Outputs; features of keys before and after rotation and values, last chunk filled up."""
+        gate = self._gate(x)
         q, k, v = self._features(self._projected(x, self.multiple), mask, None)
         weights = self._weights(q, k) if self.has_weights else None
         turned_q, turned_k = self._turned(q, k, None)
         mixed = self.finish(self.sums(turned_q, turned_k, v), weights, v)
-        return self._written(mixed, x), (k, turned_k, v)
+        return self._written(mixed, gate, x), (k, turned_k, v)
 
     def _projected(
         self, x: Float[Tensor, "batch tokens d_model"], multiple: int
@@ -293,16 +296,25 @@ class LinearAttention(Mixer):
         turned_q, turned_k = torch.split(turned, [self.num_heads, self.num_heads], dim=2)
         return turned_q, turned_k
 
+    def _gate(
+        self, x: Float[Tensor, "batch tokens d_model"]
+    ) -> Float[Tensor, "batch_or_1 tokens_or_1 heads 1"] | None:
+        if self.gate is None:
+            return None
+        by_head: Tensor = self.gate(x)
+        return by_head.transpose(1, 2)
+
     def _written(
         self,
         mixed: Float[Tensor, "batch padded heads width"],
+        gate: Float[Tensor, "batch_or_1 tokens_or_1 heads 1"] | None,
         x: Float[Tensor, "batch tokens d_model"],
     ) -> Float[Tensor, "batch tokens d_model"]:
         b, n, d = x.shape
         if self.multiple > 1:
             mixed = mixed[:, :n]
-        if self.gate is not None:
-            mixed = mixed * self.gate(x).transpose(1, 2)
+        if gate is not None:
+            mixed = mixed * gate
         y: Tensor = self.out(mixed.reshape(b, n, d).to(x.dtype))
         return y
 

@@ -7,9 +7,9 @@
 
 j over the past and i itself (causal), or over all tokens. Source: Katharopoulos et al. 2020,
 arXiv:2006.16236; relu with its floor: Choromanski et al. 2020, arXiv:2009.14794; t2r: Kasai et al. 2021,
-arXiv:2103.13076, here without bias. The scale h^(-1/4) of queries and keys is ours: it gives the temperature softmax attention
-starts with; relu and t2r would lose it in the division. W_a starts at I + N(0, 0.02^2), also ours. Rotary
-positions turn phi(q) and phi(k) in the numerator only; the denominator stays positive.
+arXiv:2103.13076, here without bias. The scale h^(-1/4) of queries and keys is ours: it gives the temperature
+softmax attention starts with; relu and t2r would lose it in the division. W_a starts at I + N(0, 0.02^2),
+also ours. Rotary positions turn phi(q) and phi(k) in the numerator only; the denominator stays positive.
 """
 
 from collections.abc import Mapping

@@ -5,9 +5,9 @@
     Norm: simple  x / sqrt(mean(x^2) + 1e-6);  rmsnorm, with gains;  layernorm, with gains and biases
 
 j over the past and i itself (causal), or over all tokens. The mean goes over all heads, or over one head
-with `norm_per_head`, whose gains all heads share. Source: Qin et al. 2022, arXiv:2210.10340. Dividing by a sum of
-weights has unbounded gradients where that sum is small; a norm has not, and phi may be negative. Queries, keys
-and values start Xavier uniform with gain 2^(-1/2). Rotary positions turn phi(q) and phi(k).
+with `norm_per_head`, whose gains all heads share. Source: Qin et al. 2022, arXiv:2210.10340. Dividing by a
+sum of weights has unbounded gradients where that sum is small; a norm has not, and phi may be negative.
+Queries, keys and values start Xavier uniform with gain 2^(-1/2). Rotary positions turn phi(q) and phi(k).
 """
 
 import math

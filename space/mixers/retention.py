@@ -158,7 +158,7 @@ class Retention(Mixer):
         after = self.log_decay.exp()[:, None, None] * before + k.transpose(-1, -2) * v
         if mask is not None:
             after = torch.where(mask[:, :, None, None], after, before)
-        return self._written(q @ after, gate), {"sums": after}
+        return self._written(q @ after, gate, is_cut=False), {"sums": after}
 
     def _parts(
         self, x: Float[Tensor, "batch tokens d_model"], start: Int[Tensor, ""] | None = None
@@ -172,8 +172,9 @@ class Retention(Mixer):
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             k = k * mask[:, None, :, None].to(k.dtype)
-        mixed = bounded_sums(q, k, v, self._growths(k, mask), self.past, self.chunks)
-        return self._written(mixed, gate)
+        growths = self._growths(k, mask)
+        q, k, v = (self.chunks.cut(part) for part in (q, k, v))
+        return self._written(bounded_sums(q, k, v, growths, self.past, self.chunks), gate)
 
     def _growths(self, k: Tensor, mask: Tensor | None) -> tuple[Growth, ...]:
         """Padded tokens do not fade the state; without padding the decays are constants."""
@@ -186,9 +187,10 @@ class Retention(Mixer):
             return tuple(Growth(table, self.half_chunk, is_constant=True) for table in tables)
         return tuple(Growth(table[:, 0, : k.shape[-2]], self.half_chunk) for table in tables)
 
-    def _written(self, mixed: Tensor, gate: Tensor) -> Tensor:
-        normed = merge_heads(rmsnorm(mixed, self.gain)).to(gate.dtype)
-        y: Tensor = self.out(normed * functional.silu(gate))
+    def _written(self, mixed: Tensor, gate: Tensor, *, is_cut: bool = True) -> Tensor:
+        normed = rmsnorm(mixed, self.gain)
+        merged = self.chunks.merged(normed, gate) if is_cut else merge_heads(normed)
+        y: Tensor = self.out(merged.to(gate.dtype) * functional.silu(gate))
         return y
 
 

@@ -172,10 +172,10 @@ class HeadConvolution(nn.Module):
     def forward(
         self, v: Float[Tensor, "batch tokens heads width"]
     ) -> Float[Tensor, "batch tokens heads width"]:
-        b, n, heads, width = v.shape
+        heads, width = self.num_heads, self.kernel.shape[0]
         columns = v.flatten(2).transpose(1, 2)
         rows = self.grid[0] if self.grid else 1
-        image = columns.reshape(b, heads * width, rows, -1)
+        image = columns.unflatten(2, (rows, -1))
         if self.causal:
             image = functional.pad(image, (self.width - 1, 0))
         half = 0 if self.causal else self.width // 2
@@ -187,7 +187,7 @@ class HeadConvolution(nn.Module):
             padding=(half if self.grid else 0, half),
             groups=heads * width,
         )
-        return convolved.flatten(2).transpose(1, 2).reshape(b, n, heads, width)
+        return convolved.flatten(2).transpose(1, 2).unflatten(2, (heads, width))
 
     def last(self, v: Float[Tensor, "batch taps heads width"]) -> Float[Tensor, "batch one heads width"]:
         """Of the last token, from as many tokens as taps."""

@@ -31,7 +31,10 @@ class AdditivePosition(PositionChoice):
 
 
 class DistancePenalty(RelativeBias):
-    """Falls linearly with the distance to both sides: f_a = -m_a |i - j|, one slope m_a per head."""
+    """Falls linearly with the distance to both sides: f_a = -m_a |i - j|, one slope m_a per head.
+
+    In float32 whatever the module's type, so that kept and computed biases are the same numbers.
+    """
 
     slopes: Tensor
 
@@ -40,10 +43,8 @@ class DistancePenalty(RelativeBias):
         self.register_buffer("slopes", slopes.float(), persistent=False)
 
     def forward(self, behind: Int[Tensor, "..."]) -> Float[Tensor, "heads ..."]:
-        slopes = self.slopes.reshape(-1, *(1 for _ in behind.shape))
-        if slopes.dtype in (torch.float16, torch.bfloat16):
-            slopes = slopes.float()
-        return -slopes * behind.abs().to(slopes.dtype)
+        slopes = self.slopes.float().reshape(-1, *(1 for _ in behind.shape))
+        return -slopes * behind.abs().float()
 
 
 def relative_bias(at: Surroundings, num_heads: int) -> RelativeBias | None:

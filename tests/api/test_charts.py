@@ -37,3 +37,11 @@ def test_the_live_part_follows_the_selection(client: TestClient, job: JobRecord)
     view = client.get(f"/jobs/{job.id}/view.json?x=params&over=steps").json()
     assert view["query"] == "?x=params&over=steps"
     assert view["figures"]["front"]["layout"]["xaxis"]["title"]["text"].startswith("parameters")
+
+
+@pytest.mark.parametrize("name", ["curve", "blocks", "memory"])
+def test_the_charts_of_a_trial_are_files_too(client: TestClient, job: JobRecord, name: str) -> None:
+    answer = client.get(f"/jobs/{job.id}/trials/-1/charts/{name}.csv")
+    assert answer.status_code == 200
+    assert f'filename="{name}-{job.id[:8]}-R1.csv"' in answer.headers["content-disposition"]
+    assert client.get(f"/jobs/{job.id}/trials/-1/charts/volume.csv").status_code == 422

@@ -98,7 +98,6 @@ def test_fewer_bits_cost_more() -> None:
     order = sorted(set(FORMATS) - {"int8_mixed"}, key=lambda form: -bits[form])
     assert order == ["fp32", "bf16", "int8_dynamic", "int4_g32", "int4_g64", "fp4_g32"]
     assert [errors[form] for form in order] == sorted(errors[form] for form in order)
-    assert errors["fp4_g32"] < 0.5
 
 
 def linears(module: nn.Module) -> set[type[nn.Module]]:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dashboards import trial_page
+from dashboards.differences import changes
 from dashboards.pages.snippet import onnx_snippet
-from dashboards.pages.trial import measurement_row, number_rows
+from dashboards.pages.trial import MAX_CHANGES, measurement_row, number_rows
+from dashboards.reasons import front_rival
 from search.records import ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
 
 Trials = list[TrialRecord]
@@ -41,6 +43,31 @@ def test_relatives_are_linked_both_ways(job: JobRecord, trials: Trials) -> None:
     link = f'href="/jobs/{job.id}/trials/'
     assert f'{link}{parent}"' in trial_page(job, child, [], [], trials=trials)
     assert f'{link}{child.number}"' in trial_page(job, trials[parent], [], [], trials=trials)
+
+
+def test_lineage_says_what_changed(job: JobRecord, trials: Trials) -> None:
+    child = next(trial for trial in trials if trial.parents)
+    parent = trials[child.parents[0]]
+    html = trial_page(job, child, [], [], trials=trials)
+    for words in changes(parent.architecture, child.architecture)[:MAX_CHANGES]:
+        assert f"<li>{words}</li>" in html
+    assert f"/jobs/{job.id}/compare?trials={parent.label},{child.label}" in html
+
+
+def test_a_dominated_trial_leads_to_the_one_that_beats_it(job: JobRecord, trials: Trials) -> None:
+    beaten = next(one for one in trials if one.state == "completed" and not one.on_front)
+    rival = front_rival(job, beaten, trials)
+    assert rival is not None
+    assert rival.on_front
+    html = trial_page(job, beaten, [], [], trials=trials)
+    assert f'compare?trials={beaten.label},{rival.label}">Compare the two' in html
+
+
+def test_memory_is_shown_without_any_measurement(job: JobRecord, trials: Trials) -> None:
+    html = trial_page(job, trials[0], [], [], trials=trials)
+    assert 'data-figure="memory"' in html
+    assert "have not been measured on the job" in html
+    assert 'data-figure="blocks"' not in html
 
 
 def test_exports_show_state_and_a_download_only_when_ready(

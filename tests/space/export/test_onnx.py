@@ -182,9 +182,12 @@ def test_experts_are_converted_and_their_router_is_not(
     point = parse_architecture({**plain, "layers": [{**plain["layers"][0], "feed_forward": experts}]})
     module = build_model(point, seed=0).eval()
     path = export_onnx(module, point, tmp_path / "m.onnx")
-    nodes = onnx.load(path).graph.node
-    assert sum(node.op_type == product for node in nodes) == 2 + 2 * 3
-    assert [node.op_type for node in nodes if "router" in node.name] == ["MatMul"]
+    graph = onnx.load(path).graph
+    assert sum(node.op_type == product for node in graph.node) == 2 + 2 * 3
+    floats = [
+        tuple(w.dims) for w in graph.initializer if w.data_type == onnx.TensorProto.FLOAT and len(w.dims) == 2
+    ]
+    assert (32, 3) in floats or (3, 32) in floats, floats
     x = inputs(point, 1, 1)  # two experts see no token
     (found,) = onnxruntime.InferenceSession(path).run(None, {"tokens": x})
     with torch.no_grad():

@@ -9,10 +9,13 @@ from torch.nn import functional
 from space.choice import Surroundings
 from space.mixers.gated_conv import GatedConv, GatedConvConfig
 from space.mixers.pool import PoolConfig
+from space.positions import NonePositionConfig
 
 
 def around(*, causal: bool) -> Surroundings:
-    return Surroundings(d_model=6, context_length=20, num_layers=1, causal=causal, position="none")
+    return Surroundings(
+        d_model=6, context_length=20, num_layers=1, causal=causal, position=NonePositionConfig()
+    )
 
 
 def random(*shape: int) -> Tensor:
@@ -33,7 +36,9 @@ def test_a_delta_kernel_leaves_the_gated_linear_map(causal: bool) -> None:
 
 def test_the_kernel_starts_as_a_mean() -> None:
     torch.manual_seed(0)
-    around = Surroundings(d_model=64, context_length=20, num_layers=1, causal=True, position="none")
+    around = Surroundings(
+        d_model=64, context_length=20, num_layers=1, causal=True, position=NonePositionConfig()
+    )
     module = GatedConvConfig(width=64, gates=2).build(around)
     assert isinstance(module, GatedConv)
     assert module.kernel.mean().item() == pytest.approx(1 / 64, abs=2e-3)
