@@ -1,12 +1,18 @@
 """Search spaces as plain JSON, on the interface of each model kind's smallest built-in task."""
 
+import inspect
 import math
+import sys
 from collections.abc import Mapping
 from random import Random
 from typing import Any
 
 from space.architecture import BytesInterface, ImageInterface, InterfaceConfig
 from space.batch_costs import CostTable
+from space.feedforward import FEED_FORWARDS
+from space.mixers import MIXERS
+from space.norms import NORMS
+from space.positions import POSITIONS
 from space.sampling import sample
 from space.search_space import SearchSpace, load_preset, preset_names
 
@@ -63,3 +69,28 @@ def space_summaries() -> list[dict[str, Any]]:
     keys = ("name", "description", "model", "size", "size_text")
     answers = [space_answer(preset_space(name)) for name in preset_names()]
     return [{key: answer[key] for key in keys} for answer in answers]
+
+
+def choice_answers() -> list[dict[str, Any]]:
+    """Every choice that architectures can be made of, those of installed packages too."""
+    families: dict[str, Mapping[str, Any]] = {
+        "mixer": MIXERS, "feed_forward": FEED_FORWARDS, "norm": NORMS, "position": POSITIONS,
+    }  # fmt: skip
+    return [_choice(family, kind, config) for family, of in families.items() for kind, config in of.items()]
+
+
+def _choice(family: str, kind: str, config: Any) -> dict[str, Any]:
+    module = sys.modules[config.__module__]
+    genes = {gene.name: gene.help for gene in getattr(config, "genes", {}).values()}
+    facts = ("causal", "bidirectional", "decodable", "fixed_length", "padding", "order_aware")
+    return {
+        "family": family,
+        "kind": kind,
+        "about": inspect.cleandoc(module.__doc__ or ""),
+        "fields": {
+            name: field.description or "" for name, field in config.model_fields.items() if name != "kind"
+        },
+        "genes": genes,
+        "facts": {name: getattr(config, name) for name in facts if hasattr(config, name)},
+        "package": config.__module__.partition(".")[0],
+    }

@@ -57,10 +57,7 @@ def _blocks_words(trial: TrialRecord, total: float) -> str:
         return words
     if trial.kinds.get("latency_s") != "measured":
         return f"{words} The prediction for the whole model is {shown('latency_s', whole)}."
-    return (
-        f"{words} The whole model takes {shown('latency_s', whole)}, {factor(whole / total)} of that: "
-        "operators fuse across blocks, and caches are shared."
-    )
+    return f"{words} The whole model takes {shown('latency_s', whole)}, {factor(whole / total)} of that."
 
 
 def _memory(trial: TrialRecord, layers: Sequence[LayerMemory]) -> Chart:

@@ -96,6 +96,36 @@ def _task(interface: "InterfaceConfig") -> str:
     return f"{interface.tokens} tokens"
 
 
+@app.command("choices")
+def choices(
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="One choice in full.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What architectures are made of: every mixer, feed-forward, norm and position, also of your packages."""
+    from space.errors import InvalidInputError, nearest
+
+    from ..spaces import choice_answers
+
+    found = choice_answers()
+    if kind is not None:
+        kinds = [one["kind"] for one in found]
+        if kind not in kinds:
+            raise InvalidInputError(f"unknown choice '{kind}'; {nearest(kind, kinds)}")
+        found = [one for one in found if one["kind"] == kind]
+    if as_json:
+        emit_json(found)
+    elif kind is None:
+        rows = [
+            [one["family"], one["kind"], one["about"].splitlines()[0], ", ".join(one["genes"])]
+            for one in found
+        ]
+        out().print(table(["family", "kind", "what it is", "genes"], rows))
+    else:
+        for one in found:
+            out().print(one["about"], markup=False)
+            out().print(pairs([*one["facts"].items(), *one["genes"].items()]))
+
+
 @app.command("sample")
 def sample(
     preset: Annotated[str, typer.Argument(metavar="PRESET")],

@@ -155,6 +155,7 @@ class Moe(FeedForward):
             weights = weights * fits(chosen, real, self.num_experts)
         else:
             self.auxiliary_loss = None
+            weights = weights if mask is None else weights * mask.reshape(-1, 1)
         y = self._routed(rows, chosen) * weights[..., None].to(x.dtype)
         return y.sum(dim=1).reshape(x.shape)
 

@@ -89,7 +89,11 @@ class PairSums:
 
     def build(self) -> nn.Module:
         """`sums(q, k, v)` over `padded` tokens, all [batch, tokens, heads, width]."""
-        return {"square": Square, "state": TotalState, "chunks": Chunks}[self.form](self.causal)
+        if self.form == "square":
+            return Square(self.causal)
+        if self.form == "state":
+            return TotalState()
+        return Chunks(self.num_heads, self.key_width, self.value_width)
 
 
 class Square(nn.Module):
@@ -114,10 +118,6 @@ class Square(nn.Module):
 class TotalState(nn.Module):
     """Every token reads the sum over all."""
 
-    def __init__(self, causal: bool = False) -> None:
-        super().__init__()
-        assert not causal
-
     def forward(
         self,
         q: Float[Tensor, "batch tokens heads key"],
@@ -133,9 +133,9 @@ class Chunks(nn.Module):
 
     past: Tensor
 
-    def __init__(self, causal: bool = True, *, size: int = CHUNK) -> None:
+    def __init__(self, num_heads: int, key_width: int, value_width: int, *, size: int = CHUNK) -> None:
         super().__init__()
-        assert causal
+        self.num_heads, self.key_width, self.value_width = num_heads, key_width, value_width
         self.size = size
         self.register_buffer("past", torch.ones(size, size).tril(), persistent=False)
 
@@ -145,27 +145,27 @@ class Chunks(nn.Module):
         k: Float[Tensor, "batch tokens heads key"],
         v: Float[Tensor, "batch tokens heads value"],
     ) -> Float[Tensor, "batch tokens heads value"]:
-        b, _, heads, width = v.shape
-        q, k, v = (_in_chunks(part, self.size) for part in (q, k, v))
+        q, k = (self._in_chunks(part, self.key_width) for part in (q, k))
+        v = self._in_chunks(v, self.value_width)
         keys = k.transpose(-1, -2)
         # one chunk of zeros in front and none at the end: each chunk gets the sum before it
         before = functional.pad(keys @ v, (0, 0, 0, 0, 0, 0, 1, -1)).cumsum(dim=1)
         mixed = ((q @ keys) * self.past.to(q.dtype)) @ v + q @ before
-        return mixed.transpose(2, 3).reshape(b, -1, heads, width)
+        tokens_first = mixed.transpose(2, 3)
+        return tokens_first.reshape(tokens_first.shape[0], -1, self.num_heads, self.value_width)
 
-
-def _in_chunks(
-    part: Float[Tensor, "batch tokens heads width"], size: int
-) -> Float[Tensor, "batch chunks heads size width"]:
-    b, _, heads, width = part.shape
-    return part.reshape(b, -1, size, heads, width).transpose(2, 3)
+    def _in_chunks(
+        self, part: Float[Tensor, "batch tokens heads width"], width: int
+    ) -> Float[Tensor, "batch chunks heads size width"]:
+        # constant sizes keep a dozen operators on shapes out of an exported graph
+        return part.reshape(part.shape[0], -1, self.size, self.num_heads, width).transpose(2, 3)
 
 
 def fill_up(
-    rows: Float[Tensor, "batch tokens channels"], multiple: int
+    rows: Float[Tensor, "batch tokens channels"], multiple: int, channels: int
 ) -> Float[Tensor, "batch padded channels"]:
     """Zeros behind the tokens up to a multiple: in a causal sum no real token sees them."""
-    b, n, channels = rows.shape
+    b, n, _ = rows.shape
     if not torch.onnx.is_in_onnx_export() and n % multiple == 0:
         return rows
     return torch.cat([rows, rows.new_zeros(b, -n % multiple, channels)], dim=1)

@@ -54,7 +54,11 @@ class Chunks:
 
     def padded(self, tokens: int) -> int:
         """Tokens as computed."""
-        return tokens if self.count == 1 else -(-tokens // self.size) * self.size
+        return tokens if self.count == 1 else self.whole(tokens)
+
+    def whole(self, tokens: int) -> int:
+        """Tokens with the last chunk filled up."""
+        return -(-tokens // self.size) * self.size
 
     def pairs(self, tokens: int) -> int:
         """Scores as computed, per head."""
@@ -261,19 +265,19 @@ def selective_scan(
     Token p of all chunks at once: first what each chunk leaves from an empty state, then, with the states
     before the chunks, the same once more with outputs. Tokens with delta = 0 leave the state as it is.
     """
-    cut = [chunks.filled(part).unflatten(1, (-1, chunks.size)) for part in (delta, delta * u, writes, reads)]
-    steps = [part.unsqueeze(-2).unbind(2) for part in cut]
-    decays = [torch.exp(step * a) for step in steps[0]]
-    adds = [write.transpose(-1, -2) * x for x, write in zip(steps[1], steps[2], strict=True)]
-    state = torch.zeros_like(adds[0])
+    cut = [chunks.filled(part).unflatten(1, (-1, chunks.size)) for part in (delta, delta * u, reads, writes)]
+    steps, inputs, outputs = (part.split(1, dim=2) for part in cut[:3])
+    columns = cut[3].transpose(-1, -2).split(1, dim=-1)
+    decays = [torch.exp(step * a) for step in steps]
+    adds = [column * x for column, x in zip(columns, inputs, strict=True)]
+    state = None
     if chunks.count > 1:
-        state = adds[0]
-        for decay, added in zip(decays[1:], adds[1:], strict=True):
-            state = decay * state + added
-        whole = torch.exp(cut[0].sum(2).unsqueeze(-2) * a)
+        for decay, added in zip(decays, adds, strict=True):
+            state = added if state is None else decay * state + added
+        whole = torch.exp(cut[0].sum(2, keepdim=True) * a)
         state = states_before(whole, state, chunks.rounds)
     rows = []
-    for decay, added, read in zip(decays, adds, steps[3], strict=True):
-        state = decay * state + added
+    for decay, added, read in zip(decays, adds, outputs, strict=True):
+        state = added if state is None else decay * state + added
         rows.append(read @ state)
-    return torch.cat(rows, dim=-2).flatten(1, 2)[:, : u.shape[1]]
+    return torch.cat(rows, dim=2).flatten(1, 2)[:, : u.shape[1]]

@@ -89,7 +89,7 @@ class Transform(Mixer):
     ) -> Float[Tensor, "batch tokens d_model"]:
         refuse_padding(self.kind, mask)
         v = self.value(x)
-        heads = v.to(torch.promote_types(v.dtype, torch.float32)).unflatten(2, (-1, self.width))
+        heads = self._heads(v.to(torch.promote_types(v.dtype, torch.float32)))
         y: Tensor = self.out(self.transformed(heads).flatten(2).to(v.dtype))
         return y
 
@@ -98,6 +98,12 @@ class Transform(Mixer):
     ) -> Float[Tensor, "batch tokens heads width"]:
         """Over the tokens and the channels of every head."""
         raise NotImplementedError
+
+    def _heads(
+        self, v: Float[Tensor, "batch tokens d_model"]
+    ) -> Float[Tensor, "batch tokens heads width"]:
+        # not unflatten: behind it the exporter takes the traced number of tokens for a constant
+        return v.reshape(v.shape[0], v.shape[1], -1, self.width)
 
 
 def refuse_padding(kind: str, mask: Bool[Tensor, "batch tokens"] | None) -> None:

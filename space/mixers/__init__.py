@@ -9,10 +9,14 @@ from .dct import DctConfig
 from .dft import DftConfig
 from .dynconv import DynconvConfig
 from .gated_conv import GatedConvConfig
+from .gla import GlaConfig
 from .glu_only import GluOnlyConfig
 from .linear_elu import LinearEluConfig
+from .mamba import MambaConfig
+from .mamba2 import Mamba2Config
 from .norm_linear import NormLinearConfig
 from .pool import PoolConfig
+from .retention import RetentionConfig
 from .sla import SlaConfig
 from .sliding_window import SlidingWindowConfig
 from .softmax import SoftmaxConfig
@@ -27,6 +31,10 @@ MIXERS: dict[str, type[MixerChoice]] = family(
         CosformerConfig,
         NormLinearConfig,
         SlaConfig,
+        RetentionConfig,
+        GlaConfig,
+        MambaConfig,
+        Mamba2Config,
         SlidingWindowConfig,
         GatedConvConfig,
         PoolConfig,
@@ -51,11 +59,15 @@ __all__ = [
     "DftConfig",
     "DynconvConfig",
     "GatedConvConfig",
+    "GlaConfig",
     "GluOnlyConfig",
     "LinearEluConfig",
     "MixerConfig",
+    "Mamba2Config",
+    "MambaConfig",
     "NormLinearConfig",
     "PoolConfig",
+    "RetentionConfig",
     "SlaConfig",
     "SlidingWindowConfig",
     "SoftmaxConfig",

@@ -27,6 +27,7 @@ from .linear_attention_base import (
     LinearAttentionConfig,
     changed,
     linear_attention_reference,
+    rows_at,
 )
 
 
@@ -79,12 +80,7 @@ class Cosformer(LinearAttention):
     def features(
         self, heads: Float[Tensor, "batch tokens heads2 width"], start: Int[Tensor, ""] | None
     ) -> Float[Tensor, "batch tokens heads2 width2"]:
-        n = heads.shape[1]
-        if start is None:
-            sine, cosine = self.sine[:n], self.cosine[:n]
-        else:
-            position = start + torch.arange(n, device=heads.device)
-            sine, cosine = self.sine[position], self.cosine[position]
+        sine, cosine = (rows_at(table, heads.shape[1], start) for table in (self.sine, self.cosine))
         positive = functional.relu(heads)
         return torch.cat([positive * sine, positive * cosine], dim=-1)
 

@@ -48,7 +48,7 @@ class Dct(Transform):
         self, v: Float[Tensor, "batch tokens heads width"]
     ) -> Float[Tensor, "batch tokens heads width"]:
         y = self.tokens.over_tokens(v) @ (v @ self.channels.over_channels(v).T).flatten(2)
-        return y.unflatten(2, (-1, self.width))
+        return self._heads(y)
 
 
 class DctMatrix(TransformMatrix):

@@ -68,7 +68,7 @@ class Dft(Transform):
             return torch.fft.fft2(v, dim=(1, 3), norm="ortho").real
         y = self.token_cosine.over_tokens(v) @ (v @ self.channel_cosine.over_channels(v)).flatten(2)
         z = self.token_sine.over_tokens(v) @ (v @ self.channel_sine.over_channels(v)).flatten(2)
-        return (y - z).unflatten(2, (-1, self.width))
+        return self._heads(y - z)
 
 
 class DftCosine(TransformMatrix):

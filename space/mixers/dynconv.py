@@ -86,9 +86,11 @@ class DynconvConfig(MixerChoice):
         return 2 * (self.width - 1) * at.d_model + 1
 
     def activation_size(self, at: Surroundings, tokens: int) -> int:
-        """Queries, keys and values beside a padded copy and the convolution."""
-        d, n, w = at.d_model, tokens, self.width
-        return 4 * n * d + (n + w - 1) * d
+        """Query, value, padded keys and their convolution; or kernels, what forbids places, padded values
+        and two running sums."""
+        n, d, w, kernels = tokens, at.d_model, self.width, tokens * self.num_heads * self.width
+        sums = kernels + 3 * n * d + (w - 1) * d
+        return max(4 * n * d + (w - 1) * d, sums, kernels + n * d + n * w + n + w - 1)
 
     def reach(self, at: Surroundings) -> int:
         return min(at.context_length, self.width - 1 if at.causal else self.width // 2)
@@ -141,7 +143,7 @@ class Dynconv(Mixer):
         # the newest of the places before this token hold what `count` says
         age = torch.arange(self.width - 1, -1, -1, device=x.device)
         absent = (age > state["count"]).to(x.dtype)[:, None, :, None] * FORBIDDEN
-        weights = self._weights(q, span, absent)
+        weights = self._kernels(self._logits(q, span), absent)
         mixed = (weights * self._heads(values.transpose(1, 2)).transpose(2, 3)).sum(2).flatten(1)
         count = state["count"] + (1.0 if mask is None else mask.to(x.dtype))
         kept = {
@@ -172,7 +174,8 @@ class Dynconv(Mixer):
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         n, w = q.shape[2], self.width
         span = convolved(k, self.depthwise, None, ahead=self.ahead)
-        weights = self._weights(q, span, self._absent(q, mask))
+        logits = self._logits(q, span)
+        weights = self._kernels(logits, self._absent(logits, mask))
         ends = (w - 1 - self.ahead, self.ahead)
         padded = self._heads(functional.pad(v, ends))
         total = weights[:, :, :1] * padded[..., :n]
@@ -181,18 +184,21 @@ class Dynconv(Mixer):
         y: Tensor = self.out(total.flatten(1, 2).transpose(1, 2))
         return y
 
-    def _weights(self, q: Tensor, span: Tensor, absent: Tensor) -> Tensor:
-        """Kernels [batch, heads, width, tokens] from queries and spans before their map."""
+    def _logits(self, q: Tensor, span: Tensor) -> Tensor:
+        """[batch, heads * width, tokens] from queries and spans before their map."""
         mapped = self._per_head(span, self.span, self.span_bias)
-        logits = self._per_head(q * mapped, self.kernel, self.kernel_bias)
+        return self._per_head(q * mapped, self.kernel, self.kernel_bias)
+
+    def _kernels(self, logits: Tensor, absent: Tensor) -> Tensor:
+        """[batch, heads, width, tokens]; they sum to 1 over the width."""
         scores = self._heads(logits) + absent
         wide = torch.promote_types(scores.dtype, torch.float32)
         return torch.softmax(scores, dim=2, dtype=wide).to(scores.dtype)
 
-    def _absent(self, q: Tensor, mask: Tensor | None) -> Tensor:
+    def _absent(self, like: Tensor, mask: Tensor | None) -> Tensor:
         """What forbids places without a real token, [batch or 1, 1, width, tokens]."""
-        n, w = q.shape[2], self.width
-        missing = torch.zeros_like(q[:1, 0]) if mask is None else 1.0 - mask.to(q.dtype)
+        n, w = like.shape[2], self.width
+        missing = torch.zeros_like(like[:1, 0]) if mask is None else 1.0 - mask.to(like.dtype)
         padded = functional.pad(missing, (w - 1 - self.ahead, self.ahead), value=1.0)
         return torch.stack([padded[:, p : p + n] for p in range(w)], dim=1)[:, None] * FORBIDDEN
 

@@ -25,7 +25,7 @@ from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.linear_attention import PairSums, fill_up
-from ..positions.rope import RopeConfig, Unturned, build_rotary
+from ..positions.rope import RopeConfig, Rotary, build_rotary, rotate
 from ..projection import read, write
 from .attention_parts import GateKind, build_gate
 
@@ -154,9 +154,10 @@ class LinearAttention(Mixer):
         self.multiple = sums.padded(1)
         self.qkv = read(at, (d, d, d), "mixer.in")
         self.out = write(at, d, "mixer.out")
-        turns = "rope" in config.positions
-        there = replace(at, context_length=sums.slots)
-        self.rotary = build_rotary(there, self.feature_width) if turns else Unturned()
+        self.rotary = None
+        if "rope" in config.positions and isinstance(at.position, RopeConfig):
+            rotary = build_rotary(replace(at, context_length=sums.slots), self.feature_width)
+            self.rotary = HeadsRotary(rotary, 2 * self.num_heads)
         self.sums = sums.build()
         self.gate = build_gate(*config.gate(), self.num_heads, self.head_width, at)
 
@@ -197,12 +198,13 @@ class LinearAttention(Mixer):
         mask: Bool[Tensor, "batch one"] | None = None,
     ) -> tuple[Float[Tensor, "batch one d_model"], State]:
         gate = self._gate(x)
-        q, k, v = self._features(self._projected(x, 1), mask, position)
+        unturned, v = self._features(self._projected(x, 1), mask, position)
         after, weights = {}, None
         if self.has_weights:
+            q, k = self._split(unturned)
             after["keys"] = state["keys"] + k[:, 0]
             weights = ((q[:, 0] * after["keys"]).sum(-1) + EPS)[:, None, :, None]
-        q, k = self._turned(q, k, position)
+        q, k = self._split(self._turned(unturned, position))
         after["sums"] = state["sums"] + k[:, 0, :, :, None] * v[:, 0, :, None, :]
         mixed = (q[:, 0, :, None, :] @ after["sums"]).transpose(1, 2)
         finished = self.finish_step(mixed, weights, v, mask, state, after)
@@ -244,9 +246,10 @@ class LinearAttention(Mixer):
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Outputs; features of keys before and after rotation and values, last chunk filled up."""
         gate = self._gate(x)
-        q, k, v = self._features(self._projected(x, self.multiple), mask, None)
+        unturned, v = self._features(self._projected(x, self.multiple), mask, None)
+        q, k = self._split(unturned)
         weights = self._weights(q, k) if self.has_weights else None
-        turned_q, turned_k = self._turned(q, k, None)
+        turned_q, turned_k = self._split(self._turned(unturned, None))
         mixed = self.finish(self.sums(turned_q, turned_k, v), weights, v)
         return self._written(mixed, gate, x), (k, turned_k, v)
 
@@ -257,7 +260,7 @@ class LinearAttention(Mixer):
         if rows.dtype in (torch.float16, torch.bfloat16):
             rows = rows.float()
         if multiple > 1:
-            rows = fill_up(rows, multiple)
+            rows = fill_up(rows, multiple, 3 * self.num_heads * self.head_width)
         b, n, _ = rows.shape
         return rows.reshape(b, n, 3 * self.num_heads, self.head_width)
 
@@ -266,18 +269,21 @@ class LinearAttention(Mixer):
         projected: Float[Tensor, "batch padded heads3 width"],
         mask: Bool[Tensor, "batch tokens"] | None,
         start: Int[Tensor, ""] | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """phi(q), phi(k) and v, 0 at padded tokens."""
+    ) -> tuple[Tensor, Tensor]:
+        """phi of queries and keys in one, and values; 0 at padded tokens."""
         heads = self.num_heads
         unmapped, v = torch.split(projected, [2 * heads, heads], dim=2)
         features = self.features(unmapped, start)
         if mask is not None:
             real = mask[:, :, None].to(features.dtype)
             if mask.shape[1] != projected.shape[1]:
-                real = fill_up(real, self.multiple)
+                real = fill_up(real, self.multiple, 1)
             features, v = features * real[..., None], v * real[..., None]
-        q, k = torch.split(features, [heads, heads], dim=2)
-        return q, k, v
+        return features, v
+
+    def _split(self, features: Float[Tensor, "batch padded heads2 features"]) -> tuple[Tensor, Tensor]:
+        q, k = torch.split(features, [self.num_heads, self.num_heads], dim=2)
+        return q, k
 
     def _weights(
         self,
@@ -288,13 +294,11 @@ class LinearAttention(Mixer):
         # a kept last axis of one number makes ONNX Runtime add epsilon number by number
         return ((q * z).sum(-1) + EPS)[..., None]
 
-    def _turned(self, q: Tensor, k: Tensor, start: Int[Tensor, ""] | None) -> tuple[Tensor, Tensor]:
-        if isinstance(self.rotary, Unturned):
-            return q, k
-        heads = torch.cat([q, k], dim=2).transpose(1, 2)
-        turned = self.rotary(heads, start).transpose(1, 2)
-        turned_q, turned_k = torch.split(turned, [self.num_heads, self.num_heads], dim=2)
-        return turned_q, turned_k
+    def _turned(self, features: Tensor, start: Int[Tensor, ""] | None) -> Tensor:
+        if self.rotary is None:
+            return features
+        turned: Tensor = self.rotary(features, start)
+        return turned
 
     def _gate(
         self, x: Float[Tensor, "batch tokens d_model"]
@@ -310,13 +314,45 @@ class LinearAttention(Mixer):
         gate: Float[Tensor, "batch_or_1 tokens_or_1 heads 1"] | None,
         x: Float[Tensor, "batch tokens d_model"],
     ) -> Float[Tensor, "batch tokens d_model"]:
-        b, n, d = x.shape
-        if self.multiple > 1:
-            mixed = mixed[:, :n]
+        n, d = x.shape[1], self.num_heads * self.head_width
         if gate is not None:
-            mixed = mixed * gate
-        y: Tensor = self.out(mixed.reshape(b, n, d).to(x.dtype))
+            mixed = (mixed[:, :n] if self.multiple > 1 else mixed) * gate
+        merged = mixed.reshape(mixed.shape[0], -1, d)
+        if self.multiple > 1 and gate is None:
+            merged = merged[:, :n]
+        y: Tensor = self.out(merged.to(x.dtype))
         return y
+
+
+class HeadsRotary(nn.Module):
+    """Rotation in the layout of projections, its tables written out for every head.
+
+    The product of [tokens, heads, width] with one table for all heads takes ONNX Runtime three times as long.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, rotary: Rotary, heads: int) -> None:
+        super().__init__()
+        self.pairs, self.axes = rotary.pairs, rotary.axes
+        self.register_buffer("cos", rotary.cos[:, None].repeat(1, heads, 1), persistent=False)
+        self.register_buffer("sin", rotary.sin[:, None].repeat(1, heads, 1), persistent=False)
+
+    def forward(
+        self, heads: Float[Tensor, "batch tokens heads width"], start: Int[Tensor, ""] | None
+    ) -> Float[Tensor, "batch tokens heads width"]:
+        cos, sin = (rows_at(table, heads.shape[1], start) for table in (self.cos, self.sin))
+        return rotate(heads, cos, sin, pairs=self.pairs, axes=self.axes)
+
+
+def rows_at(
+    table: Float[Tensor, "slots *axes"], tokens: int, start: Int[Tensor, ""] | None
+) -> Float[Tensor, "tokens *axes"]:
+    """Rows of so many tokens, of which the first stands at position `start`; None: 0."""
+    if start is None:
+        return table[:tokens]
+    return table[start + torch.arange(tokens, device=table.device)]
 
 
 def changed(config: LinearAttentionConfig, changes: Mapping[str, Any]) -> LinearAttentionConfig:

@@ -82,8 +82,12 @@ class MambaConfig(MixerChoice):
 
         The recurrence itself is elementwise and left out: 2 d_i N multiplications per token.
         """
-        per_token = self.inner(at) * (self.conv_width + self.state_width)
-        return tokens * per_token * (1 if at.causal else 2)
+        scanned = sized_chunks(self.inner(at) * self.state_width, tokens).whole(tokens)
+        inner, ways = self.inner(at), 1 if at.causal else 2
+        return ways * inner * (tokens * self.conv_width + scanned * self.state_width)
+
+    def mixing_macs_causal(self, at: Surroundings, tokens: int) -> int:
+        return tokens * self.mixing_macs_decode(at, tokens)
 
     def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
         return self.inner(at) * (self.conv_width + self.state_width)
@@ -155,21 +159,51 @@ class Mamba(Mixer):
             y = y + self._run(1, late, real)
         return self._written(y, z)
 
+    def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
+        float_type = torch.promote_types(dtype, torch.float32)
+        return {
+            "inputs": self.bias.new_zeros(batch_size, self.conv_width - 1, self.inner, dtype=float_type),
+            "states": self.bias.new_zeros(batch_size, self.widths[1], self.inner, dtype=float_type),
+        }
+
+    def step(
+        self, x: Tensor, state: State, position: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        inputs, z = self.input(x).split(self.inner, dim=-1)
+        window = torch.cat([state["inputs"], inputs.to(state["inputs"].dtype)], dim=1)
+        taps = (window * self.kernel.T).sum(1, keepdim=True) + self.bias
+        u, delta, writes, reads = self._selected(0, functional.silu(taps).to(x.dtype))
+        direction, before = self._direction(0), state["states"]
+        after = torch.exp(delta * direction.rates()) * before + writes.transpose(1, 2) * (delta * u)
+        if mask is not None:
+            after = torch.where(mask[..., None], after, before)
+        y = reads @ after + direction.skip * u
+        return self._written(y, z), {"inputs": advanced(window, mask), "states": after}
+
     def _run(self, way: int, columns: Tensor, real: Tensor | None) -> Tensor:
-        """One direction from the convolution on, in the order of the tokens."""
-        direction = self.directions[way]
-        u = functional.silu(columns.transpose(1, 2))
-        r, writes, reads = self.selects(u).split(self.widths, dim=-1)
-        u, delta, writes, reads = wide(u), direction.delta(r), wide(writes), wide(reads)
+        """One direction from the convolution on; the result stands in the order of the tokens."""
+        u, delta, writes, reads = self._selected(way, functional.silu(columns.transpose(1, 2)))
+        direction, chunks = self._direction(way), self._chunks(u)
         if real is not None:
             delta = delta * real
-        parts = (delta, u, writes, reads)
-        if way:
-            parts = tuple(part.flip(1) for part in parts)
-        y = selective_scan(parts[0], parts[1], direction.rates(), *parts[2:], self._chunks(u))
-        return (y.flip(1) if way else y) + direction.skip * u
+        if not way:
+            return selective_scan(delta, u, direction.rates(), writes, reads, chunks) + direction.skip * u
+        delta, late, writes, reads = (part.flip(1) for part in (delta, u, writes, reads))
+        y = selective_scan(delta, late, direction.rates(), writes, reads, chunks).flip(1)
+        return y + direction.skip * u
+
+    def _selected(self, way: int, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """u, Delta, B and C, in float32 at least."""
+        r, writes, reads = self.selects(u).split(self.widths, dim=-1)
+        return wide(u), self._direction(way).delta(r), wide(writes), wide(reads)
+
+    def _direction(self, way: int) -> Direction:
+        direction = self.directions[way]
+        assert isinstance(direction, Direction)
+        return direction
 
     def _chunks(self, u: Tensor) -> Chunks:
+        """An exported graph has as many chunks as its input needs; else they fit the cache."""
         if torch.onnx.is_in_onnx_export():
             return Chunks(CHUNK, -(-self.context_length // CHUNK))
         return sized_chunks(u.shape[0] * self.inner * self.widths[1], u.shape[1])
@@ -177,3 +211,20 @@ class Mamba(Mixer):
     def _written(self, y: Tensor, z: Tensor) -> Tensor:
         out: Tensor = self.out(y.to(z.dtype) * functional.silu(z))
         return out
+
+
+def mamba_reference(
+    delta: Float[Tensor, "batch tokens width"],
+    u: Float[Tensor, "batch tokens width"],
+    a: Float[Tensor, "states width"],
+    writes: Float[Tensor, "batch tokens states"],
+    reads: Float[Tensor, "batch tokens states"],
+) -> Float[Tensor, "batch tokens width"]:
+    """The recurrence of one direction, one token at a time, without D."""
+    state = torch.zeros_like(writes[:, 0, :, None] * u[:, 0, None, :])
+    rows = []
+    for t in range(u.shape[1]):
+        step = delta[:, t, None, :]
+        state = torch.exp(step * a) * state + step * u[:, t, None, :] * writes[:, t, :, None]
+        rows.append(torch.einsum("bs,bsd->bd", reads[:, t], state))
+    return torch.stack(rows, dim=1)

@@ -110,9 +110,9 @@ class NormLinear(LinearAttention):
         if self.norm_per_head:
             by_head: Tensor = self.norm(mixed)
             return by_head
-        merged: Tensor = self.norm(mixed.flatten(2))
-        b, n, _ = merged.shape
-        return merged.reshape(b, n, self.num_heads, self.head_width)
+        b, n, heads, width = mixed.shape[0], -1, self.num_heads, self.head_width
+        merged: Tensor = self.norm(mixed.reshape(b, n, heads * width))
+        return merged.reshape(merged.shape[0], n, heads, width)
 
 
 class SimpleNorm(nn.Module):

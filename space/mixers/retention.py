@@ -148,11 +148,11 @@ class Retention(Mixer):
 
     def step(
         self,
-        x: Float[Tensor, "batch 1 d_model"],
+        x: Float[Tensor, "batch one d_model"],
         state: State,
         position: Int[Tensor, ""],
-        mask: Bool[Tensor, "batch 1"] | None = None,
-    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        mask: Bool[Tensor, "batch one"] | None = None,
+    ) -> tuple[Float[Tensor, "batch one d_model"], State]:
         q, k, v, gate = self._parts(x, position)
         before = state["sums"]
         after = self.log_decay.exp()[:, None, None] * before + k.transpose(-1, -2) * v

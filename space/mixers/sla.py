@@ -25,6 +25,7 @@ from .linear_attention_base import (
     LinearAttention,
     LinearAttentionConfig,
     linear_attention_reference,
+    rows_at,
 )
 
 ON_TOKENS = frozenset({"learned", "sinusoidal"})
@@ -102,11 +103,10 @@ class Sla(LinearAttention):
     ) -> Float[Tensor, "batch tokens heads2 width"]:
         if self.table is None:
             return functional.relu(heads)
-        _, n, both, width = heads.shape
         # queries get zeros: one addition for both, in the layout the projection leaves
         table = functional.pad(self.table, (self.table.shape[1], 0, 0, self.unused_rows))
-        rows = table[:n] if start is None else table[start + torch.arange(n, device=heads.device)]
-        return functional.relu(heads + rows.reshape(n, both, width).to(heads.dtype))
+        by_head = table.reshape(-1, 2 * self.num_heads, self.head_width).to(heads.dtype)
+        return functional.relu(heads + rows_at(by_head, heads.shape[1], start))
 
     def finish(
         self,
@@ -173,9 +173,10 @@ class HeadConvolution(nn.Module):
         self, v: Float[Tensor, "batch tokens heads width"]
     ) -> Float[Tensor, "batch tokens heads width"]:
         heads, width = self.num_heads, self.kernel.shape[0]
-        columns = v.flatten(2).transpose(1, 2)
-        rows = self.grid[0] if self.grid else 1
-        image = columns.unflatten(2, (rows, -1))
+        columns = v.reshape(v.shape[0], -1, heads * width).transpose(1, 2)
+        image = columns.unsqueeze(2)
+        if self.grid:
+            image = columns.reshape(columns.shape[0], heads * width, *self.grid)
         if self.causal:
             image = functional.pad(image, (self.width - 1, 0))
         half = 0 if self.causal else self.width // 2
@@ -187,7 +188,9 @@ class HeadConvolution(nn.Module):
             padding=(half if self.grid else 0, half),
             groups=heads * width,
         )
-        return convolved.flatten(2).transpose(1, 2).unflatten(2, (heads, width))
+        behind = convolved.flatten(2) if self.grid else convolved.squeeze(2)
+        tokens_first = behind.transpose(1, 2)
+        return tokens_first.reshape(tokens_first.shape[0], -1, heads, width)
 
     def last(self, v: Float[Tensor, "batch taps heads width"]) -> Float[Tensor, "batch one heads width"]:
         """Of the last token, from as many tokens as taps."""

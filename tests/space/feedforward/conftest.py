@@ -1,6 +1,6 @@
 """Where the feed-forwards of these tests stand, and models that hold them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +12,14 @@ from space.choice import Surroundings
 from space.positions import NonePositionConfig
 
 Build = Any
+
+
+@pytest.fixture(autouse=True)
+def _same_weights() -> Iterator[None]:
+    """Modules start the same in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture

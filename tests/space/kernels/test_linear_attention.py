@@ -32,7 +32,9 @@ def assert_same(ours: Tensor, reference: Tensor, inputs: tuple[Tensor, ...]) -> 
     """Values, and gradients of one weighted sum."""
     torch.testing.assert_close(ours, reference, rtol=1e-10, atol=1e-10)
     weights = torch.linspace(-1.0, 1.0, ours.numel(), dtype=torch.float64).reshape(ours.shape)
-    gradients = [torch.autograd.grad((y * weights).sum(), inputs, retain_graph=True) for y in (ours, reference)]
+    gradients = [
+        torch.autograd.grad((y * weights).sum(), inputs, retain_graph=True) for y in (ours, reference)
+    ]
     for got, wanted in zip(*gradients, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
 
@@ -41,7 +43,7 @@ def assert_same(ours: Tensor, reference: Tensor, inputs: tuple[Tensor, ...]) -> 
 def test_chunks_recurrence_and_square_equal_the_definition(size: int) -> None:
     inputs = operands(12)
     reference = pair_sums_reference(*inputs, causal=True)
-    assert_same(Chunks(size=size).double()(*inputs), reference, inputs)
+    assert_same(Chunks(2, 3, 4, size=size).double()(*inputs), reference, inputs)
     assert_same(Square(True)(*inputs), reference, inputs)
     assert_same(recurrent_reference(*inputs), reference, inputs)
 
@@ -55,11 +57,11 @@ def test_both_ways_the_state_and_the_square_equal_the_definition() -> None:
 
 def test_filled_up_tokens_are_zeros_behind() -> None:
     rows = torch.ones(2, 5, 3)
-    filled = fill_up(rows, 4)
+    filled = fill_up(rows, 4, 3)
     assert filled.shape == (2, 8, 3)
     assert torch.equal(filled[:, :5], rows)
     assert not filled[:, 5:].any()
-    assert fill_up(rows, 5) is rows
+    assert fill_up(rows, 5, 3) is rows
 
 
 @pytest.mark.parametrize("causal", [True, False])
