@@ -21,7 +21,7 @@ from dashboards import (
 from dashboards import view as job_view
 from search.records import JobRecord
 from search.running import insert_job
-from search.storage import artefacts, jobs, trials
+from search.storage import artefacts, jobs, overviews, trials
 from search.storage.database import Database
 from search.storage.jobs import Action
 from space.errors import InvalidInputError, NotFoundError
@@ -75,11 +75,19 @@ def jobs_list(
             session, tenant=tenant, state=state or None, query=query or None, cursor=cursor, limit=PAGE_SIZE
         )
         counts = jobs.counts(session, tenant)
+        ended = overviews.ended_trials(session, [job.id for job in listed.items])
     return page(
         request,
         held,
         lambda token: jobs_page(
-            listed, counts, example=EXAMPLE, csrf=token, state=state or None, query=query
+            listed,
+            counts,
+            ended=ended,
+            example=EXAMPLE,
+            csrf=token,
+            state=state or None,
+            query=query,
+            is_first=cursor is None,
         ),
     )
 

@@ -95,22 +95,26 @@ class Chunks:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Decays of every chunk as factors around the middle of its range, so that both signs stay small.
+    """Decays of every chunk as factors around a middle r of their range, so that both signs stay small.
 
-    With b the running sum of log decays within the chunk and B its last value, `inner` is exp(b - B/2)
-    (forward, b with the token's own) or exp(b - B/2) with b before the token (backward), `half` exp(B/2).
+    With b the running sum of log decays within the chunk, B its last value and r = B/2: `inner` is exp(b - r),
+    for the future with b before the token itself, `first` exp(r) and `last` exp(B - r).
     """
 
     inner: Float[Tensor, "*cut_axes chunk width"]
-    half: Float[Tensor, "*cut_axes 1 width"]
+    first: Float[Tensor, "*cut_axes 1 width"]
+    last: Float[Tensor, "*cut_axes 1 width"]
     is_constant: bool = False
     """The same for all chunks: one chunk stands for all."""
 
     @classmethod
     def of(cls, log_decay: Float[Tensor, "*cut_axes chunk width"], *, is_backward: bool = False) -> "Growth":
         total = log_decay.cumsum(-2)
-        half = 0.5 * total[..., -1:, :]
-        return cls(torch.exp(total - log_decay - half if is_backward else total - half), torch.exp(half))
+        whole = total[..., -1:, :]
+        # r cancels out of every product; a gradient through it would let rounding see the future
+        middle = 0.5 * whole.detach()
+        inner = torch.exp(total - log_decay - middle if is_backward else total - middle)
+        return cls(inner, torch.exp(middle), torch.exp(whole - middle))
 
 
 def wide(part: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes width"]:
@@ -168,13 +172,14 @@ def _carried(
     *,
     is_backward: bool = False,
 ) -> Float[Tensor, "*cut_axes key value"]:
-    """State at the middle of every chunk's decay that the chunks before it (after it) left."""
-    column = growth.half.transpose(-1, -2)
-    sums = column * (writes.transpose(-1, -2) @ v)
+    """What the chunks before every chunk (after it) left, faded to the middle of its decays."""
+    first, last = growth.first.transpose(-1, -2), growth.last.transpose(-1, -2)
+    enter, leave = (last, first) if is_backward else (first, last)
+    sums = leave * (writes.transpose(-1, -2) @ v)
     before = states_before(
-        column * column, sums, chunks.rounds, is_backward=is_backward, is_constant=growth.is_constant
+        first * last, sums, chunks.rounds, is_backward=is_backward, is_constant=growth.is_constant
     )
-    return column * before
+    return enter * before
 
 
 def scalar_sums(

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from ..choice import MixerChoice
 from ..plugins import family, tagged_union
+from .axial import AxialConfig
+from .block_local import BlockLocalConfig
 from .cosformer import CosformerConfig
 from .dct import DctConfig
 from .dft import DftConfig
@@ -36,6 +38,8 @@ MIXERS: dict[str, type[MixerChoice]] = family(
         MambaConfig,
         Mamba2Config,
         SlidingWindowConfig,
+        BlockLocalConfig,
+        AxialConfig,
         GatedConvConfig,
         PoolConfig,
         DctConfig,
@@ -54,6 +58,8 @@ else:
 
 __all__ = [
     "MIXERS",
+    "AxialConfig",
+    "BlockLocalConfig",
     "CosformerConfig",
     "DctConfig",
     "DftConfig",

@@ -55,12 +55,12 @@ class WeightedProjection(nn.Module):
         projection = copy.deepcopy(self.projection)
         last = projection.up[0] if isinstance(projection, LowRank) else projection
         assert isinstance(last, Dense)
-        rows = last.weight[: self.queries].unflatten(0, (self.num_heads, -1))
+        rows = last.weight[: self.queries].reshape(self.num_heads, -1, last.in_features)
         last.weight[: self.queries] = (self._transposed() @ rows).flatten(0, 1)
         return projection
 
     def _transposed(self) -> Float[Tensor, "heads width width"]:
-        return self.matrices.weight.unflatten(0, (self.num_heads, -1))
+        return self.matrices.weight.reshape(self.num_heads, -1, self.matrices.in_features)
 
 
 class HeadConvolution(nn.Module):

@@ -33,7 +33,7 @@ from ..kernels.attention import ScoreBias, attention_to_kept, is_absent, mark_ab
 from .attention_base import ATTENTION_GENES, Attention, AttentionConfig
 from .attention_parts import Clip
 from .axial_columns import ColumnConfig, along_columns, column_bias, down_one_column
-from .block_local import BlockLocalConfig, attention_in_blocks, blocked_size
+from .block_local import BlockLocalConfig, attention_in_blocks
 from .sliding_window import SlidingWindowConfig, band_bias, band_pairs, banded, blocks_of
 
 

@@ -80,7 +80,7 @@ class Cosformer(LinearAttention):
     def features(
         self, heads: Float[Tensor, "batch tokens heads2 width"], start: Int[Tensor, ""] | None
     ) -> Float[Tensor, "batch tokens heads2 width2"]:
-        sine, cosine = (rows_at(table, heads.shape[1], start) for table in (self.sine, self.cosine))
+        sine, cosine = (rows_at(table, heads, start) for table in (self.sine, self.cosine))
         positive = functional.relu(heads)
         return torch.cat([positive * sine, positive * cosine], dim=-1)
 

@@ -75,11 +75,12 @@ class DynconvConfig(MixerChoice):
         return self.num_heads * (w * h + (h * h + h) + (h * w + w) + (h * h + h))
 
     def mixing_macs(self, at: Surroundings, tokens: int) -> int:
-        """The maps inside heads, and a sum of w values per channel, which runs as elementwise operators."""
+        """The depthwise kernel and the maps inside heads; the sum of w weighted values is elementwise, left
+        out."""
         return tokens * self.mixing_macs_decode(at, tokens)
 
     def mixing_macs_decode(self, at: Surroundings, tokens: int) -> int:
-        return at.d_model * (3 * self.width + 2 * (at.d_model // self.num_heads))
+        return 2 * at.d_model * (self.width + at.d_model // self.num_heads)
 
     def state_size(self, at: Surroundings, tokens: int) -> int:
         """The last `width - 1` keys and mapped values, and how many of them there are."""

@@ -342,17 +342,18 @@ class HeadsRotary(nn.Module):
     def forward(
         self, heads: Float[Tensor, "batch tokens heads width"], start: Int[Tensor, ""] | None
     ) -> Float[Tensor, "batch tokens heads width"]:
-        cos, sin = (rows_at(table, heads.shape[1], start) for table in (self.cos, self.sin))
+        cos, sin = (rows_at(table, heads, start) for table in (self.cos, self.sin))
         return rotate(heads, cos, sin, pairs=self.pairs, axes=self.axes)
 
 
 def rows_at(
-    table: Float[Tensor, "slots *axes"], tokens: int, start: Int[Tensor, ""] | None
-) -> Float[Tensor, "tokens *axes"]:
-    """Rows of so many tokens, of which the first stands at position `start`; None: 0."""
-    if start is None:
-        return table[:tokens]
-    return table[start + torch.arange(tokens, device=table.device)]
+    table: Float[Tensor, "slots ..."],
+    heads: Float[Tensor, "batch tokens heads width"],
+    start: Int[Tensor, ""] | None,
+) -> Float[Tensor, "tokens ..."]:
+    """The rows of the tokens of `heads`, of which the first stands at position `start`; None: 0."""
+    n = heads.shape[1]
+    return table[:n] if start is None else table[start + torch.arange(n, device=table.device)]
 
 
 def changed(config: LinearAttentionConfig, changes: Mapping[str, Any]) -> LinearAttentionConfig:

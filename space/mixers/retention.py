@@ -111,9 +111,7 @@ class Retention(Mixer):
 
     log_decay: Tensor
     past: Tensor
-    inner: Tensor
-    inner_back: Tensor
-    half_chunk: Tensor
+    ramp: Tensor
 
     def __init__(self, num_heads: int, value_expansion: int, at: Surroundings) -> None:
         super().__init__()
@@ -126,12 +124,9 @@ class Retention(Mixer):
         self.out = write(at, wide, "mixer.out")
         size = self.chunks.size
         self.register_buffer("past", torch.ones(size, size).tril(), persistent=False)
-        log_decay = log_decays(num_heads)
-        self.register_buffer("log_decay", log_decay.float(), persistent=False)
-        steps = log_decay[:, None, None, None].expand(-1, 1, size, 1)  # heads chunks tokens 1
-        for name, growth in (("inner", Growth.of(steps)), ("inner_back", Growth.of(steps, is_backward=True))):
-            self.register_buffer(name, growth.inner.float(), persistent=False)
-        self.register_buffer("half_chunk", growth.half.float(), persistent=False)
+        self.register_buffer("log_decay", log_decays(num_heads).float(), persistent=False)
+        # exponents of a chunk around its middle; decays are made of them in the type the module runs in
+        self.register_buffer("ramp", torch.arange(1.0, size + 1)[:, None] - size / 2, persistent=False)
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
         return {"gain": ParameterRole("norm")}
@@ -182,10 +177,13 @@ class Retention(Mixer):
         if mask is not None:
             steps = self.chunks.cut(self.log_decay[:, None, None] * mask[:, None, :, None].to(k.dtype))
             return tuple(Growth.of(steps, is_backward=way) for way in ways)
-        tables = (self.inner_back if way else self.inner for way in ways)
-        if self.chunks.count > 1:
-            return tuple(Growth(table, self.half_chunk, is_constant=True) for table in tables)
-        return tuple(Growth(table[:, 0, : k.shape[-2]], self.half_chunk) for table in tables)
+        single = self.chunks.count == 1
+        fade = self.log_decay[:, None, None] if single else self.log_decay[:, None, None, None]
+        ramp, half = self.ramp, torch.exp(fade * (self.chunks.size / 2))
+        tables = [torch.exp(fade * (ramp - 1.0 if way else ramp)) for way in ways]
+        if single:
+            tables = [table[:, : k.shape[-2]] for table in tables]
+        return tuple(Growth(table, half, half, is_constant=True) for table in tables)
 
     def _written(self, mixed: Tensor, gate: Tensor, *, is_cut: bool = True) -> Tensor:
         normed = rmsnorm(mixed, self.gain)

@@ -106,7 +106,7 @@ class Sla(LinearAttention):
         # queries get zeros: one addition for both, in the layout the projection leaves
         table = functional.pad(self.table, (self.table.shape[1], 0, 0, self.unused_rows))
         by_head = table.reshape(-1, 2 * self.num_heads, self.head_width).to(heads.dtype)
-        return functional.relu(heads + rows_at(by_head, heads.shape[1], start))
+        return functional.relu(heads + rows_at(by_head, heads, start))
 
     def finish(
         self,

@@ -28,6 +28,24 @@ def test_jobs_show_state_gain_and_the_next_page(job: JobRecord, new_job: Callabl
     assert "all 2" in html
 
 
+def test_a_job_shows_its_progress_and_how_its_front_grew(
+    job: JobRecord, new_job: Callable[..., JobRecord]
+) -> None:
+    html = jobs_page(Page([job, new_job(id="f" * 32)], None), {"completed": 2}, ended={job.id: 6})
+    assert "6 of 24 trials" in html
+    assert 'aria-valuenow="25"' in html
+    assert "0 of 24 trials" in html
+    assert html.count('class="spark"') == 1
+
+
+def test_filters_keep_each_other_and_later_pages_lead_back(job: JobRecord) -> None:
+    html = jobs_page(Page([job], None), {"completed": 1}, state="completed", query="a&b", is_first=False)
+    assert 'href="/?state=completed&amp;query=a%26b"' in html
+    assert 'href="/?query=a%26b"' in html
+    assert "Newest jobs" in html
+    assert "Newest jobs" not in jobs_page(Page([job], None), {"completed": 1})
+
+
 def test_only_a_list_with_unfinished_jobs_refreshes(
     job: JobRecord, new_job: Callable[..., JobRecord]
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -71,9 +72,14 @@ def spread(module: nn.Module) -> nn.Module:
     return module
 
 
-def without(module: Attention, options: str) -> Attention:
+def clip_of(module: Attention) -> Clip:
+    assert isinstance(module.clip, Clip)
+    return module.clip
+
+
+def without(module: Attention, way: str) -> Attention:
     """The plain layer with the same projections."""
-    plain = softmax(around(causal=options == "causal"))
+    plain = softmax(around(causal=way == "causal"))
     weights = module.state_dict()
     plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
     return plain
@@ -101,7 +107,7 @@ def test_gamma_falls_over_the_first_half_and_is_kept() -> None:
     gamma = module.get_buffer("clip.gamma")
     seen = []
     for fraction in (0.0, 0.25, 0.5, 1.0):
-        module.get_submodule("clip").set_progress(fraction)
+        clip_of(module).set_progress(fraction)
         seen.append(gamma.item())
     assert seen == pytest.approx([0.0, -2 / CONTEXT, -4 / CONTEXT, -4 / CONTEXT])
     other = softmax(around(), clipped_softmax=4)
@@ -123,7 +129,7 @@ def test_a_peaked_row_has_exact_zeros_and_forbidden_keys_stay_zero() -> None:
     k = torch.eye(CONTEXT)[None, None]
     bias = torch.zeros(1, CONTEXT, CONTEXT)
     bias[:, :, -1] = -1e30
-    weights = attention_explicit(20 * k, k, k, bias, has_empty_rows=True, clip=clip)
+    weights = attention_explicit(50 * k, k, k, bias, has_empty_rows=True, clip=clip)
     assert weights.min() == 0.0
     assert (weights[0, 0, :-1].diagonal() > 0.9).all()
     assert torch.equal(weights[..., -1], torch.zeros(1, 1, CONTEXT))
@@ -134,7 +140,7 @@ def test_queries_and_keys_get_a_gradient_at_the_start_that_a_full_clip_would_tak
     module = softmax(at, clipped_softmax=12)
     x = random(1, 128, D_MODEL)
     for fraction, is_alive in ((0.0, True), (1.0, False)):
-        module.get_submodule("clip").set_progress(fraction)
+        clip_of(module).set_progress(fraction)
         nn.init.constant_(module.get_parameter("q_norm.gain"), 0.1)  # flat probabilities
         weight = module.get_parameter("qkv.weight")
         (gradient,) = torch.autograd.grad(module(x).square().sum(), weight)
@@ -274,21 +280,31 @@ def test_options_that_are_off_leave_the_stored_form() -> None:
 
 
 def test_genes_snap_to_options_that_can_stand() -> None:
-    levels = {"mixer": "softmax", "head_width": 6, "own_head_width": 5, "gated_attention": "per_token"}
+    levels: dict[str, Any] = {
+        "mixer": "softmax",
+        "head_width": 6,
+        "own_head_width": 5,
+        "gated_attention": "per_token",
+    }
     config = mixer_config({**levels, "qkv_dconv": 2}, around())
     assert isinstance(config, SoftmaxConfig)
     config.check(around())
     assert (config.head_width, config.gated_attention, config.qkv_dconv) == (0, "per_token", 3)
 
 
-@every_option
-def test_a_step_and_a_graph_are_the_module(options: dict[str, Any], tmp_path: Path) -> None:
-    """The graph of a layer before any training has the operators of a trained one."""
-    for config in configs(options):
+@torch.no_grad()
+def test_the_graph_of_an_untrained_layer_has_the_operators_of_a_trained_one(tmp_path: Path) -> None:
+    for config in list(configs({"clipped_softmax": 4, "qkv_dconv": 5}))[:2]:
         module = config.build(around()).eval()
         axes = {"x": {0: "batch", 1: "length"}, "y": {0: "batch", 1: "length"}}
         path = tmp_path / "mixer.onnx"
-        export_module(module, ("x", torch.zeros(2, 9, D_MODEL)), "y", axes, path)
-        kinds = {node.op_type for node in onnx.load(path).graph.node}
-        assert ("Clip" in kinds) is ("clipped_softmax" in options)
-        assert ("Conv" in kinds) is ("qkv_dconv" in options)
+        for is_trained in (False, True):
+            if is_trained:
+                spread(module)
+            export_module(module, ("x", torch.zeros(2, 9, D_MODEL)), "y", axes, path)
+            assert {"Clip", "Conv"} <= {node.op_type for node in onnx.load(path).graph.node}
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            for tokens in (1, CONTEXT):
+                x = random(3, tokens, D_MODEL).float()
+                y = session.run(None, {"x": x.numpy()})[0]
+                torch.testing.assert_close(torch.from_numpy(y), module(x), rtol=1e-4, atol=1e-4)

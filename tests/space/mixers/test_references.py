@@ -78,13 +78,13 @@ def defined_attention(
     if isinstance(module.qkv, WeightedProjection):
         per_head = [
             rows[..., a * width : (a + 1) * width] @ m.T
-            for a, m in enumerate(module.qkv.matrices.weight.split(width))
+            for a, m in enumerate(torch.split(module.qkv.matrices.weight, width))
         ]
         rows = torch.cat([*per_head, rows[..., config.num_heads * width :]], dim=-1)
     if isinstance(module.convolution, HeadConvolution):
         rows = head_convolution_reference(rows, module.convolution.kernel, causal=causal, mask=mask)
     counts = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-    parts = rows.split([count * width for count in counts], dim=-1)
+    parts = torch.split(rows, [count * width for count in counts], dim=-1)
     q, k, v = (
         part.reshape(*x.shape[:2], count, width).transpose(1, 2)
         for part, count in zip(parts, counts, strict=True)
@@ -106,9 +106,9 @@ def defined_gated_conv(
     module: nn.Module, config: MixerChoice, x: Tensor, mask: Tensor | None, at: Surroundings
 ) -> Tensor:
     assert isinstance(module, GatedConv)
-    parts = tuple(x @ weight.T for weight in module.input.weight.chunk(1 + module.gates))
+    parts = tuple(x @ weight.T for weight in module.get_parameter("input.weight").chunk(1 + module.gates))
     y = gated_conv_reference(parts, module.kernel, module.bias, causal=at.causal, mask=mask)
-    return y @ module.out.weight.T
+    return y @ module.get_parameter("out.weight").T
 
 
 def defined_pool(

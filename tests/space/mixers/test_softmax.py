@@ -35,9 +35,11 @@ def built(at: Surroundings, **options: Any) -> Softmax:
 def test_grouped_heads_equal_repeated_key_and_value_weights() -> None:
     grouped = built(around(causal=True), num_heads=4, num_kv_heads=2)
     full = built(around(causal=True), num_heads=4, num_kv_heads=4)
-    q, k, v = torch.split(grouped.qkv.weight.detach(), [16, 8, 8])
+    q, k, v = torch.split(grouped.get_parameter("qkv.weight").detach(), [16, 8, 8])
     k, v = (part.reshape(2, 4, 16).repeat_interleave(2, dim=0).flatten(0, 1) for part in (k, v))
-    full.load_state_dict({"qkv.weight": torch.cat([q, k, v]), "out.weight": grouped.out.weight})
+    full.load_state_dict(
+        {"qkv.weight": torch.cat([q, k, v]), "out.weight": grouped.get_parameter("out.weight")}
+    )
     x = random(2, 9, 16)
     torch.testing.assert_close(grouped(x), full(x), rtol=1e-12, atol=1e-12)
 
@@ -49,11 +51,11 @@ def test_equals_torch_with_grouped_heads_of_any_width(causal: bool, width: int) 
     h = width or 4
     x = random(2, 9, 16)
     q, k, v = (
-        (x @ weight.T).unflatten(-1, (-1, h)).transpose(1, 2)
-        for weight in module.qkv.weight.split([4 * h, 2 * h, 2 * h])
+        (x @ weight.T).reshape(2, 9, -1, h).transpose(1, 2)
+        for weight in torch.split(module.get_parameter("qkv.weight"), [4 * h, 2 * h, 2 * h])
     )
     y = functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
-    expected = y.transpose(1, 2).flatten(2) @ module.out.weight.T
+    expected = y.transpose(1, 2).flatten(2) @ module.get_parameter("out.weight").T
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-12)
 
 

@@ -13,11 +13,8 @@ D_MODEL, HEADS, GROUPS, CONTEXT = 32, 4, 2, 24
 
 @pytest.mark.parametrize("tokens", [1, 7, CONTEXT])
 def test_equals_a_llama_layer_with_grouped_heads_and_rotation(tokens: int) -> None:
-    pytest.importorskip("transformers")
-    from transformers.models.llama import modeling_llama as llama
-    from transformers.models.llama.configuration_llama import LlamaConfig
-
-    settings = LlamaConfig(
+    llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+    settings = llama.LlamaConfig(
         hidden_size=D_MODEL, num_attention_heads=HEADS, num_key_value_heads=GROUPS,
         max_position_embeddings=CONTEXT, attn_implementation="eager",
     )  # fmt: skip
@@ -31,7 +28,7 @@ def test_equals_a_llama_layer_with_grouped_heads_and_rotation(tokens: int) -> No
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=generator)
     kv = D_MODEL // HEADS * GROUPS
-    q, k, v = ours.get_parameter("qkv.weight").split([D_MODEL, kv, kv])
+    q, k, v = torch.split(ours.get_parameter("qkv.weight"), [D_MODEL, kv, kv])
     o = ours.get_parameter("out.weight")
     weights = {"q_proj.weight": q, "k_proj.weight": k, "v_proj.weight": v, "o_proj.weight": o}
     theirs.load_state_dict(weights)
