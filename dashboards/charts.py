@@ -13,7 +13,7 @@ SHOWN_ROWS = 200
 class Chart:
     """`rows` hold plain numbers in the units that `columns` name."""
 
-    figure: go.Figure | None
+    figure: go.Figure
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Value]]
     note: str = ""

@@ -277,7 +277,7 @@ def conditions(job: JobRecord) -> list[tuple[str, str]]:
     if context.get("data_digest"):
         rows.append(("data digest (SHA-256)", str(context["data_digest"])))
     if context.get("space_size"):
-        rows.append(("architectures in the space", _count(context["space_size"])))
+        rows.append(("architectures in the space", count_words(context["space_size"])))
     training, finalists = job.spec["training"], job.spec["finalists"]
     rungs = ", ".join(str(step) for step in context.get("rung_steps") or (training["steps"],))
     rows += [
@@ -289,11 +289,17 @@ def conditions(job: JobRecord) -> list[tuple[str, str]]:
     return rows
 
 
-def _count(text: object) -> str:
+def count_words(text: object) -> str:
+    """
+    >>> count_words("1234567"), count_words("123456789012345678")
+    ('1,234,567', 'about 1.2e+17')
+    """
     digits = str(text)
     if not digits.isdigit():
         return digits
-    return f"{int(digits):,}" if len(digits) < 13 else f"about {int(digits):.1e}"
+    if len(digits) < 13:
+        return f"{int(digits):,}"
+    return f"about {int(digits):.1e}" if len(digits) < 300 else f"about 1e+{len(digits) - 1}"
 
 
 def gain_words(gain: float) -> str:

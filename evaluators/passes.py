@@ -133,9 +133,8 @@ class _Recorder:
             flat = output.detach().flatten(0, -2)[: MAX_ROWS - seen]
             self.widths[number] = flat.shape[1]
             self.rows[number] = seen + flat.shape[0]
-            kept = (
-                flat[:, self._sample(number, flat.shape[1])] if self._too_wide(flat.shape[1]) else flat.clone()
-            )
+            wide = self._too_wide(flat.shape[1])
+            kept = flat[:, self._sample(number, flat.shape[1])] if wide else flat.clone()
             self.chunks.setdefault(number, []).append(kept)
 
         return record

@@ -24,10 +24,11 @@ from .errors import InvalidArchitectureError, nearest
 from .feedforward import FeedForwardConfig
 from .mixers import MIXERS, MixerConfig
 from .norms import NormConfig
-from .positions import NonePositionConfig, PositionConfig
+from .positions import NonePositionConfig, PositionConfig, RopeConfig
 from .quantization import NumberFormat
 
 Model = Literal["decoder", "encoder", "vision"]
+Pooling = Literal["mean", "max", "last"]
 
 
 class BytesInterface(Choice):
@@ -179,7 +180,7 @@ class ClassificationHead(Choice):
     """One vector per input, then a linear map to the classes."""
 
     kind: Literal["classification"] = "classification"
-    pooling: Literal["mean", "max", "last"] = off("mean", description="Over the real tokens.")
+    pooling: Pooling = off("mean", description="Over the real tokens.")
 
 
 HeadConfig = Annotated[LanguageHead | ClassificationHead, Field(discriminator="kind")]
@@ -322,6 +323,8 @@ def check_architecture(architecture: Architecture) -> None:
             f"a tied head gives one logit per token id, not outputs={interface.outputs}; "
             "set outputs to vocab_size or tied to false"
         )
+    if architecture.is_causal and not architecture.final_norm.causal:
+        raise InvalidArchitectureError(f"final norm '{architecture.final_norm.kind}' has no causal form")
     _check_sharing(architecture)
     at = architecture.surroundings()
     for index, layer in enumerate(architecture.layers):
@@ -337,12 +340,13 @@ def check_architecture(architecture: Architecture) -> None:
             )
         try:
             mixer.check(at)
+            if isinstance(at.position, RopeConfig) and "rope" in mixer.positions:
+                heads, own_width = getattr(mixer, "num_heads", 1), getattr(mixer, "head_width", 0)
+                at.position.check_head_width(at, own_width or at.d_model // heads)
             for feed_forward in layer.feed_forwards:
                 feed_forward.check(at)
         except InvalidArchitectureError as error:
             raise InvalidArchitectureError(f"layer {index}: {error.message}", hint=error.hint) from error
-        if architecture.position.kind == "rope" and "rope" in mixer.positions:
-            _check_rope(index, mixer, architecture.d_model)
         if architecture.position.kind == "alibi" and "alibi" in mixer.positions:
             heads = getattr(mixer, "num_heads", 1)
             if heads < 4:
@@ -355,14 +359,6 @@ def check_architecture(architecture: Architecture) -> None:
 
 def _has_one_vector_per_output(interface: InterfaceConfig) -> bool:
     return isinstance(interface, BytesInterface) and interface.vocab_size == interface.outputs
-
-
-def _check_rope(index: int, mixer: Any, d_model: int) -> None:
-    width = d_model // mixer.num_heads
-    if width < 2:
-        raise InvalidArchitectureError(
-            f"layer {index}: rope needs heads of width 2 or more, got {width}; use fewer heads"
-        )
 
 
 def _check_sharing(architecture: Architecture) -> None:

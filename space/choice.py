@@ -123,6 +123,14 @@ class Foldable(Protocol):
         """That module, with weights of its own."""
 
 
+@runtime_checkable
+class PerChannel(Protocol):
+    """A norm that in evaluation mode is one factor and one shift per channel."""
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Both, [d_model]: y = x factor + shift."""
+
+
 class Mixer(nn.Module):
     """A token mixer: `forward(x [batch, tokens, d_model], mask [batch, tokens] or None) -> like x`.
 
@@ -336,6 +344,10 @@ class NormChoice(Choice):
     kind: str = ""
     causal: ClassVar[bool] = True
     """May stand in a causal model."""
+    folds: ClassVar[bool] = False
+    """Its module is `PerChannel`, so that deployment takes it away where it can."""
+    least_steps: ClassVar[int] = 0
+    """A training of fewer planned steps tells nothing of it."""
 
     def build(self, d_model: int) -> Norm:
         raise NotImplementedError

@@ -129,13 +129,15 @@ class SpaceDefinition(Choice):
         return genotype
 
     def site(self, d_model: int, interface: InterfaceConfig, position: str) -> Surroundings:
-        """Where the layers of such a model stand, as far as their configs depend on it."""
+        """Where the layers of such a model stand, as far as their configs depend on it. The only position
+        that decides a config is alibi, which wants heads.
+        """
         return Surroundings(
             d_model=d_model,
             context_length=interface.tokens,
             num_layers=1,
             causal=self.model == "decoder",
-            position=POSITIONS[position](),
+            position=POSITIONS[position if position == "alibi" else "none"](),
             grid=interface.grid if isinstance(interface, ImageInterface) else None,
         )
 

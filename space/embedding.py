@@ -1,5 +1,7 @@
 """What turns inputs into tokens, and what turns tokens into logits."""
 
+import math
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 import torch
@@ -13,6 +15,7 @@ from .architecture import (
     HeadConfig,
     ImageInterface,
     InterfaceConfig,
+    Pooling,
     ValuesInterface,
 )
 from .errors import InvalidArchitectureError
@@ -99,16 +102,17 @@ class TiedHead(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """Mean over the real tokens, then one logit per class."""
+    """One vector per input from its real tokens, then one logit per class."""
 
-    def __init__(self, d_model: int, outputs: int) -> None:
+    def __init__(self, d_model: int, outputs: int, pooling: Pooling = "mean") -> None:
         super().__init__()
+        self.pooling = pooling
         self.projection = linear(d_model, outputs, "head")
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch outputs"]:
-        logits: Tensor = self.projection(masked_mean(x, mask))
+        logits: Tensor = self.projection(_POOLINGS[self.pooling](x, mask))
         return logits
 
 
@@ -120,6 +124,35 @@ def masked_mean(
         return x.mean(1)
     real = mask[..., None].to(x.dtype)
     return (x * real).sum(1) / real.sum(1).clamp(min=1.0)
+
+
+def masked_max(
+    x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None
+) -> Float[Tensor, "batch d_model"]:
+    """Largest value of each channel over the tokens where `mask` is True; 0 where there are none."""
+    if mask is None:
+        return x.amax(1)
+    largest = x.masked_fill(~mask[..., None], -math.inf).amax(1)
+    return torch.where(mask.any(1, keepdim=True), largest, 0.0)
+
+
+def masked_last(
+    x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None
+) -> Float[Tensor, "batch d_model"]:
+    """The last token where `mask` is True; 0 where there are none."""
+    if mask is None:
+        return x[:, -1]
+    place = torch.arange(x.shape[1], device=x.device)
+    last = torch.where(mask, place, -1).amax(1)
+    chosen = (place == last[:, None])[..., None].to(x.dtype)
+    return (x * chosen).sum(1)
+
+
+_POOLINGS: Mapping[Pooling, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "mean": masked_mean,
+    "max": masked_max,
+    "last": masked_last,
+}
 
 
 def build_embedding(interface: InterfaceConfig, d_model: int) -> nn.Module:
@@ -137,7 +170,7 @@ def build_embedding(interface: InterfaceConfig, d_model: int) -> nn.Module:
 def build_head(head: HeadConfig, embedding: nn.Module, *, d_model: int, outputs: int) -> nn.Module:
     """Module from [batch, tokens, d_model] to logits."""
     if isinstance(head, ClassificationHead):
-        return ClassifierHead(d_model, outputs)
+        return ClassifierHead(d_model, outputs, head.pooling)
     if not head.tied:
         return LanguageModelHead(d_model, outputs)
     if not isinstance(embedding, ByteEmbedding) or embedding.weight.shape[0] != outputs:

@@ -30,6 +30,8 @@ class LayerGene:
     least: int | float | None = None
     most: int | float | None = None
     multiple_of: int | None = None
+    allowed: tuple[int, ...] = ()
+    """The closed list of a gene of few numbers."""
     odd: bool = False
     rare: bool = False
     independent: bool = False
@@ -47,12 +49,19 @@ class LayerGene:
         first = self.default[0]
         if isinstance(first, bool):
             return bool
+        if self.allowed:
+            return Annotated[int, BeforeValidator(number_only), AfterValidator(self._is_allowed)]
         limits = Field(ge=self.least, le=self.most, multiple_of=self.multiple_of)
         checks = (BeforeValidator(number_only), limits, *((AfterValidator(_odd),) if self.odd else ()))
         number: Any = type(first)
         for check in checks:
             number = Annotated[number, check]
         return number
+
+    def _is_allowed(self, value: int) -> int:
+        if value not in self.allowed:
+            raise ValueError(f"{value} is none of {', '.join(map(str, self.allowed))}")
+        return value
 
 
 def one_of(names: tuple[str, ...]) -> AfterValidator:
@@ -83,6 +92,14 @@ HEAD_WIDTH = LayerGene(
     "head_width", (16,), "Channels per head; where it does not divide d_model, the nearest legal width.",
     least=8, most=512, multiple_of=2,
 )  # fmt: skip
+HEADS = LayerGene(
+    "heads",
+    (0,),
+    "Number of heads, the nearest legal one; 0: as many as head_width gives.",
+    least=0,
+    most=256,
+)
+"""Read wherever HEAD_WIDTH is."""
 KV_HEADS = LayerGene(
     "kv_heads", ("full",), "Key/value heads: one, about half of the heads, or as many as heads.",
     values=("one", "half", "full"),

@@ -17,21 +17,28 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, cr
 from .choice import Choice
 from .errors import InvalidInputError, nearest
 from .feedforward import FEED_FORWARDS
-from .gene import LayerGene, Value, number_only, one_of
+from .gene import HEAD_WIDTH, HEADS, LayerGene, Value, number_only, one_of
 from .mixers import MIXERS
 from .norms import NORMS
 from .positions import POSITIONS
+from .positions.rope import known_part
 from .quantization import NumberFormat
 
 Genotype = Mapping[str, Value]
 """Gene name -> value. A gene that is missing has the first value of its domain."""
 
 
+def own_genes(config: Any) -> tuple[LayerGene, ...]:
+    """The genes that a choice reads."""
+    genes = tuple(config.genes.values())
+    return (*genes, HEADS) if HEAD_WIDTH in genes else genes
+
+
 def _declared(classes: Mapping[str, Any]) -> dict[str, LayerGene]:
     """Gene name -> gene, over all choices of a family in their order."""
     found: dict[str, LayerGene] = {}
     for kind, config in classes.items():
-        for gene in config.genes.values():
+        for gene in own_genes(config):
             if found.setdefault(gene.name, gene) != gene:
                 raise InvalidInputError(
                     f"'{kind}' declares gene '{gene.name}' unlike an earlier choice; choose another name"
@@ -45,15 +52,15 @@ OWN_GENES: Mapping[str, LayerGene] = {**MIXER_OWN_GENES, **FEED_FORWARD_OWN_GENE
 """The genes that choices declare themselves."""
 
 MODEL_GENES: tuple[str, ...] = (
-    "num_layers", "d_model", "patch_size", "tied", "pooling", "position", "sharing", "private_norm",
-    "rank_ratio",
+    "num_layers", "d_model", "patch_size", "tied", "pooling", "position", "rotary_pct", "sharing",
+    "private_norm", "rank_ratio",
 )  # fmt: skip
 MIXER_GENES: tuple[str, ...] = ("mixer", *MIXER_OWN_GENES)
 FEED_FORWARD_GENES: tuple[str, ...] = ("feed_forward", *FEED_FORWARD_OWN_GENES)
 BLOCK_GENES: tuple[str, ...] = ("norm", "placement", "residual", "number_format")
 LAYER_GENES: tuple[str, ...] = (*MIXER_GENES, *FEED_FORWARD_GENES, *BLOCK_GENES)
 ORDINAL: frozenset[str] = frozenset(
-    {"num_layers", "d_model", "patch_size", "rank_ratio"}
+    {"num_layers", "d_model", "patch_size", "rotary_pct", "rank_ratio"}
     | {name for name, gene in OWN_GENES.items() if gene.is_ordinal or name == "kv_heads"}
 )
 GENE_HELP: Mapping[str, str] = {
@@ -63,6 +70,7 @@ GENE_HELP: Mapping[str, str] = {
     "tied": "The head's weight is the embedding's.",
     "pooling": "How tokens become one vector for the classes.",
     "position": "How tokens know where they stand.",
+    "rotary_pct": "Share of a head's channels that rope turns.",
     "sharing": "Layers with common weights: one block for all, k blocks repeated (1122) or cycled (1212).",
     "private_norm": "Under sharing, norms stay each layer's own.",
     "rank_ratio": "Inner width of low-rank linear maps over their smaller side; 1 is dense.",
@@ -114,6 +122,7 @@ _Sharing = Annotated[str, one_of(SHARINGS)]
 _Placement = Annotated[str, one_of(("pre", "post"))]
 _Residual = Annotated[str, one_of(("serial", "parallel", "macaron"))]
 _Int = Annotated[int, BeforeValidator(number_only)]
+_RotaryPct = Annotated[float, BeforeValidator(number_only), AfterValidator(known_part)]
 _Ratio = Annotated[float, BeforeValidator(number_only), Field(gt=0, le=1)]
 
 
@@ -129,6 +138,8 @@ class _FixedDomains(Choice):
     pooling: Annotated[tuple[_Pooling, ...], *_Domain] = ("mean",)
     """Classification only: how tokens become one vector."""
     position: Annotated[tuple[_PositionName, ...], *_Domain]
+    rotary_pct: Annotated[tuple[_RotaryPct, ...], *_Domain] = (1.0,)
+    """Share of a head's channels that rope turns."""
     sharing: Annotated[tuple[_Sharing, ...], *_Domain] = ("none",)
     private_norm: Annotated[tuple[bool, ...], *_Domain] = (False,)
     """Under sharing, norms stay each layer's own."""

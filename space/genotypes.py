@@ -25,7 +25,7 @@ from .architecture import (
     canonicalise,
     check_architecture,
 )
-from .choice import FeedForwardChoice, MixerChoice, Surroundings
+from .choice import FeedForwardChoice, MixerChoice, PositionChoice, Surroundings
 from .definition import SpaceDefinition
 from .errors import InvalidArchitectureError, InvalidInputError, nearest
 from .feedforward import FEED_FORWARDS
@@ -42,7 +42,7 @@ from .layer_options import (
 )
 from .mixers import MIXERS
 from .norms import NORMS
-from .positions import POSITIONS
+from .positions import POSITIONS, RopeConfig
 from .rules import breaches, selected
 
 
@@ -158,7 +158,7 @@ def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture |
             "model": definition.model,
             "interface": interface,
             "d_model": d_model,
-            "position": POSITIONS[position](),
+            "position": position_config(position, float(definition.value(genotype, "rotary_pct"))),
             "layers": layers,
             "sharing": sharing,
             "projection": projection,
@@ -171,6 +171,11 @@ def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture |
     )
     check_architecture(architecture)
     return canonicalise(architecture)
+
+
+def position_config(kind: str, rotary_pct: float) -> PositionChoice:
+    """The position of gene values."""
+    return RopeConfig(rotary_pct=rotary_pct) if kind == "rope" else POSITIONS[kind]()
 
 
 def sharing_config(value: str, private_norm: bool) -> NoSharing | SharedLayers | GroupedLayers:
@@ -371,6 +376,8 @@ def _read_model(architecture: Architecture) -> dict[str, Value]:
         "rank_ratio": architecture.projection.rank_ratio,
         **sharing_genes(architecture.sharing),
     }
+    if isinstance(architecture.position, RopeConfig):
+        read["rotary_pct"] = architecture.position.rotary_pct
     if isinstance(architecture.interface, ImageInterface):
         read["patch_size"] = architecture.interface.patch_size
     head = architecture.head
@@ -389,7 +396,7 @@ def _read_layer(layer: LayerConfig, at: Surroundings) -> dict[str, Value]:
     for field, gene in mixer.genes.items():
         value = getattr(mixer, field)
         if gene.name == "head_width":
-            value = at.d_model // value
+            levels["heads"], value = value, at.d_model // value
         elif gene.name == "kv_heads":
             heads = getattr(mixer, "num_heads", 1)
             value = "full" if value == heads else "one" if value == 1 else "half"
@@ -408,4 +415,7 @@ def _nearest_option(value: Value, options: Sequence[Value], default: Value) -> V
         return value
     if isinstance(value, str) or any(isinstance(option, (str, bool)) for option in options):
         return default
+    numbers = [float(option) for option in options]
+    if float(value) <= 0 or min(numbers) <= 0:
+        return min(options, key=lambda option: (abs(float(option) - float(value)), float(option)))
     return min(options, key=lambda option: (abs(math.log(float(option) / float(value))), float(option)))

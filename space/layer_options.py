@@ -19,7 +19,7 @@ from typing import Any, Literal
 from .choice import FeedForwardChoice, MixerChoice, Surroundings
 from .feedforward import FEED_FORWARDS
 from .gene import Value
-from .genes import BLOCK_GENES, FEED_FORWARD_GENES, MIXER_GENES, OWN_GENES, Domains
+from .genes import BLOCK_GENES, FEED_FORWARD_GENES, MIXER_GENES, OWN_GENES, Domains, own_genes
 from .mixers import MIXERS
 
 MIN_HEADS_ALIBI = 4
@@ -62,10 +62,11 @@ def mixer_config(levels: Levels, at: Surroundings) -> MixerChoice:
     """The canonical mixer of these genes there."""
     kind = MIXERS[str(levels["mixer"])]
     values: dict[str, Any] = {}
+    own_width = int(levels.get("own_head_width", 0)) > 0
     for field, gene in kind.genes.items():
         level = levels.get(gene.name, gene.default[0])
         if gene.name == "head_width":
-            values[field] = _num_heads(int(level), kind, at)
+            values[field] = _num_heads(int(level), int(levels.get("heads", 0)), own_width, kind, at)
         elif gene.name == "kv_heads":
             values[field] = _num_kv_heads(str(level), values["num_heads"])
         else:
@@ -111,12 +112,12 @@ def hidden_width(factor: Fraction, ratio: float, d_model: int) -> int:
 
 def active_mixer_genes(kind: str) -> tuple[str, ...]:
     """The genes a mixer reads, `mixer` itself first."""
-    return ("mixer", *(gene.name for gene in MIXERS[kind].genes.values()))
+    return ("mixer", *(gene.name for gene in own_genes(MIXERS[kind])))
 
 
 def active_feed_forward_genes(kind: str) -> tuple[str, ...]:
     """The genes a feed-forward reads, `feed_forward` itself first."""
-    return ("feed_forward", *(gene.name for gene in FEED_FORWARDS[kind].genes.values()))
+    return ("feed_forward", *(gene.name for gene in own_genes(FEED_FORWARDS[kind])))
 
 
 def active_layer_genes(mixer: str, feed_forward: str) -> frozenset[str]:
@@ -197,10 +198,18 @@ def _free(domains: Domains, fixed: Levels, genes: tuple[str, ...]) -> Iterator[d
 
 
 @lru_cache(maxsize=4096)
-def _num_heads(head_width: int, kind: type[MixerChoice], at: Surroundings) -> int:
-    needs_four = at.position.kind == "alibi" and "alibi" in kind.positions
-    counts = legal_head_counts(at.d_model, least_heads=MIN_HEADS_ALIBI if needs_four else 1)
-    return min(counts, key=lambda count: (abs(math.log(at.d_model / count / head_width)), count))
+def _num_heads(
+    head_width: int, heads: int, own_width: bool, kind: type[MixerChoice], at: Surroundings
+) -> int:
+    """The nearest legal count to `heads`, or to what heads of this width give. Heads of a width of their own
+    may be of any number.
+    """
+    least = MIN_HEADS_ALIBI if at.position.kind == "alibi" and "alibi" in kind.positions else 1
+    if heads and own_width:
+        return max(heads, least)
+    counts = legal_head_counts(at.d_model, least_heads=least)
+    wanted = heads or at.d_model / head_width
+    return min(counts, key=lambda count: (abs(math.log(count / wanted)), count))
 
 
 def _num_kv_heads(share: str, heads: int) -> int:

@@ -145,8 +145,8 @@ class Model(nn.Module):
             architecture.head, self.embedding, d_model=d, outputs=architecture.interface.outputs
         )
         others = [module for module in self.modules() if module is not self]
-        self._scheduled = [module for module in others if isinstance(module, Scheduled)]
-        self._adding = [module for module in others if isinstance(module, HasAuxiliaryLoss)]
+        self._scheduled: list[Scheduled] = [module for module in others if isinstance(module, Scheduled)]
+        self._adding: list[HasAuxiliaryLoss] = [m for m in others if isinstance(m, HasAuxiliaryLoss)]
 
     def forward(
         self, inputs: Num[Tensor, "batch ..."], mask: Bool[Tensor, "batch tokens"] | None = None

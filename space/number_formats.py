@@ -1,30 +1,32 @@
 """A trained model in the number formats of its architecture."""
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture
-from .choice import Foldable
+from .deploy import ExportNorm, deployed
 from .quantization import Format, number_format
 
 
 def apply_number_formats(
-    model: nn.Module, architecture: Architecture, *, calibration: Tensor | None = None
+    model: nn.Module,
+    architecture: Architecture,
+    *,
+    calibration: Tensor | None = None,
+    export_norm: ExportNorm = "keep",
 ) -> nn.Module:
-    """A copy in which the linear maps of every layer run in that layer's format; for inference.
+    """A copy in its deployed form, in which the linear maps of every layer run in that layer's format.
 
     These are the `nn.Linear` anywhere inside a block, but for those with `keeps_float` set. Depthwise
     kernels, embedding, positions, norms and head stay float32. A map that several layers share is converted
-    once, in the format of the first. Modules that inference runs in another form are replaced by it before.
+    once, in the format of the first. `export_norm` as in `deploy`.
 
     `calibration`: a batch of the model's inputs, for formats that fix something from data (`int8_mixed`: its
     outlier inputs). Without it nothing is fixed.
     """
-    converted = copy.deepcopy(model).eval().requires_grad_(False)
-    _fold(converted, {})
+    converted = deployed(model, architecture, export_norm=export_norm)
     peaks = None if calibration is None else input_peaks(converted, calibration)
     blocks = converted.get_submodule("blocks")
     done: dict[nn.Module, nn.Module] = {}
@@ -56,19 +58,6 @@ def input_peaks(model: nn.Module, inputs: Tensor) -> dict[nn.Module, Tensor]:
         for handle in handles:
             handle.remove()
     return {linear: peak.clone() for linear, peak in peaks.items()}
-
-
-def _fold(module: nn.Module, done: dict[nn.Module, nn.Module]) -> None:
-    """Replaces every module below this one that has a folded form."""
-    for name, child in list(module._modules.items()):
-        if child is None:
-            continue
-        if isinstance(child, Foldable):
-            if child not in done:
-                done[child] = child.folded().eval()
-            setattr(module, name, done[child])
-        else:
-            _fold(child, done)
 
 
 def _convert_linears(

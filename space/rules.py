@@ -185,3 +185,15 @@ def breaches(rule: Rule, kinds: Sequence[str]) -> int:
         return count - rule.at_most
     least = min(rule.at_least or 0, len(chosen))
     return min(0, count - least)
+
+
+def counts_kind(rule: Rule, mixer: str, feed_forward: str) -> bool:
+    """A rule with a count counts a layer of these kinds."""
+    ((gene, values),) = rule.domains
+    return (mixer if gene == "mixer" else feed_forward) in values
+
+
+def keeps(rule: Rule, count: int, depth: int) -> bool:
+    """So many counted layers are neither too many nor too few in a model of this depth."""
+    least = min(rule.at_least or 0, len(selected(rule.layers, depth)))
+    return least <= count <= (depth if rule.at_most is None else rule.at_most)

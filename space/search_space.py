@@ -19,6 +19,7 @@ from .gene import Value
 from .genes import LAYER_GENES, Domains, Gene, Genotype, parse_domains
 from .genotypes import decode, encode, project
 from .mixers import MIXERS
+from .norms import NORMS
 from .rules import parse_rules
 from .space_size import count
 
@@ -133,6 +134,11 @@ class SearchSpace(SpaceDefinition):
             if not getattr(MIXERS[kind], way):
                 raise InvalidInputError(
                     f"gene 'mixer': '{kind}' has no {way} form; leave it out of '{self.model}' models"
+                )
+        for kind in self.domains.norm if self.model == "decoder" else ():
+            if not NORMS[kind].causal:
+                raise InvalidInputError(
+                    f"gene 'norm': '{kind}' has no causal form; leave it out of '{self.model}' models"
                 )
 
     def _patch_sizes(self, image: ImageInterface) -> tuple[int, ...]:

@@ -12,13 +12,15 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .architecture import canonical_sharing
 from .definition import SpaceDefinition
+from .genes import FEED_FORWARD_GENES, Domains
 from .genotypes import settle, sharing_config
 from .layer_options import World, feed_forward_worlds, mixer_worlds
-from .rules import breaches
+from .rules import Rule, counts_kind, keeps, selected
 
 _ALONE = ("norm", "placement", "number_format")
 """Block genes that no other gene looks at; `residual` means nothing in a layer without feed-forward."""
@@ -33,8 +35,8 @@ class _State:
     reads: frozenset[str] = frozenset()
     order_aware: bool = False
     has_feed_forward: bool = False
-    kinds: tuple[tuple[str, str], ...] = ()
-    """(mixer, feed-forward) of every layer, kept only where rules count them."""
+    counts: tuple[int, ...] = ()
+    """For every rule with a count the layers that it counts."""
 
 
 def count(definition: SpaceDefinition) -> int:
@@ -67,45 +69,50 @@ def _stacks(
     definition: SpaceDefinition, patch_size: int, d_model: int, depth: int, owners: tuple[int, ...]
 ) -> int:
     """Distinct stacks of layers with their final positions."""
-    interface = definition.interface_with(patch_size)
-    sites = {kind: definition.site(d_model, interface, kind) for kind in definition.domains.position}
-    any_site = next(iter(sites.values()))
-    behind: list[str] = []  # the position gene of each numbered world
+    behind: tuple[str, ...] = ()
     states: Counter[_State] | None = None
+    rules = [rule for rule in definition.rules if rule.is_count]
     for layer in range(depth):
         if owners[layer] != layer:
             continue
         there = definition.domains_at(layer, depth)
-        worlds: list[World] = []
-        behind = []
-        for position, at in sites.items():
-            for world in mixer_worlds(there, definition.shared, at):
-                behind.append(position)
-                worlds.append(world)
-        fed = list(feed_forward_worlds(there, definition.shared, any_site))
-        states = states or Counter({_State((1 << len(worlds)) - 1, (1 << len(fed)) - 1): 1})
-        layers = _layer_kinds(definition, worlds, fed, len(there.residual), _block_ways(definition, there))
-        states = _grown(states, layers)
+        behind, layers = _layer_kinds(definition, there, d_model, patch_size)
+        if states is None:
+            worlds, fed = (1 << len(behind)) - 1, (1 << _num_feed_forward_worlds(definition)) - 1
+            states = Counter({_State(worlds, fed, counts=(0,) * len(rules)): 1})
+        places = [sum(owners[i] == layer for i in selected(rule.layers, depth)) for rule in rules]
+        states = _grown(states, layers, list(zip(rules, places, strict=True)))
     assert states is not None
     once = len(definition.domains.residual) if "residual" in definition.shared else 1
     return sum(
         ways * _final_positions(definition, behind, state) * (once if state.has_feed_forward else 1)
         for state, ways in states.items()
-        if _keeps_counts(definition, state, owners)
+        if all(keeps(rule, count, depth) for rule, count in zip(rules, state.counts, strict=True))
     )
 
 
-def _block_ways(definition: SpaceDefinition, there: Any) -> int:
-    return math.prod(len(there.of(key)) for key in _ALONE if key not in definition.shared)
+def _num_feed_forward_worlds(definition: SpaceDefinition) -> int:
+    shared = (key for key in FEED_FORWARD_GENES if key in definition.shared)
+    return math.prod(len(definition.domains.of(key)) for key in shared)
 
 
-_Layer = tuple[int, int, frozenset[str], bool, bool, tuple[str, str]]
+_Layer = tuple[int, int, frozenset[str], bool, bool, str, str]
 
 
+@lru_cache(maxsize=256)
 def _layer_kinds(
-    definition: SpaceDefinition, worlds: Sequence[World], fed: Sequence[World], residuals: int, ways: int
-) -> Counter[_Layer]:
-    """What one layer can be, told apart as far as the state asks, with the number of each."""
+    definition: SpaceDefinition, there: Domains, d_model: int, patch_size: int
+) -> tuple[tuple[str, ...], Counter[_Layer]]:
+    """Position genes behind the numbered worlds; what one layer can be, as far as a state tells it apart."""
+    interface = definition.interface_with(patch_size)
+    behind: list[str] = []
+    worlds: list[World] = []
+    for position in definition.domains.position:
+        at = definition.site(d_model, interface, position)
+        for world in mixer_worlds(there, definition.shared, at):
+            behind.append(position)
+            worlds.append(world)
+    fed = feed_forward_worlds(there, definition.shared, definition.site(d_model, interface, behind[0]))
     counted = any(rule.is_count for rule in definition.rules)
     mixers = Counter[tuple[int, frozenset[str], bool, bool, str]]()
     for mixer, (mask, weight) in _masks(worlds).items():
@@ -114,44 +121,40 @@ def _layer_kinds(
     feed_forwards = Counter[tuple[int, bool, str]]()
     for choice, (mask, weight) in _masks(fed).items():
         feed_forwards[mask, choice.is_present, choice.kind if counted else ""] += weight
+    ways = math.prod(len(there.of(key)) for key in _ALONE if key not in definition.shared)
+    residuals = 1 if "residual" in definition.shared else len(there.residual)
     layers = Counter[_Layer]()
-    own = 1 if "residual" in definition.shared else residuals
     for (mask, reads, aware, stands_alone, kind), members in mixers.items():
         for (fed_mask, present, fed_kind), fed_members in feed_forwards.items():
             if present or stands_alone:
-                number = members * fed_members * ways * (own if present else 1)
-                layers[mask, fed_mask, reads, aware, present, (kind, fed_kind)] += number
-    return layers
+                number = members * fed_members * ways * (residuals if present else 1)
+                layers[mask, fed_mask, reads, aware, present, kind, fed_kind] += number
+    return tuple(behind), layers
 
 
-def _grown(states: Counter[_State], layers: Counter[_Layer]) -> Counter[_State]:
-    """With one more distinct layer."""
+def _grown(
+    states: Counter[_State], layers: Counter[_Layer], rules: Sequence[tuple[Rule, int]]
+) -> Counter[_State]:
+    """With one more distinct layer, which stands at so many places that each rule counts."""
     grown: Counter[_State] = Counter()
     for state, ways in states.items():
-        for (mask, fed_mask, reads, aware, present, kinds), members in layers.items():
+        for (mask, fed_mask, reads, aware, present, kind, fed_kind), members in layers.items():
             mixers, feed_forwards = state.mixers & mask, state.feed_forwards & fed_mask
             if mixers and feed_forwards:
+                counts = tuple(
+                    count + places * counts_kind(rule, kind, fed_kind)
+                    for count, (rule, places) in zip(state.counts, rules, strict=True)
+                )
                 after = _State(
                     mixers,
                     feed_forwards,
                     state.reads | reads,
                     state.order_aware or aware,
                     state.has_feed_forward or present,
-                    (*state.kinds, kinds) if kinds != ("", "") else (),
+                    counts,
                 )
                 grown[after] += ways * members
     return grown
-
-
-def _keeps_counts(definition: SpaceDefinition, state: _State, owners: tuple[int, ...]) -> bool:
-    distinct = sorted(set(owners))
-    for rule in definition.rules:
-        if rule.is_count:
-            which = 0 if rule.domains[0][0] == "mixer" else 1
-            kinds = [state.kinds[distinct.index(owner)][which] for owner in owners]
-            if breaches(rule, kinds):
-                return False
-    return True
 
 
 def _final_positions(definition: SpaceDefinition, behind: Sequence[str], state: _State) -> int:
@@ -162,7 +165,8 @@ def _final_positions(definition: SpaceDefinition, behind: Sequence[str], state: 
             final = settle(definition, position, state.reads, order_aware=state.order_aware)
             if final in (position, "none"):  # a replaced position is counted in the worlds of its replacement
                 finals.add(final)
-    return len(finals)
+    parts = len(definition.domains.rotary_pct)
+    return sum(parts if final == "rope" else 1 for final in finals)
 
 
 def _masks(worlds: Collection[World]) -> dict[Any, tuple[int, int]]:

@@ -9,11 +9,14 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from dashboards import (
     Selection,
     axis_keys,
+    default_form,
     job_data,
     job_page,
     jobs_page,
     new_job_page,
+    placed_problems,
     plotly_bundle,
+    preview_html,
     report_html,
     static_dir,
     trial_page,
@@ -33,8 +36,9 @@ from ..documents import docs_page
 from ..example import EXAMPLE
 from ..gathering import Gathered, gather, of_trial
 from ..guard import REPORT_POLICY
+from ..previewing import FormAnswer, answer_form, problems_of, written_form
 from ..stream import event_stream
-from ..submission import plan_submission
+from ..submission import dataset_names, plan_submission
 from ..tables import front_csv
 from . import charts, compare, explore
 from .charts import Word, selection
@@ -94,7 +98,53 @@ def jobs_list(
 
 @router.get("/jobs/new")
 def new_job(request: Request, held: ServicesDep, _: TenantDep) -> HTMLResponse:
-    return page(request, held, lambda token: new_job_page(example=EXAMPLE, csrf=token))
+    return form_page(request, held, None, written_form(default_form(), base_of(request)))
+
+
+def base_of(request: Request) -> str:
+    """The address a reader reached the server by."""
+    return str(request.base_url).rstrip("/")
+
+
+def form_page(
+    request: Request, held: Services, form: dict[str, str] | None, answer: FormAnswer, status: int = 200
+) -> HTMLResponse:
+    offered = dataset_names(held.settings.datasets)
+    return page(
+        request,
+        held,
+        lambda token: new_job_page(
+            form,
+            answer.problems,
+            example=EXAMPLE,
+            csrf=token,
+            datasets=offered,
+            written=answer.written,
+            command=answer.command,
+            preview=answer.preview,
+        ),
+        status=status,
+    )
+
+
+@router.post("/jobs/new/preview")
+async def preview_job(
+    request: Request, held: ServicesDep, _: TenantDep, accept: Annotated[str, Header()] = ""
+) -> Response:
+    """What the form would do: the page with it, or for its script the parts that changed."""
+    form = await form_body(request)
+    held.forms.check(request, form.get("csrf", ""))
+    answer = await run_in_threadpool(answer_form, held, form, base_of(request))
+    if "application/json" not in accept:
+        return form_page(request, held, form, answer, status=422 if answer.problems else 200)
+    return JSONResponse(
+        {
+            "written": answer.written,
+            "command": answer.command,
+            "problems": placed_problems(answer.problems),
+            "preview": preview_html(answer.preview) if answer.preview else "",
+        }
+    )
 
 
 @router.post("/jobs/new")
@@ -104,10 +154,8 @@ async def submit_job(request: Request, held: ServicesDep, tenant: TenantDep) -> 
     try:
         job = await run_in_threadpool(_submit, held, tenant, form)
     except InvalidInputError as error:
-        problems = [*error.message.splitlines(), *([error.hint] if error.hint else [])]
-        return page(
-            request, held, lambda token: new_job_page(form, problems, example=EXAMPLE, csrf=token), status=422
-        )
+        answer = FormAnswer(problems=problems_of(error))
+        return form_page(request, held, form, answer, status=422)
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 

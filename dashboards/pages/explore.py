@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+import plotly.graph_objects as go
+
 from search.records import JobRecord, TrialRecord
 
 from ..charts import Chart
@@ -65,7 +67,7 @@ def explore_page(
 
 
 def explore_chart(job: JobRecord, trials: Sequence[TrialRecord], query: Iterable[tuple[str, str]]) -> Chart:
-    """The rows the filters admit, for the CSV."""
+    """The rows the filters admit, for the CSV; the page draws them itself."""
     dimensions, rows = lines(job, trials)
     filters = read_filters(dimensions, query)
     columns = ("trial", "state", "on front", *(one.title for one in dimensions))
@@ -74,7 +76,7 @@ def explore_chart(job: JobRecord, trials: Sequence[TrialRecord], query: Iterable
         (line.trial.label, line.trial.state, "yes" if line.trial.on_front else "no", *line.values)
         for line in admitted
     ]
-    return Chart(None, columns, table)
+    return Chart(go.Figure(), columns, table)
 
 
 def _data(

@@ -1,145 +1,132 @@
-"""The form of a new job, and the way from its fields to the plain data of a job file.
+"""The page of a new job: a form from the job file's schema, and beside it what the job would do."""
 
-The browser sends flat text fields. `mode` says whether the fields or the text in `yaml` count. Nothing is
-judged here: `search.job.parse_job` does, and its problems come back as `problems`.
-"""
-
-import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluators.training import BUILT_IN
-from search.job import JobSpec, StrategySpec, TargetSpec, TaskKind, read_yaml
+from search.job import JobSpec
 from search.objectives import OBJECTIVES
-from space.search_space import preset_names
 
+from ..drawing import draw_architecture
+from ..summary import count_words
+from ..wording import describe, duration, shown
 from .environment import render
+from .job_form import LIMITS, USUAL_COSTS, default_form
+from .schema_form import filled, form_fields, form_groups, with_problems
 
-COSTS = ("latency_s", "memory_bytes", "params")
-TASK_WORDS: Mapping[str, str] = {
-    "language-model": "predict the next byte of a text",
-    "image": "classify images",
-    "text-classification": "classify texts",
-    "sequence": "classify sequences of values",
-}
-RUNTIME_WORDS: Mapping[str, str] = {"onnxruntime": "ONNX Runtime", "eager": "PyTorch, eager"}
-STRATEGY_WORDS: Mapping[str, str] = {
-    "random": "random",
-    "nsga2": "NSGA-II, asynchronous",
-    "tpe": "TPE (Optuna)",
-}
+SHOWN_COSTS = ("params", "macs", "memory_bytes")
 
 
-def default_form() -> dict[str, str]:
-    """The fields as a new form shows them: the defaults of `JobSpec`."""
-    spec = JobSpec()
-    return {
-        "mode": "form",
-        "name": "my search",
-        "task_kind": spec.task.kind,
-        "dataset": spec.task.dataset,
-        "preset": "",
-        "objective_latency_s": "on",
-        "objective_memory_bytes": "",
-        "objective_params": "",
-        "max_params": "",
-        "max_latency_ms": "",
-        "max_memory_mib": "",
-        "runtime": spec.target.runtime,
-        "threads": str(spec.target.threads),
-        "batch_size": str(spec.target.batch_size),
-        "strategy": spec.strategy.kind,
-        "seed": str(spec.strategy.seed),
-        "trials": str(spec.budget.trials),
-        "time": "",
-        "steps": str(spec.training.steps),
-        "references": str(spec.references.sizes),
-        "finalists_count": str(spec.finalists.count),
-        "finalists_seeds": str(spec.finalists.seeds),
-        "finalists_steps": str(spec.finalists.steps),
-        "yaml": "",
-    }
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a job would do. `estimate`: seconds on one core by part, where somebody asked for them."""
+
+    space_size: str
+    references: Sequence[str]
+    warnings: Sequence[str]
+    examples: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]
+    """Architectures with their closed-form costs."""
+    steps: Sequence[tuple[str, int]]
+    """Training steps by part of the job."""
+    estimate: Mapping[str, Any] | None = None
+
+
+def planned_steps(spec: JobSpec, reference_trainings: int) -> list[tuple[str, int]]:
+    """Training steps of the search, the references and the finalists if every promotion happens."""
+    rungs = spec.training.rung_steps()
+    search = sum(
+        spec.budget.trials / spec.training.reduction**rung * (steps - before)
+        for rung, (steps, before) in enumerate(zip(rungs, (0, *rungs), strict=False))
+    )
+    finalists = 2 * spec.finalists.count * spec.finalists.seeds * spec.finalists.steps
+    return [
+        ("the search", round(search)),
+        ("references", reference_trainings * spec.training.steps),
+        ("finalists, and as many references", finalists),
+    ]
 
 
 def new_job_page(
-    form: Mapping[str, str] | None = None, problems: Sequence[str] = (), *, example: str = "", csrf: str = ""
+    form: Mapping[str, str] | None = None,
+    problems: Sequence[str] = (),
+    *,
+    example: str = "",
+    csrf: str = "",
+    datasets: Sequence[str] = (),
+    written: str = "",
+    command: str = "",
+    preview: Preview | None = None,
 ) -> str:
-    """HTML of `/jobs/new`. `form`: what was sent before, shown again beside its `problems`."""
+    """HTML of `/jobs/new`. `form`: what was sent before, shown again with its `problems` at their fields.
+
+    `datasets`: names the server offers beside the built-in ones. `written` and `command`: YAML and curl of
+    what the form says; `preview`: what it would do.
+    """
     blank = default_form()
     if form is not None:
-        blank |= {name: "" for name in blank if name.startswith("objective_")}
-    fields = {**blank, **{name: value for name, value in (form or {}).items() if name in blank}}
+        blank |= {name: "" for name in blank if name.startswith("objective.")}
+    sent = {**blank, **{name: value for name, value in (form or {}).items() if name in blank}}
+    fields, placed = with_problems(filled(form_fields(), sent), problems)
+    fields = [
+        replace(field, hint=_dataset_hint(datasets)) if field.name == "task.dataset" else field
+        for field in fields
+    ]
     return render(
         "new_job.html",
         here="new",
-        form=fields,
-        problems=problems,
+        form=sent,
+        groups=form_groups(fields),
+        problems=placed,
         example=example,
         csrf=csrf,
-        task_kinds=[(kind, TASK_WORDS.get(kind, kind)) for kind in typing.get_args(TaskKind)],
-        datasets=sorted(BUILT_IN),
-        presets=[("", "the small one of the task"), *((name, name) for name in preset_names())],
-        costs=[(key, OBJECTIVES[key].label) for key in COSTS],
-        runtimes=_options(TargetSpec, "runtime", RUNTIME_WORDS),
-        strategies=_options(StrategySpec, "kind", STRATEGY_WORDS),
+        datasets=sorted({*BUILT_IN, *datasets}),
+        costs=[(key, OBJECTIVES[key].label) for key in USUAL_COSTS],
+        limits=[(key, words) for key, (words, _) in LIMITS.items()],
+        written=written,
+        command=command,
+        preview=preview_html(preview) if preview else "",
     )
 
 
-def job_data(form: Mapping[str, str]) -> object:
-    """The sent form -> plain data for `search.job.parse_job`.
-
-    Raises:
-        InvalidInputError: `mode` is yaml and the text is not YAML.
-    """
-    if form.get("mode") == "yaml":
-        return read_yaml(form.get("yaml", "").encode(), "the job text")
-    task = _filled(kind=form.get("task_kind"), dataset=form.get("dataset"))
-    costs = [key for key in COSTS if form.get(f"objective_{key}")]
-    data: dict[str, Any] = {
-        "task": task,
-        "space": _filled(preset=form.get("preset")),
-        "objectives": ["quality", *costs],
-        "target": _filled(
-            runtime=form.get("runtime"), threads=form.get("threads"), batch_size=form.get("batch_size")
-        ),
-        "constraints": _constraints(form),
-        "strategy": _filled(kind=form.get("strategy"), seed=form.get("seed")),
-        "training": _filled(steps=form.get("steps")),
-        "references": _filled(sizes=form.get("references")),
-        "finalists": _filled(
-            count=form.get("finalists_count"),
-            seeds=form.get("finalists_seeds"),
-            steps=form.get("finalists_steps"),
-        ),
-        "budget": _filled(trials=form.get("trials"), time=form.get("time")),
-    }
-    return {**_filled(name=form.get("name")), **{key: value for key, value in data.items() if value}}
-
-
-def _constraints(form: Mapping[str, str]) -> dict[str, object]:
-    """Limits in the units of a job file; what is no number goes on as text, for the parser to name."""
-    scales = {
-        "params": ("max_params", 1.0),
-        "latency_s": ("max_latency_ms", 1e-3),
-        "memory_bytes": ("max_memory_mib", 2.0**20),
-    }
-    limits: dict[str, object] = {}
-    for key, (name, scale) in scales.items():
-        text = form.get(name, "").strip()
-        if not text:
-            continue
-        try:
-            limits[key] = float(text) * scale
-        except ValueError:
-            limits[key] = text
-    return limits
+def preview_html(preview: Preview) -> str:
+    """The part of the page that follows the fields."""
+    estimate = preview.estimate or {}
+    times = [
+        (name, duration(float(estimate[key])))
+        for name, key in (
+            ("the search", "search_s"),
+            ("references", "references_s"),
+            ("finalists", "finalists_s"),
+        )
+        if key in estimate
+    ]
+    return render(
+        "fragments/preview.html",
+        size=count_words(preview.space_size),
+        references=preview.references,
+        warnings=preview.warnings,
+        steps=preview.steps,
+        times=times,
+        basis=estimate.get("basis", ""),
+        examples=[
+            {
+                "what": describe(architecture),
+                "svg": draw_architecture(architecture),
+                "costs": [
+                    (OBJECTIVES[key].label, shown(key, costs[key])) for key in SHOWN_COSTS if key in costs
+                ],
+            }
+            for architecture, costs in preview.examples
+        ],
+    )
 
 
-def _filled(**fields: str | None) -> dict[str, str]:
-    """Without empty fields: the default of the job file holds for them."""
-    return {name: value.strip() for name, value in fields.items() if value and value.strip()}
+def _dataset_hint(datasets: Sequence[str]) -> str:
+    offered = f"; here also {', '.join(sorted(datasets))}" if datasets else ""
+    return f"a built-in name ({', '.join(sorted(BUILT_IN))}), or a name the server offers{offered}"
 
 
-def _options(model: Any, field: str, words: Mapping[str, str]) -> list[tuple[str, str]]:
-    values = typing.get_args(model.model_fields[field].annotation)
-    return [(value, words.get(value, value)) for value in values]
+def placed_problems(problems: Sequence[str]) -> list[tuple[str, str]]:
+    """Every problem as (name of its field or '', text)."""
+    return with_problems(form_fields(), problems)[1]

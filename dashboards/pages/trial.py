@@ -129,11 +129,7 @@ def trial_page(
         theme=dark_colours(),
         is_exporting=any(export.state in ("queued", "running") for export in exports),
         is_running=trial.state not in FINAL_TRIAL_STATES,
-        view={
-            "figures": {
-                name: chart.figure.to_plotly_json() for name, chart in shown_charts.items() if chart.figure
-            }
-        },
+        view={"figures": {name: chart.figure.to_plotly_json() for name, chart in shown_charts.items()}},
     )
 
 

@@ -54,7 +54,7 @@ def view(
             "hypervolume": job.indicators.get("hypervolume"),
         },
         "query": chosen.query(job),
-        "figures": {name: chart.figure.to_plotly_json() for name, chart in charts.items() if chart.figure},
+        "figures": {name: chart.figure.to_plotly_json() for name, chart in charts.items()},
         "html": {
             **fragments(job, trials, references, state, warnings=warnings, links=True),
             **{f"twin_{name}": render("fragments/twin.html", chart=chart) for name, chart in charts.items()},

@@ -245,58 +245,101 @@ function localTimes() {
   }
 }
 
-// The new-job form: the YAML side starts as what the fields say; once typed into, it is the user's.
-const YAML_FIELDS = [
-  ["name", "name"], ["task_kind", "task.kind"], ["dataset", "task.dataset"], ["preset", "space.preset"],
-  ["objectives", "objectives"], ["runtime", "target.runtime"], ["threads", "target.threads"],
-  ["batch_size", "target.batch_size"], ["max_params", "constraints.params"],
-  ["max_latency_ms", "constraints.latency_s", 1e-3], ["max_memory_mib", "constraints.memory_bytes", 2 ** 20],
-  ["strategy", "strategy.kind"], ["seed", "strategy.seed"], ["steps", "training.steps"],
-  ["references", "references.sizes"], ["finalists_count", "finalists.count"],
-  ["finalists_seeds", "finalists.seeds"], ["finalists_steps", "finalists.steps"],
-  ["trials", "budget.trials"], ["time", "budget.time"],
-];
+// The new-job form asks the server what it says and would do, a moment after the last key; the YAML side starts
+// as that, and once typed into, it is the user's.
+const PAUSE_MS = 700;
 
-function yamlValue(text, scale) {
-  if (scale && !Number.isNaN(Number(text))) return String(Number(text) * scale);
-  return /^[\w][\w./-]*$/.test(text) ? text : JSON.stringify(text);
-}
-
-function formAsYaml(form) {
-  const costs = [...form.querySelectorAll("input[name^=objective_]:checked")].map((box) => box.name.slice("objective_".length));
-  const lines = [];
-  const groups = new Map();
-  for (const [name, path, scale] of YAML_FIELDS) {
-    const field = form.elements.namedItem(name);
-    const value = name === "objectives" ? `[${["quality", ...costs].join(", ")}]` : yamlValue(field.value.trim(), scale);
-    if (name !== "objectives" && field.value.trim() === "") continue;
-    const [group, key] = path.split(".");
-    if (!key) { lines.push({ text: `${group}: ${value}` }); continue; }
-    if (!groups.has(group)) { groups.set(group, []); lines.push({ group }); }
-    groups.get(group).push(`${key}: ${value}`);
+class JobForm {
+  constructor(form) {
+    this.form = form;
+    this.area = form.querySelector("textarea");
+    this.yaml = document.getElementById("mode-yaml");
+    this.state = document.getElementById("preview-state");
+    this.own = this.yaml.checked;
+    this.turn = 0;
+    this.area.addEventListener("input", () => { this.own = this.area.value.trim() !== ""; });
+    for (const name of ["input", "change"]) form.addEventListener(name, () => this.soon());
+    document.getElementById("preview-button").hidden = true;
+    const estimate = document.getElementById("estimate-button");
+    estimate.hidden = false;
+    estimate.addEventListener("click", (event) => { event.preventDefault(); this.ask(true); });
+    this.offerExample();
+    this.ask(false);
   }
-  return lines.map((line) => line.text || `${line.group}: {${groups.get(line.group).join(", ")}}`).join("\n") + "\n";
-}
 
-function jobForm() {
-  const form = document.querySelector("form.job-form");
-  if (!form) return;
-  const area = form.querySelector("textarea");
-  const yaml = document.getElementById("mode-yaml");
-  let own = area.value.trim() !== "";
-  area.addEventListener("input", () => { own = area.value.trim() !== ""; });
-  const fill = () => { if (yaml.checked && !own) area.value = formAsYaml(form); };
-  for (const radio of form.querySelectorAll("input[name=mode]")) radio.addEventListener("change", fill);
-  fill();
-  const button = document.getElementById("example");
-  if (!button) return;
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    area.value = embedded("example-text");
-    own = true;
-    yaml.checked = true;
-    area.focus();
-  });
+  offerExample() {
+    const button = document.getElementById("example");
+    if (!button) return;
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      this.area.value = embedded("example-text");
+      this.own = true;
+      this.yaml.checked = true;
+      this.area.focus();
+      this.soon();
+    });
+  }
+
+  soon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ask(false), PAUSE_MS);
+  }
+
+  async ask(timed) {
+    const turn = ++this.turn;
+    const body = new URLSearchParams(new FormData(this.form));
+    if (timed) body.set("estimate", "on");
+    this.say(timed ? "training a few steps" : "checking", "running");
+    try {
+      const answer = await fetch("/jobs/new/preview", { method: "POST", body, headers: { Accept: "application/json" } });
+      if (turn !== this.turn) return;
+      if (answer.status === 503) { this.say("waiting", "reconnecting"); this.timer = setTimeout(() => this.ask(timed), RETRY_MS); return; }
+      if (!answer.ok) { this.say("no preview now; load the page again", "failed"); return; }
+      this.show(await answer.json());
+    } catch {
+      if (turn === this.turn) this.say("the server does not answer", "failed");
+    }
+  }
+
+  show(answer) {
+    if (answer.written) {
+      document.getElementById("written").textContent = answer.written;
+      document.getElementById("command").textContent = answer.command;
+      if (!this.own && !this.yaml.checked) this.area.value = answer.written;
+    }
+    if (answer.preview) document.getElementById("preview").innerHTML = answer.preview;
+    this.say(answer.problems.length ? `${answer.problems.length} problem${answer.problems.length > 1 ? "s" : ""}` : "would run", answer.problems.length ? "failed" : "completed");
+    for (const place of this.form.querySelectorAll(".problem")) place.textContent = "";
+    for (const field of this.form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+    const homeless = [];
+    for (const [name, text] of answer.problems) {
+      const place = name && document.getElementById(`p.${name}`);
+      if (!place || this.yaml.checked) { homeless.push(text); continue; }
+      place.textContent = [place.textContent, text.slice(text.indexOf(":") + 1).trim()].filter(Boolean).join("; ");
+      const field = document.getElementById(`f.${name}`);
+      field.setAttribute("aria-invalid", "true");
+      if (field.closest("details")) field.closest("details").open = true;
+    }
+    this.list(homeless);
+  }
+
+  list(problems) {
+    const box = document.getElementById("problems");
+    box.replaceChildren();
+    if (!problems.length) return;
+    const banner = document.createElement("div");
+    banner.className = "banner bad";
+    const list = document.createElement("ul");
+    for (const text of problems) list.append(Object.assign(document.createElement("li"), { textContent: text }));
+    banner.append(Object.assign(document.createElement("b"), { textContent: "This job cannot run yet." }), list);
+    box.append(banner);
+  }
+
+  say(words, css) {
+    this.state.hidden = false;
+    this.state.textContent = words;
+    this.state.className = `chip ${css}`;
+  }
 }
 
 function start() {
@@ -312,7 +355,8 @@ function start() {
   document.addEventListener("change", (event) => { if (event.target.matches("input[form=compare]")) tick(ticked()); });
   countTicked();
   document.querySelectorAll("[data-refresh-every]").forEach(keepFresh);
-  jobForm();
+  const form = document.querySelector("form.job-form");
+  if (form) new JobForm(form);
 }
 
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

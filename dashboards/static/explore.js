@@ -151,16 +151,48 @@
       context.setLineDash(dash);
       for (const row of kinds[kind]) drawLine(context, row, y, width);
     }
-    if (hovered && hovered.values) {
-      context.strokeStyle = colour("highlight");
-      context.globalAlpha = 1;
-      context.lineWidth = 3;
-      context.setLineDash([]);
-      drawLine(context, hovered, y, width);
-    }
     context.globalAlpha = 1;
     context.setLineDash([]);
     dimensions.forEach((dimension, index) => drawAxis(context, dimension, index, width, y));
+    keep(parallel);
+    if (hovered && hovered.values) {
+      context.strokeStyle = colour("highlight");
+      context.lineWidth = 3;
+      drawLine(context, hovered, y, width);
+    }
+  }
+
+  // What is drawn without the pointer, so that a moving pointer draws only itself.
+  const kept = new Map();
+
+  function keep(target) {
+    const copy = document.createElement("canvas");
+    Object.assign(copy, { width: target.width, height: target.height });
+    copy.getContext("2d").drawImage(target, 0, 0);
+    kept.set(target, copy);
+  }
+
+  function again(target) {
+    const context = target.getContext("2d");
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.globalAlpha = 1;
+    context.drawImage(kept.get(target), 0, 0);
+    context.restore();
+    return context;
+  }
+
+  function drawPointer() {
+    if (!view || !kept.has(parallel)) return;
+    const lines = again(parallel);
+    if (hovered && hovered.values) {
+      const width = parallel.clientWidth;
+      lines.strokeStyle = colour("highlight");
+      lines.lineWidth = 3;
+      drawLine(lines, hovered, (index, value) => HEIGHT - BOTTOM - part(scales[index], value) * (HEIGHT - TOP - BOTTOM), width);
+    }
+    const dots = again(canvas);
+    if (hovered) drawHover(dots);
   }
 
   function drawLine(context, row, y, width) {
@@ -287,6 +319,7 @@
     for (const one of ranked) drawDot(context, one, px(one.a), py(one.b), size);
     context.globalAlpha = 1;
     drawCloudFilter(context, xKey, yKey);
+    keep(canvas);
     if (hovered) drawHover(context);
   }
 
@@ -358,6 +391,7 @@
   function drawHover(context) {
     const mark = view.marks.find((one) => one.dot.number === hovered.number);
     if (!mark) return;
+    context.globalAlpha = 1;
     context.strokeStyle = colour("highlight");
     context.lineWidth = 2;
     context.beginPath();
@@ -429,8 +463,8 @@
     if (row.front) what.append(element("span", "front", "badge front"));
     line.append(choose, name, what);
     dimensions.forEach((dimension, index) => { if (dimension.quantity) line.append(element("td", words(row.values[index]), "number")); });
-    line.addEventListener("pointerenter", () => { hovered = row; draw(); });
-    line.addEventListener("pointerleave", () => { hovered = null; draw(); });
+    line.addEventListener("pointerenter", () => { hovered = row; drawPointer(); });
+    line.addEventListener("pointerleave", () => { hovered = null; drawPointer(); });
     return line;
   }
 
@@ -440,6 +474,7 @@
     window.history.replaceState(null, "", `${data.base}/explore${query ? `?${query}` : ""}`);
     for (const link of document.querySelectorAll("a[href*='/explore.csv']")) link.href = `${data.base}/explore.csv${query ? `?${query}` : ""}`;
     fillTable();
+    drawParallel();
     try {
       await loadCloud();
     } catch {
@@ -475,7 +510,8 @@
       const ends = [share(held.y), share(y)].sort((a, b) => a - b).map((one) => unpart(scales[held.index], one));
       setRange(dimensions[held.index].key, ends[0], ends[1]);
       readForm();
-      draw();
+      drawParallel();
+      if (cloud.dots.length <= 5000) drawCloud();
     });
     parallel.addEventListener("pointerup", () => { if (held) { held = null; change(); } });
   }
@@ -498,8 +534,7 @@
     canvas.addEventListener("pointermove", (event) => {
       const here = at(event, canvas);
       if (held) {
-        drawCloud();
-        const context = canvas.getContext("2d");
+        const context = again(canvas);
         context.strokeStyle = colour("highlight");
         context.strokeRect(held[0], held[1], here[0] - held[0], here[1] - held[1]);
         return;
@@ -507,9 +542,9 @@
       const dot = nearest(here);
       canvas.style.cursor = dot ? "pointer" : "crosshair";
       const found = dot ? dot.row || { number: dot.number } : null;
-      if ((found && found.number) !== (hovered && hovered.number)) { hovered = found; draw(); }
+      if ((found && found.number) !== (hovered && hovered.number)) { hovered = found; drawPointer(); }
     });
-    canvas.addEventListener("pointerleave", () => { if (hovered) { hovered = null; draw(); } });
+    canvas.addEventListener("pointerleave", () => { if (hovered) { hovered = null; drawPointer(); } });
     canvas.addEventListener("pointerup", (event) => {
       if (!held) return;
       const from = held;

@@ -2,31 +2,41 @@
 
     embedding (with position) | norm + mixer + residual | norm + feed-forward + residual | final norm + head
 
-A block is described by a one-layer *host* architecture in which everything that cannot change the block's
-time is fixed; so its id, and its measurement, are shared by every architecture that contains it.
+A layer without feed-forward has one block, a Macaron layer three: mixer and twice the half feed-forward. A
+layer that shares its weights is timed as often as it is applied.
+
+A block is described by a small *host* architecture in which everything that cannot change the block's time
+is fixed; so its id, and its measurement, are shared by every architecture that contains it. It is built in
+its deployed form, as a model is.
 """
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from evaluators.protocol import fingerprint
 from space.architecture import (
+    IN_MIXERS,
     Architecture,
     BytesInterface,
     ClassificationHead,
     HeadConfig,
+    ImageInterface,
     InterfaceConfig,
     LanguageHead,
     LayerConfig,
+    ProjectionConfig,
+    SharedLayers,
 )
+from space.costs import has_private_norms
 from space.export import export_module, input_name, onnx_form, require_onnx_formats
 from space.feedforward import FeedForwardConfig, MlpConfig
 from space.mixers import MixerConfig, PoolConfig
+from space.model import Block as ModelBlock
 from space.model import build_model
 from space.norms import NormConfig, RMSNormConfig
 from space.number_formats import apply_number_formats
@@ -98,9 +108,11 @@ def blocks_of(architecture: Architecture, target: Target) -> tuple[Block, ...]:
     """Embedding, mixer and feed-forward of every layer, head: what a forward pass runs, in order."""
     tokens = target.tokens(architecture)
     hosts: list[tuple[Part, Architecture]] = [("embedding", _embedding_host(architecture))]
-    for layer in architecture.layers:
-        hosts.append(("mixer", _mixer_host(architecture, layer, tokens)))
-        hosts.append(("feed_forward", _feed_forward_host(architecture, layer, tokens)))
+    for index, layer in enumerate(architecture.layers):
+        feed_forward = _feed_forward_host(architecture, index, tokens)
+        parts: list[tuple[Part, Architecture]] = [("feed_forward", feed_forward)] * len(layer.feed_forwards)
+        parts.insert(len(parts) // 2, ("mixer", _mixer_host(architecture, index, tokens)))
+        hosts += parts
     hosts.append(("head", _head_host(architecture, tokens)))
     has_free_length = architecture.interface.input != "image"
     return tuple(Block(part, host, target.batch_size, tokens, has_free_length) for part, host in hosts)
@@ -122,71 +134,109 @@ def export_block(block: Block, path: Path) -> Path:
 
 
 class Residual(nn.Module):
-    """x + part(norm(x))."""
+    """x + factor part(norm(x)), or norm(x + factor part(x)) where the norm stands behind the sum."""
 
-    def __init__(self, norm: nn.Module, part: nn.Module) -> None:
+    def __init__(
+        self, norm: nn.Module | None, part: nn.Module, *, factor: float = 1.0, is_behind: bool = False
+    ) -> None:
         super().__init__()
-        self.norm, self.part = norm, part
+        self.norm, self.part = norm or nn.Identity(), part
+        self.factor, self.is_behind = factor, is_behind
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = x + self.part(self.norm(x))
-        return mixed
+        mixed: Tensor = self.part(x if self.is_behind else self.norm(x))
+        total = x + (mixed if self.factor == 1.0 else self.factor * mixed)
+        return self.norm(total) if self.is_behind else total
 
 
 def _part_of(model: nn.Module, part: Part) -> nn.Module:
     block = model.get_submodule("blocks.0")
+    assert isinstance(block, ModelBlock)
+    is_behind = block.placement == "post"
     match part:
         case "embedding":
             return nn.Sequential(model.get_submodule("embedding"), model.get_submodule("position"))
         case "mixer":
-            return Residual(block.get_submodule("mixer_norm"), block.get_submodule("mixer"))
+            return Residual(block.mixer_norm, block.mixer, is_behind=is_behind)
         case "feed_forward":
-            return Residual(block.get_submodule("feed_forward_norm"), block.get_submodule("feed_forward"))
+            assert block.feed_forward is not None
+            factor = 0.5 if block.residual == "macaron" else 1.0
+            return Residual(block.feed_forward_norm, block.feed_forward, factor=factor, is_behind=is_behind)
         case "head":
             return nn.Sequential(model.get_submodule("final_norm"), model.get_submodule("head"))
         case "empty":
             return nn.Identity()
 
 
-def _mixer_host(architecture: Architecture, layer: LayerConfig, tokens: int) -> Architecture:
+def _mixer_host(architecture: Architecture, index: int, tokens: int) -> Architecture:
+    """An image keeps its grid; a mixer with constants of the context length gets that length."""
+    layer, interface = architecture.layers[index], architecture.interface
     reads = architecture.position.kind in layer.mixer.positions
+    host = _layer(mixer=layer.mixer, norm=layer.norm, number_format=layer.number_format)
+    seen: InterfaceConfig = _tokens_of(architecture.tokens if layer.mixer.fixed_length else tokens)
+    if isinstance(interface, ImageInterface):
+        rows, columns = interface.grid
+        seen = ImageInterface(height=rows, width=columns, patch_size=1, outputs=1)
     return _host(
         architecture.d_model,
-        interface=_tokens_of(tokens),
-        layer=_layer(mixer=layer.mixer, norm=layer.norm, number_format=layer.number_format),
+        interface=seen,
+        layer=_placed(host, layer),
         position=architecture.position if reads else NonePositionConfig(),
         causal=architecture.is_causal,
+        projection=architecture.projection,
+        has_private_norms=_keeps_norms(architecture, index),
     )
 
 
-def _feed_forward_host(architecture: Architecture, layer: LayerConfig, tokens: int) -> Architecture:
+def _feed_forward_host(architecture: Architecture, index: int, tokens: int) -> Architecture:
     """A parallel layer with its norm behind it has one norm, counted with the mixer."""
-    one_norm = layer.placement == "post" and layer.residual == "parallel"
-    ways = {"placement": layer.placement, "residual": layer.residual} if one_norm else {}
+    layer = architecture.layers[index]
     host = _layer(feed_forward=layer.feed_forward, norm=layer.norm, number_format=layer.number_format)
-    return _host(architecture.d_model, interface=_tokens_of(tokens), layer=host.model_copy(update=ways))
+    if layer.residual == "macaron":
+        host = host.model_copy(update={"residual": "macaron"})
+    if layer.placement == "post" and layer.residual == "parallel":
+        host = host.model_copy(update={"placement": "post", "residual": "parallel"})
+    return _host(
+        architecture.d_model,
+        interface=_tokens_of(tokens),
+        layer=_placed(host, layer),
+        causal=architecture.is_causal,
+        projection=architecture.projection,
+        has_private_norms=_keeps_norms(architecture, index),
+    )
+
+
+def _placed(host: LayerConfig, layer: LayerConfig) -> LayerConfig:
+    """A norm takes as long behind its branch as before it, unless it folds into what it stands before."""
+    return host.model_copy(update={"placement": layer.placement}) if layer.norm.folds else host
+
+
+def _keeps_norms(architecture: Architecture, index: int) -> bool:
+    """Weights behind several norms of their own cannot take any of them."""
+    owners = architecture.owners
+    is_shared = owners.count(owners[index]) > 1
+    return architecture.layers[index].norm.folds and is_shared and has_private_norms(architecture)
 
 
 def _embedding_host(architecture: Architecture) -> Architecture:
-    learned = architecture.position.kind == "learned"
+    acts = architecture.position.kind not in IN_MIXERS
     return _host(
         architecture.d_model,
         interface=architecture.interface.model_copy(update={"outputs": 1}),
-        position=architecture.position if learned else NonePositionConfig(),
+        position=architecture.position if acts else NonePositionConfig(),
         head=ClassificationHead(),
     )
 
 
 def _head_host(architecture: Architecture, tokens: int) -> Architecture:
-    head = (
-        LanguageHead() if architecture.head.kind == "language" else ClassificationHead()
-    )  # tied or not: one time
-    return _host(
-        architecture.d_model,
-        interface=_tokens_of(tokens, architecture.interface.outputs),
-        final_norm=architecture.final_norm,
-        head=head,
-    )
+    """Tied or not is one time, unless an own weight can take the norm."""
+    head, outputs = architecture.head, architecture.interface.outputs
+    interface = _tokens_of(tokens, outputs)
+    if isinstance(head, LanguageHead):
+        head = LanguageHead(tied=head.tied and architecture.final_norm.folds)
+        if head.tied:
+            interface = interface.model_copy(update={"vocab_size": outputs})
+    return _host(architecture.d_model, interface=interface, final_norm=architecture.final_norm, head=head)
 
 
 def _tokens_of(tokens: int, outputs: int = 1) -> BytesInterface:
@@ -218,14 +268,20 @@ def _host(
     causal: bool = True,
     final_norm: NormConfig | None = None,
     head: HeadConfig | None = None,
+    projection: ProjectionConfig | None = None,
+    has_private_norms: bool = False,
 ) -> Architecture:
     """The model kind only says whether mixers are causal: a host is built, never proposed."""
+    more: dict[str, Any] = {} if projection is None else {"projection": projection}
+    if has_private_norms:
+        more["sharing"] = SharedLayers(private_norm=True)
     return Architecture(
         model="decoder" if causal else "encoder",
         interface=interface,
         d_model=d_model,
         position=position or NonePositionConfig(),
-        layers=(layer or _layer(),),
+        layers=(layer or _layer(),) * (2 if has_private_norms else 1),
         final_norm=final_norm or RMSNormConfig(),
         head=head or ClassificationHead(),
+        **more,
     )

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from ..architecture import Architecture, ImageInterface, ValuesInterface
+from ..deploy import ExportNorm
 from ..errors import UnsupportedError
 from ..number_formats import apply_number_formats
 from ..quantization import NumberFormat, number_format
@@ -33,11 +34,17 @@ DynamicAxes = Mapping[str, Mapping[int, str]]
 
 
 def export_onnx(
-    model: nn.Module, architecture: Architecture, path: Path, *, calibration: Tensor | None = None
+    model: nn.Module,
+    architecture: Architecture,
+    path: Path,
+    *,
+    calibration: Tensor | None = None,
+    export_norm: ExportNorm = "keep",
 ) -> Path:
     """Writes `model` (the fp32 form, trained or not) in `architecture`'s number formats; returns `path`.
 
     `calibration`: a batch of inputs that fixes int8_mixed's outliers; without it that format has none.
+    `export_norm`: "rms" or "crms" writes the layer norms of a pre-norm model in a cheaper exact form.
 
     Raises:
         UnsupportedError: a block has an operator or number format without ONNX form; the message names it.
@@ -47,7 +54,8 @@ def export_onnx(
     length = {1: "length"} if architecture.interface.input != "image" else {}
     logits_length = {1: "length"} if architecture.head.kind == "language" else {}
     axes = {name: {0: "batch", **length}, "logits": {0: "batch", **logits_length}}
-    running = onnx_form(apply_number_formats(model, architecture, calibration=calibration))
+    converted = apply_number_formats(model, architecture, calibration=calibration, export_norm=export_norm)
+    running = onnx_form(converted)
     with _written_whole(path) as unfinished:
         try:
             export_module(running, (name, example), "logits", axes, unfinished)
@@ -126,7 +134,8 @@ def _guilty_block(model: nn.Module, architecture: Architecture) -> str:
     """Which part of a model has no ONNX form: the first block that cannot be exported alone."""
     blocks: Sequence[nn.Module] = list(getattr(model, "blocks", []))
     x = torch.zeros(2, architecture.tokens, architecture.d_model)
-    axes = {"x": {0: "batch", 1: "length"}, "y": {0: "batch", 1: "length"}}
+    free = {0: "batch"} if architecture.interface.input == "image" else {0: "batch", 1: "length"}
+    axes = {"x": free, "y": free}
     with tempfile.TemporaryDirectory(prefix="paretoformer-") as folder:
         for index, (block, layer) in enumerate(zip(blocks, architecture.layers, strict=True)):
             try:

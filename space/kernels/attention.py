@@ -62,19 +62,14 @@ class ScoreBias(nn.Module):
     def is_plain_causal(self) -> bool:
         return self.causal and self.relative is None and self.window is None
 
-    def forward(
-        self, like: Float[Tensor, "batch heads tokens width"]
-    ) -> Float[Tensor, "heads_or_1 tokens tokens"]:
+    def forward(self, like: Float[Tensor, "*axes tokens width"]) -> Float[Tensor, "heads_or_1 tokens tokens"]:
         """Bias of query i (rows) and key j (columns) of the first tokens."""
-        return self.square(like.shape[2], like.device)
-
-    def square(self, n: int | Tensor, device: torch.device) -> Float[Tensor, "heads_or_1 tokens tokens"]:
-        """The same for `n` tokens; a tensor while a graph is traced."""
+        n = like.shape[-2]
         if self.cached is not None:
             return self.cached[:, :n, :n]
         if self.is_small and torch.onnx.is_in_onnx_export():
             return self._whole()[:, :n, :n]  # a constant once the weights are; a runtime computes it once
-        return self._diagonals(n, device)
+        return self._diagonals(like)
 
     def row(
         self, position: Int[Tensor, ""], keys: Int[Tensor, " keys"]
@@ -99,14 +94,15 @@ class ScoreBias(nn.Module):
         return self.between(position, position)
 
     def _diagonals(
-        self, n: int | Tensor, device: torch.device
+        self, like: Float[Tensor, "*axes tokens width"]
     ) -> Float[Tensor, "heads_or_1 tokens tokens"]:
         """The square from one number per diagonal, whose gradient is then a sum and no scatter.
 
         Of the 2 n numbers number m is that of the key m positions after the query, counted around the end:
         written out n times and cut into rows of 2 n - 1, each row starts one number earlier.
         """
-        m = torch.arange(2 * n, device=device)
+        n = like.shape[-2]
+        m = torch.arange(2 * n, device=like.device)
         diagonals = self._of(torch.where(m < n, -m, 2 * n - m))
         rows = diagonals[:, None, :].expand(-1, n, -1).reshape(diagonals.shape[0], -1)
         return rows[:, : n * (2 * n - 1)].reshape(diagonals.shape[0], n, 2 * n - 1)[:, :, :n]

@@ -1,11 +1,12 @@
 """Sums over the past whose terms fade: the algebra of recurrent mixers, for all tokens at once.
 
-    S_t = diag(a_t) S_{t-1} + k_t v_t^T      o_t = q_t S_t      so      o_i = sum_{j <= i} (q_i * a_{j+1..i}) . k_j  v_j
+    S_t = diag(a_t) S_{t-1} + k_t v_t^T        o_t = q_t S_t
+    that is   o_i = sum_{j <= i} ((q_i * a_{j+1} * .. * a_i) . k_j) v_j
 
 a_t in (0, 1] is one number per head (retention), per head and token (scalar gates), or one per key channel
-(vector gates). Tokens are cut into chunks: within a chunk a square of scores, between chunks the states, by an
-associative scan of shifted steps, so that batch and length stay free in an exported graph. Both ways, a
-second decay a'_t fades the future: o_i gets sum_{j > i} (q_i * a'_{i..j-1}) . k_j v_j on top.
+(vector gates). Tokens are cut into chunks: within a chunk a square of scores, between chunks the states, by
+an associative scan of shifted steps, so that batch and length stay free in an exported graph. Both ways, a
+second decay a'_t fades the future: o_i gets sum_{j > i} ((q_i * a'_i * .. * a'_{j-1}) . k_j) v_j on top.
 
 Source: Yang et al. 2023, arXiv:2312.06635, section 4 (chunk form); Dao and Gu 2024, arXiv:2405.21060, section
 6; Hillis and Steele 1986 (shifted steps). The symmetric anchor of `Growth` is ours.
@@ -21,7 +22,7 @@ from torch.nn import functional
 from .attention import merge_heads, split_heads
 
 SCALAR_FLOOR = -40.0
-"""Least log decay per token of `scalar_sums`: exp(-40) is 0 beside 1 even in float64, and sums stay precise."""
+"""Least log decay per token of `scalar_sums`: exp(-40) is 0 beside 1 even in float64; sums stay precise."""
 
 FORBIDDEN = -1e30
 
@@ -70,7 +71,7 @@ class Chunks:
         return (whole * self.size * (self.size + 1) + rest * (rest + 1)) // 2
 
     def heads(self, part: Float[Tensor, "batch tokens merged"], num_heads: int) -> Tensor:
-        """The channels cut into heads and the tokens into chunks; zeros fill up: they neither fade nor add."""
+        """Channels cut into heads and tokens into chunks; zeros fill up: they neither fade nor add."""
         if self.count == 1:
             return split_heads(part, num_heads)
         width = part.shape[-1] // num_heads
@@ -79,7 +80,7 @@ class Chunks:
 
     def cut(self, heads: Float[Tensor, "batch heads tokens width"]) -> Tensor:
         """The tokens of heads cut into chunks."""
-        return heads if self.count == 1 else self.filled(heads).unflatten(-2, (-1, self.size))
+        return heads if self.count == 1 else torch.unflatten(self.filled(heads), -2, (-1, self.size))
 
     def filled(self, part: Float[Tensor, "*axes tokens width"]) -> Float[Tensor, "*axes whole width"]:
         """Zeros behind the last token up to a whole chunk."""
@@ -97,8 +98,8 @@ class Chunks:
 class Growth:
     """Decays of every chunk as factors around a middle r of their range, so that both signs stay small.
 
-    With b the running sum of log decays within the chunk, B its last value and r = B/2: `inner` is exp(b - r),
-    for the future with b before the token itself, `first` exp(r) and `last` exp(B - r).
+    With b the running sum of log decays within the chunk, B its last value and r = B/2: `inner` is
+    exp(b - r), for the future with b before the token itself, `first` exp(r) and `last` exp(B - r).
     """
 
     inner: Float[Tensor, "*cut_axes chunk width"]
@@ -220,7 +221,7 @@ def scalar_sums(
 
 
 def states_before(
-    decays: Float[Tensor, "*decay_axes chunks key_or_1 value_or_1"],
+    decays: Float[Tensor, "*decay_axes chunks_or_1 key_or_1 value_or_1"],
     sums: Float[Tensor, "*axes chunks key value"],
     rounds: int,
     *,
@@ -245,13 +246,15 @@ def past_bias(size: int) -> Float[Tensor, "size size"]:
     return torch.full((size, size), FORBIDDEN).triu(1)
 
 
-def _shifted(part: Float[Tensor, "*axes chunks key value"], by: int) -> Float[Tensor, "*axes chunks key value"]:
-    """Chunk c gets what chunk c - by had, the first ones zeros. No size is read, so an exported one stays free."""
+def _shifted(
+    part: Float[Tensor, "*axes chunks key value"], by: int
+) -> Float[Tensor, "*axes chunks key value"]:
+    """What chunk c - by had, for every c; the first get zeros. Reads no size: exported ones stay free."""
     return functional.pad(part, (0, 0, 0, 0, by, 0))[..., :-by, :, :]
 
 
 def sized_chunks(numbers: int, tokens: int) -> Chunks:
-    """Chunks whose states, `numbers` for one chunk, just fill the cache: wider is slower, narrower is calls."""
+    """Chunks whose states, `numbers` for one, just fill the cache: more are slower, fewer are more calls."""
     count = max(1, min(CACHED_STATES // numbers, tokens // 8))
     size = -(-tokens // count)
     return Chunks(size, -(-tokens // size))
@@ -270,17 +273,19 @@ def selective_scan(
     Token p of all chunks at once: first what each chunk leaves from an empty state, then, with the states
     before the chunks, the same once more with outputs. Tokens with delta = 0 leave the state as it is.
     """
-    cut = [chunks.filled(part).unflatten(1, (-1, chunks.size)) for part in (delta, delta * u, reads, writes)]
-    steps, inputs, outputs = (part.split(1, dim=2) for part in cut[:3])
-    columns = cut[3].transpose(-1, -2).split(1, dim=-1)
+    parts = (delta, delta * u, reads, writes)
+    cut = [torch.unflatten(chunks.filled(part), 1, (-1, chunks.size)) for part in parts]
+    steps, inputs, outputs = (torch.split(part, 1, dim=2) for part in cut[:3])
+    columns = torch.split(cut[3].transpose(-1, -2), 1, dim=-1)
     decays = [torch.exp(step * a) for step in steps]
     adds = [column * x for column, x in zip(columns, inputs, strict=True)]
-    state = None
+    state: Tensor | None = None
     if chunks.count > 1:
-        for decay, added in zip(decays, adds, strict=True):
-            state = added if state is None else decay * state + added
+        left = adds[0]
+        for decay, added in zip(decays[1:], adds[1:], strict=True):
+            left = decay * left + added
         whole = torch.exp(cut[0].sum(2, keepdim=True) * a)
-        state = states_before(whole, state, chunks.rounds)
+        state = states_before(whole, left, chunks.rounds)
     rows = []
     for decay, added, read in zip(decays, adds, outputs, strict=True):
         state = added if state is None else decay * state + added

@@ -8,7 +8,7 @@ constant and computes it at any other length.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -30,6 +30,7 @@ FORM = LayerGene(
     "A fixed transform of the layer's input, or of heads of values between two linear maps.",
     values=("layer", "head"),
 )
+
 
 class TransformChoice(MixerChoice):
     """Sees all tokens; every one of a batch must be real, since zeros change the result through n."""
@@ -99,9 +100,7 @@ class Transform(Mixer):
         """Over the tokens and the channels of every head."""
         raise NotImplementedError
 
-    def _heads(
-        self, v: Float[Tensor, "batch tokens d_model"]
-    ) -> Float[Tensor, "batch tokens heads width"]:
+    def _heads(self, v: Float[Tensor, "batch tokens d_model"]) -> Float[Tensor, "batch tokens heads width"]:
         # not unflatten: behind it the exporter takes the traced number of tokens for a constant
         return v.reshape(v.shape[0], v.shape[1], -1, self.width)
 
@@ -119,7 +118,8 @@ def refuse_padding(kind: str, mask: Bool[Tensor, "batch tokens"] | None) -> None
 class TransformMatrix(nn.Module):
     """The matrix of a transform for as many places as an axis has; constant for the number given here.
 
-    0: computed in every pass.
+    0: computed in every pass. The constant stays float32 when the model's type changes: layers share it, and
+    a widened one would have float32's error.
     """
 
     table: Tensor
@@ -127,6 +127,10 @@ class TransformMatrix(nn.Module):
     def __init__(self, places: int) -> None:
         super().__init__()
         self.register_buffer("table", self.made(places).float(), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TransformMatrix":
+        self.table = self.table.to(fn(self.table).device)
+        return self
 
     @staticmethod
     def made(places: int) -> Float[Tensor, "places places"]:
@@ -150,8 +154,8 @@ class TransformMatrix(nn.Module):
         return self.table if torch.onnx.is_in_onnx_export() else self._of(x.shape[-1], x)
 
     def _of(self, places: int, like: Tensor) -> Tensor:
-        is_exact = self.table.dtype == like.dtype == torch.float32  # a widened table has float32's error
-        if is_exact and not torch.compiler.is_compiling() and places == len(self.table):
+        is_float = like.dtype == torch.float32
+        if is_float and not torch.compiler.is_compiling() and places == len(self.table):
             return self.table
         return self.made(places).to(like)
 

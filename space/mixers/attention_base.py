@@ -10,8 +10,8 @@ A subclass of `AttentionConfig` says which pairs it scores and what it keeps of 
 `Attention` how q, k and v attend, all at once and one token against what is kept.
 
 Source of the optional parts: `attention_parts`; of the norm of queries and keys: Henry et al. 2020,
-arXiv:2010.04245, here an RMS norm with gains as in Dehghani et al. 2023, arXiv:2302.05442. M stands right
-behind the projection, so that it folds into W_q whatever follows.
+arXiv:2010.04245, with an L2 norm and one scale there, an RMS norm with gains here. M stands right behind the
+projection, so that it folds into W_q whatever follows.
 """
 
 from collections.abc import Mapping
@@ -56,15 +56,14 @@ ATTENTION_GENES: Mapping[str, LayerGene] = {
     "gate_openness": GATE_OPENNESS,
     "qkv_dconv": LayerGene(
         "qkv_dconv", (0,), "Taps of a depthwise convolution of queries, keys and values: 0, 3 or 5.",
-        least=0, most=5, rare=True,
+        allowed=(0, 3, 5), rare=True, independent=True,
     ),
     "score": LayerGene(
         "score", ("sdp",), "Scores q k^T, or q M k^T with a trained matrix M per head.",
-        values=("sdp", "wma"), rare=True,
+        values=("sdp", "wma"), rare=True, independent=True,
     ),
 }  # fmt: skip
 """Config field -> gene, for every softmax-type mixer."""
-_TAPS = (0, 3, 5)
 
 
 class AttentionConfig(MixerChoice):
@@ -92,11 +91,8 @@ class AttentionConfig(MixerChoice):
 
     @classmethod
     def snapped(cls, values: dict[str, Any], at: Surroundings) -> dict[str, Any]:
-        taps = values.get("qkv_dconv", 0)
-        own = values.get("head_width", 0)
-        if values.get("gated_attention") == "per_token":
-            own = 0
-        return {**values, "head_width": own, "qkv_dconv": min(_TAPS, key=lambda t: (abs(t - taps), t))}
+        own = 0 if values.get("gated_attention") == "per_token" else values.get("head_width", 0)
+        return {**values, "head_width": own}
 
     def check(self, at: Surroundings) -> None:
         d, heads, groups = at.d_model, self.num_heads, self.num_kv_heads
@@ -237,6 +233,16 @@ class AttentionConfig(MixerChoice):
     def keys_read(self, at: Surroundings) -> int:
         """Most keys that one query reads: T of the clip."""
         return at.context_length
+
+
+def _turns(at: Surroundings, head_width: int) -> bool:
+    """Heads of this width can have the model's rotation, if it has one."""
+    if head_width and isinstance(at.position, RopeConfig):
+        try:
+            at.position.check_head_width(at, head_width)
+        except InvalidArchitectureError:
+            return False
+    return True
 
 
 class Attention(Mixer):

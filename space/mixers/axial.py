@@ -269,7 +269,7 @@ class AxialShared(Attention):
         own = torch.where(is_absent(v), v[:, :1], own)  # a padded token stays marked
         along = torch.cat([state["along"], own], dim=2)
         attended = down_one_column(
-            q, self._widened(keys), along, self.column_bias, self.columns, position, self.column_clip
+            q, self._widened(keys), along, self.column_bias, self.columns, self.column_clip
         )
         return attended, {"keys": keys, "values": values, "along": along}
 
@@ -283,8 +283,7 @@ class AxialShared(Attention):
         if self.row_bias.causal:
             blocks = blocks_of(self.columns, causal=True)
             return banded(q, k, v, band_bias(self.row_bias, blocks, q.device), blocks, mask, self.clip)
-        bias = None if self.row_bias.is_empty else self.row_bias.square(self.columns, q.device)
-        return attention_in_blocks(q, k, v, bias, self.columns, causal=False, mask=mask, clip=self.clip)
+        return attention_in_blocks(q, k, v, self.row_bias, self.columns, mask=mask, clip=self.clip)
 
     def _down(
         self,

@@ -81,7 +81,7 @@ class ColumnAttention(Attention):
         position: Int[Tensor, ""],
     ) -> tuple[Float[Tensor, "batch heads 1 width"], State]:
         keys, values = torch.cat([state["keys"], k], dim=2), torch.cat([state["values"], v], dim=2)
-        attended = down_one_column(q, keys, values, self.bias, self.columns, position, self.clip)
+        attended = down_one_column(q, keys, values, self.bias, self.columns, self.clip)
         return attended, {"keys": keys, "values": values}
 
     def cache_of(
@@ -107,7 +107,7 @@ def along_columns(
 ) -> Float[Tensor, "batch heads tokens width"]:
     """Attended values, all columns at once."""
     queries, keys, values = (in_columns(part, columns) for part in (q, k, v))
-    added = None if bias.is_empty else bias.square(queries.shape[3], q.device)
+    added = None if bias.is_empty else bias(queries)
     if mask is not None or not bias.causal:  # else empty places come after every query of their column
         absent = absence(in_columns(existing(k, mask), columns))
         added = absent if added is None else added + absent
@@ -121,11 +121,11 @@ def down_one_column(
     values: Float[Tensor, "batch groups kept width"],
     bias: ScoreBias,
     columns: int,
-    position: Int[Tensor, ""],
     clip: nn.Module | None = None,
 ) -> Float[Tensor, "batch heads 1 width"]:
-    """The newest of the kept tokens, at `position`, reads the tokens above it."""
-    row = torch.arange(position // columns + 1, device=position.device)
-    above = row * columns + position % columns
+    """The newest of the kept tokens, which are all, reads the tokens above it."""
+    newest = keys.shape[2] - 1
+    row = torch.arange(newest // columns + 1, device=keys.device)
+    above = row * columns + newest % columns
     added = None if bias.relative is None else bias.row(row[-1], row)
     return attention_to_kept(q, keys[:, :, above], values[:, :, above], added, clip)

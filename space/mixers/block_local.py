@@ -77,6 +77,7 @@ class BlockLocalConfig(AttentionConfig):
 
     def canonical(self, at: Surroundings) -> MixerChoice:
         plain, n = self.plain(at), at.context_length
+        assert isinstance(plain, BlockLocalConfig)
         if plain.shift and plain.window == 1:
             plain = plain.model_copy(update={"shift": False})
         if (plain.window // 2 if plain.shift else plain.window) < n:
@@ -154,11 +155,9 @@ class BlockLocal(Attention):
         v: Float[Tensor, "batch groups tokens width"],
         mask: Bool[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch heads tokens width"]:
-        bias = None if self.bias.is_empty else self.bias.square(self.window, q.device)
         attended = attention_in_blocks(
-            q, k, v, bias, self.window, causal=self.bias.causal, front=self.front, mask=mask, clip=self.clip,
-            power=self.power,
-        )  # fmt: skip
+            q, k, v, self.bias, self.window, front=self.front, mask=mask, clip=self.clip, power=self.power
+        )
         return unit_rms(attended).to(v.dtype) if self.power else attended
 
     def empty_cache(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
@@ -207,10 +206,9 @@ def attention_in_blocks(
     q: Float[Tensor, "batch heads tokens width"],
     k: Float[Tensor, "batch groups tokens width"],
     v: Float[Tensor, "batch groups tokens width"],
-    bias: Float[Tensor, "heads_or_1 block block"] | None,
+    bias: ScoreBias,
     block: int,
     *,
-    causal: bool,
     front: int = 0,
     mask: Bool[Tensor, "batch tokens"] | None = None,
     clip: nn.Module | None = None,
@@ -218,13 +216,18 @@ def attention_in_blocks(
 ) -> Float[Tensor, "batch heads tokens width"]:
     """Attended values, all blocks at once; `power` 0: softmax, else of the rectified scores."""
     queries, keys, values = (in_blocks(part, block, front) for part in (q, k, v))
-    if mask is not None or front or not causal:  # else empty places come after every query of their block
+    added = None if bias.is_empty else bias(queries)
+    if (
+        mask is not None or front or not bias.causal
+    ):  # else empty places come after every query of their block
         absent = absence(in_blocks(existing(k, mask), block, front))
-        bias = absent if bias is None else bias + absent
+        added = absent if added is None else added + absent
     if power:
-        attended = rectified(queries, keys, values, bias, power)
+        attended = rectified(queries, keys, values, added, power)
     else:
-        attended = attention_explicit(queries, keys, values, bias, has_empty_rows=mask is not None, clip=clip)
+        attended = attention_explicit(
+            queries, keys, values, added, has_empty_rows=mask is not None, clip=clip
+        )
     return from_blocks(attended, q, front)
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from ..choice import MixerChoice, Surroundings, off
 from ..gene import HEAD_WIDTH, LayerGene
+from ..kernels.linear_attention import rows_at
 from .attention_base import GATE, GATE_OPENNESS, OPENNESS
 from .attention_parts import GateKind
 from .linear_attention_base import (
@@ -27,7 +28,6 @@ from .linear_attention_base import (
     LinearAttentionConfig,
     changed,
     linear_attention_reference,
-    rows_at,
 )
 
 
@@ -83,15 +83,6 @@ class Cosformer(LinearAttention):
         sine, cosine = (rows_at(table, heads, start) for table in (self.sine, self.cosine))
         positive = functional.relu(heads)
         return torch.cat([positive * sine, positive * cosine], dim=-1)
-
-    def finish(
-        self,
-        mixed: Float[Tensor, "batch tokens heads width"],
-        weights: Float[Tensor, "batch tokens heads 1"] | None,
-        v: Float[Tensor, "batch tokens heads width"],
-    ) -> Float[Tensor, "batch tokens heads width"]:
-        assert weights is not None
-        return mixed / weights
 
 
 def angles(tokens: int, horizon: int) -> Float[Tensor, " tokens"]:

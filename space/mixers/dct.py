@@ -15,7 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..choice import Surroundings
-from ..kernels.transforms import Transform, TransformChoice, TransformMatrix, angles, shared_matrix, token_places
+from ..kernels.transforms import (
+    Transform,
+    TransformChoice,
+    TransformMatrix,
+    angles,
+    shared_matrix,
+    token_places,
+)
 
 
 class DctConfig(TransformChoice):
@@ -85,7 +92,9 @@ def dct_reference(v: Float[Tensor, "batch tokens heads width"]) -> Float[Tensor,
     """The definition: every output as its sum over all inputs."""
     n, h = v.shape[1], v.shape[3]
     rows = [
-        torch.stack([torch.einsum("bihv,i,v->bh", v, _row(k, n).to(v), _row(c, h).to(v)) for c in range(h)], -1)
+        torch.stack(
+            [torch.einsum("bihv,i,v->bh", v, _row(k, n).to(v), _row(c, h).to(v)) for c in range(h)], -1
+        )
         for k in range(n)
     ]
     return torch.stack(rows, dim=1)

@@ -65,7 +65,8 @@ class Dft(Transform):
         self, v: Float[Tensor, "batch tokens heads width"]
     ) -> Float[Tensor, "batch tokens heads width"]:
         if not torch.onnx.is_in_onnx_export() and v.shape[1] > MATRIX_TOKENS:
-            return torch.fft.fft2(v, dim=(1, 3), norm="ortho").real
+            spectrum: Tensor = torch.fft.fft2(v, dim=(1, 3), norm="ortho")
+            return spectrum.real
         y = self.token_cosine.over_tokens(v) @ (v @ self.channel_cosine.over_channels(v)).flatten(2)
         z = self.token_sine.over_tokens(v) @ (v @ self.channel_sine.over_channels(v)).flatten(2)
         return self._heads(y - z)
@@ -127,7 +128,11 @@ def dft_reference(v: Float[Tensor, "batch tokens heads width"]) -> Float[Tensor,
     for k in range(n):
         columns = []
         for c in range(h):
-            phase = 2.0 * math.pi * (k * torch.arange(n)[:, None] / n + c * torch.arange(h) / h)
-            columns.append(torch.einsum("bihv,iv->bh", v, phase.double().cos().to(v)))
+            turns = k * _places(n)[:, None] / n + c * _places(h) / h
+            columns.append(torch.einsum("bihv,iv->bh", v, (2.0 * math.pi * turns).cos().to(v)))
         rows.append(torch.stack(columns, dim=-1))
     return torch.stack(rows, dim=1) / math.sqrt(n * h)
+
+
+def _places(count: int) -> Float[Tensor, " count"]:
+    return torch.arange(count, dtype=torch.float64)

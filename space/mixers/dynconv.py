@@ -6,7 +6,10 @@
     p = 0 .. w-1;  b = w - 1 (causal), floor(w/2) (both ways)
 
 Source: Jiang et al. 2020, arXiv:2008.02496 (ConvBERT); per head as in Tuli et al. 2022, arXiv:2205.11656
-(FlexiBERT). The causal form, its decoding and the softmax over existing places only are ours.
+(FlexiBERT). The causal form, its decoding and the softmax over existing places only are ours. So is the start
+of the maps inside heads, with a deviation of 1 / sqrt(h): after 150 steps of 16 x 128 bytes (python-stdlib,
+2 layers of width 64, 4 heads, w = 5, one seed) 2.809 bits per byte at rate 0.003 and 3.617 at 0.0005; with
+0.02 it is 2.913 and 3.672.
 """
 
 from collections.abc import Mapping
@@ -113,8 +116,9 @@ class Dynconv(Mixer):
         self.kernel_bias = nn.Parameter(torch.zeros(num_heads * width))
         self.value = nn.Parameter(torch.empty(d, h))
         self.value_bias = nn.Parameter(torch.zeros(d))
-        for weight in (self.depthwise, self.span, self.kernel, self.value):
-            start(weight)
+        start(self.depthwise)
+        for weight in (self.span, self.kernel, self.value):
+            start(weight, std=h**-0.5)
         self.out = write(at, d, "mixer.out")
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
@@ -210,7 +214,7 @@ class Dynconv(Mixer):
 
     def _heads(self, u: Tensor) -> Tensor:
         """[batch, heads, numbers per head, tokens]."""
-        return u.unflatten(1, (self.num_heads, -1))
+        return u.reshape(u.shape[0], self.num_heads, -1, u.shape[2])
 
 
 def dynconv_reference(
@@ -224,7 +228,7 @@ def dynconv_reference(
     causal: bool,
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, "batch tokens d_model"]:
-    """The definition up to W_o: one sequence, head and token at a time; parameters as the module stores them."""
+    """The definition up to W_o, one sequence, head and token at a time; parameters as `module` has them."""
     w, heads = module.width, module.num_heads
     back = w - 1 if causal else w // 2
     batch, n, d = qkv[0].shape

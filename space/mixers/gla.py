@@ -1,17 +1,19 @@
 """Gated linear attention: linear attention whose state forgets by gates that read the token.
 
-    q = x W_q   k = x W_k  [d/2 wide]     v = x W_v     u = (x W_1) W_2 + b  (vector)   or   x W_1 + b  (scalar)
+    q = x W_q   k = x W_k   [d/2 wide each]   v = x W_v
+    u = (x W_1) W_2 + b  (vector)             u = x W_1 + b  (scalar)
     log alpha_t = max( logsigmoid(u_t) / 16, -4 )
     S_t = diag(alpha_t) S_{t-1} + k_t v_t^T                   o_t = q_t S_t / sqrt(h_k)
     both ways: a second gate alpha'_t for the future; sum of both directions without the token counted twice
-    y = concat_a( rmsnorm(o_a) ) * silu(x W_g)) W_o
+    y = (concat_a( rmsnorm(o_a) ) * silu(x W_g)) W_o
 
 `gate` vector: one alpha per key channel; scalar: one per head. Source: Yang et al. 2023, arXiv:2312.06635;
-scalar gates: `simple_gla` of flash-linear-attention. The form both ways is ours, and so is the limit -4, which
-acts below u = -64: it keeps the chunk form of vector gates (`kernels.scan.bounded_sums`) finite.
+scalar gates: `simple_gla` of flash-linear-attention. The form both ways is ours, and so is the limit -4,
+which acts below u = -64: it keeps the chunk form of vector gates (`kernels.scan.bounded_sums`) finite.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -24,8 +26,10 @@ from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.scan import LARGEST_EXPONENT, Chunks, Growth, bounded_sums, past_bias, scalar_sums, wide
+from ..kernels.scan_costs import bounded_peak, scalar_peak
+from ..kernels.state_space import SmallMap, log_sigmoid
 from ..norms.rmsnorm import rmsnorm
-from ..projection import linear, read, write
+from ..projection import read, write
 from ..roles import ParameterRole
 
 GATE_RANK = 16
@@ -54,7 +58,9 @@ class GlaConfig(MixerChoice):
     }  # fmt: skip
 
     kind: Literal["gla"] = "gla"
-    num_heads: int = Field(ge=1, le=256, description="Heads; keys of a head are d_model / (2 num_heads) wide.")
+    num_heads: int = Field(
+        ge=1, le=256, description="Heads; keys of a head are d_model / (2 num_heads) wide."
+    )
     gate: Literal["vector", "scalar"] = Field("vector", description="One gate per key channel or per head.")
 
     def check(self, at: Surroundings) -> None:
@@ -71,12 +77,11 @@ class GlaConfig(MixerChoice):
     def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
         d, ways = at.d_model, 1 if at.causal else 2
         keys = d // 2
-        gates = (LinearMap(d, (self.num_heads,), copies=ways, active=ways, projected=False),)
-        if self.gate == "vector":
-            gates = (
-                LinearMap(d, (GATE_RANK,), copies=ways, active=ways, projected=False),
-                LinearMap(GATE_RANK, (keys,), copies=ways, active=ways, projected=False),
-            )
+        widths = (d, GATE_RANK, keys) if self.gate == "vector" else (d, self.num_heads)
+        gates = tuple(
+            LinearMap(inputs, (outputs,), copies=ways, active=ways, projected=False)
+            for inputs, outputs in pairwise(widths)
+        )
         return (LinearMap(d, (keys, keys, d, d)), *gates, LinearMap(d, (d,)))
 
     def own_params(self, at: Surroundings) -> int:
@@ -108,7 +113,21 @@ class GlaConfig(MixerChoice):
         return at.d_model**2 // (2 * self.num_heads)
 
     def activation_size(self, at: Surroundings, tokens: int) -> int:
-        raise NotImplementedError
+        """Input, projected parts and gates; later the output gate beside the faded sums."""
+        d, chunks, ways = at.d_model, self.chunks(at), 1 if at.causal else 2
+        if self.gate == "vector":
+            fades, narrow = d // 2, GATE_RANK
+            inside = bounded_peak(
+                chunks, tokens, key=d // 2, value=d, heads=self.num_heads, growth=d // 2, ways=ways
+            )
+        else:
+            fades, narrow = self.num_heads, 0
+            inside = scalar_peak(
+                chunks, tokens, key=d // 2, value=d, heads=self.num_heads, shared=False, ways=ways
+            )
+        # the last gate is made while the input, the parts and the gates before it live
+        gates = tokens * 4 * d + max(tokens * narrow, 0) + tokens * ways * fades
+        return max(gates, tokens * d + inside)
 
     def chunks(self, at: Surroundings) -> Chunks:
         """How the module cuts its tokens."""
@@ -127,10 +146,8 @@ class ForgetGate(nn.Module):
         outputs = d_model // 2 if config.gate == "vector" else config.num_heads
         widths = (d_model, GATE_RANK, outputs) if config.gate == "vector" else (d_model, outputs)
         self.maps = nn.Sequential()
-        for inputs, width in zip(widths[:-1], widths[1:], strict=True):
-            small = linear(inputs, width, "mixer.in")
-            small.keeps_float = True
-            self.maps.append(small)
+        for inputs, width in pairwise(widths):
+            self.maps.append(SmallMap(inputs, width))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
@@ -139,7 +156,7 @@ class ForgetGate(nn.Module):
     def forward(self, x: Float[Tensor, "batch tokens d_model"]) -> Float[Tensor, "batch tokens gates"]:
         """log alpha, in float32 at least."""
         logits = wide(self.maps(x)) + self.bias
-        return (functional.logsigmoid(logits) / TEMPERATURE).clamp(min=LOG_FLOOR)
+        return (log_sigmoid(logits) / TEMPERATURE).clamp(min=LOG_FLOOR)
 
 
 class Gla(Mixer):
@@ -218,12 +235,13 @@ def gla_reference(
     *,
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, "batch heads tokens value"]:
-    """The definition, one token at a time; two decays: both ways, without the token twice. q holds the scale."""
+    """The definition, token by token; two decays: both ways, no token counted twice. q holds the scale."""
     real = torch.ones_like(q[:, 0, :, 0]) if mask is None else mask.to(q.dtype)
     forward = _recurrent(q, k, v, log_decays[0], real)
     if len(log_decays) == 1:
         return forward
-    backward = _recurrent(*(part.flip(2) for part in (q, k, v, log_decays[1])), real.flip(1)).flip(2)
+    late = log_decays[1].flip(2)
+    backward = _recurrent(q.flip(2), k.flip(2), v.flip(2), late, real.flip(1)).flip(2)
     return forward + backward - (q * k).sum(-1, keepdim=True) * real[:, None, :, None] * v
 
 

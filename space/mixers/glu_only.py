@@ -34,7 +34,11 @@ class GluOnlyConfig(MixerChoice):
     genes: ClassVar[Mapping[str, LayerGene]] = {
         "activation": MIXER_ACTIVATION,
         "expansion": LayerGene(
-            "glu_expansion", (1,), "Hidden width over d_model of a gated map that is a mixer.", least=1, most=8
+            "glu_expansion",
+            (1,),
+            "Hidden width over d_model of a gated map that is a mixer.",
+            least=1,
+            most=8,
         ),
     }
 

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
-from ..kernels.linear_attention import PairSums, fill_up
-from ..positions.rope import RopeConfig, Rotary, build_rotary, rotate
+from ..kernels.linear_attention import HeadsRotary, PairSums, fill_up
+from ..positions.rope import RopeConfig, Rotary, build_rotary
 from ..projection import read, write
 from .attention_parts import GateKind, build_gate
 
@@ -143,7 +143,7 @@ class LinearAttentionConfig(MixerChoice):
 
 
 class LinearAttention(Mixer):
-    """Sums in float32 at least. Subclasses define `features` and `finish`."""
+    """Sums in float32 at least. Subclasses define `features`, and `finish` if it does more than divide."""
 
     def __init__(self, config: LinearAttentionConfig, at: Surroundings) -> None:
         super().__init__()
@@ -154,18 +154,18 @@ class LinearAttention(Mixer):
         self.multiple = sums.padded(1)
         self.qkv = read(at, (d, d, d), "mixer.in")
         self.out = write(at, d, "mixer.out")
-        self.rotary = None
-        if "rope" in config.positions and isinstance(at.position, RopeConfig):
+        self.rotary: nn.Module | None = None
+        if "rope" in config.positions:
             rotary = build_rotary(replace(at, context_length=sums.slots), self.feature_width)
-            self.rotary = HeadsRotary(rotary, 2 * self.num_heads)
+            self.rotary = HeadsRotary(rotary, 2 * self.num_heads) if isinstance(rotary, Rotary) else None
         self.sums = sums.build()
         self.gate = build_gate(*config.gate(), self.num_heads, self.head_width, at)
 
     def features(
         self, heads: Float[Tensor, "batch tokens heads2 width"], start: Int[Tensor, ""] | None
     ) -> Float[Tensor, "batch tokens heads2 features"]:
-        """phi of the heads of queries, then keys; `start`: the position of the first token."""
-        raise NotImplementedError
+        """phi of the heads of queries, then keys; by default they stay. `start`: the first position."""
+        return heads
 
     def finish(
         self,
@@ -174,7 +174,7 @@ class LinearAttention(Mixer):
         v: Float[Tensor, "batch tokens heads width"],
     ) -> Float[Tensor, "batch tokens heads width"]:
         """Outputs of the heads from sums over pairs; `v` of the same tokens."""
-        raise NotImplementedError
+        return mixed if weights is None else mixed / weights
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
@@ -322,38 +322,6 @@ class LinearAttention(Mixer):
             merged = merged[:, :n]
         y: Tensor = self.out(merged.to(x.dtype))
         return y
-
-
-class HeadsRotary(nn.Module):
-    """Rotation in the layout of projections, its tables written out for every head.
-
-    The product of [tokens, heads, width] with one table for all heads takes ONNX Runtime three times as long.
-    """
-
-    cos: Tensor
-    sin: Tensor
-
-    def __init__(self, rotary: Rotary, heads: int) -> None:
-        super().__init__()
-        self.pairs, self.axes = rotary.pairs, rotary.axes
-        self.register_buffer("cos", rotary.cos[:, None].repeat(1, heads, 1), persistent=False)
-        self.register_buffer("sin", rotary.sin[:, None].repeat(1, heads, 1), persistent=False)
-
-    def forward(
-        self, heads: Float[Tensor, "batch tokens heads width"], start: Int[Tensor, ""] | None
-    ) -> Float[Tensor, "batch tokens heads width"]:
-        cos, sin = (rows_at(table, heads, start) for table in (self.cos, self.sin))
-        return rotate(heads, cos, sin, pairs=self.pairs, axes=self.axes)
-
-
-def rows_at(
-    table: Float[Tensor, "slots ..."],
-    heads: Float[Tensor, "batch tokens heads width"],
-    start: Int[Tensor, ""] | None,
-) -> Float[Tensor, "tokens ..."]:
-    """The rows of the tokens of `heads`, of which the first stands at position `start`; None: 0."""
-    n = heads.shape[1]
-    return table[:n] if start is None else table[start + torch.arange(n, device=table.device)]
 
 
 def changed(config: LinearAttentionConfig, changes: Mapping[str, Any]) -> LinearAttentionConfig:

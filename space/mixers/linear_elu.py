@@ -96,15 +96,6 @@ class LinearElu(LinearAttention):
             return elu_plus_one(heads * self.scale)
         return functional.relu(heads if self.map is None else self.map(heads)) + FLOOR
 
-    def finish(
-        self,
-        mixed: Float[Tensor, "batch tokens heads width"],
-        weights: Float[Tensor, "batch tokens heads 1"] | None,
-        v: Float[Tensor, "batch tokens heads width"],
-    ) -> Float[Tensor, "batch tokens heads width"]:
-        assert weights is not None
-        return mixed / weights
-
 
 class HeadMaps(nn.Module):
     """One square matrix per head, for its queries and its keys."""
@@ -114,7 +105,7 @@ class HeadMaps(nn.Module):
         self.matrix = nn.Parameter(torch.empty(num_heads, width, width))
         fill_start(self.matrix)
         with torch.no_grad():
-            self.matrix += torch.eye(width)
+            self.matrix.add_(torch.eye(width))
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
         return {"matrix": ParameterRole("mixer.state")}

@@ -1,8 +1,8 @@
-"""Selective state space (Mamba, first form): every channel keeps a small state that reads and forgets by token.
+"""Selective state space (Mamba, first form): every channel keeps a small state, written and faded by token.
 
     (u, z) = split(x W_in)          u <- silu(conv_w(u) + bias)           d_i = e d channels each
     (r, B, C) = split(u W_x)        Delta = softplus(r W_Delta + b_Delta)  r: R = ceil(d / 16), B, C: N
-    s_t = exp(Delta_t A) * s_{t-1} + Delta_t u_t B_t      y_t = s_t . C_t + D u_t        A = -exp(A_log) [d_i, N]
+    s_t = exp(Delta_t A) * s_{t-1} + Delta_t u_t B_t      y_t = s_t . C_t + D u_t     A = -exp(A_log) [d_i, N]
     out = (y * silu(z)) W_out
     both ways: y of x and y of x read backwards, added; W_in, conv, W_x, W_out shared, the rest each its own
 
@@ -10,9 +10,8 @@ Source: Gu and Dao 2023, arXiv:2312.00752, and its code, mamba_simple.py. The fo
 starts at ln 1..N, D at 1, W_Delta in +-R^(-1/2), b_Delta where Delta is log-uniform in [0.001, 0.1].
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,9 +22,10 @@ from torch.nn import functional
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..gene import CONV_WIDTH, LayerGene
 from ..kernels.scan import Chunks, selective_scan, sized_chunks, wide
-from ..kernels.state_space import EXPANSION, softplus, start_of_steps
-from ..kernels.windows import advanced, convolved, newest
-from ..projection import linear, read, write
+from ..kernels.scan_costs import selective_peak
+from ..kernels.state_space import EXPANSION, SmallMap, softplus, start_of_steps
+from ..kernels.windows import advanced, convolved
+from ..projection import read, write
 from ..roles import ParameterRole
 
 CHUNK = 16
@@ -43,7 +43,9 @@ class MambaConfig(MixerChoice):
     own_nonlinearity: ClassVar[bool] = True
     genes: ClassVar[Mapping[str, LayerGene]] = {
         "expansion": EXPANSION,
-        "state_width": LayerGene("ssm_state", (16, 8), "State numbers per channel of Mamba.", least=1, most=64),
+        "state_width": LayerGene(
+            "ssm_state", (16, 8), "State numbers per channel of Mamba.", least=1, most=64
+        ),
         "conv_width": CONV_WIDTH,
     }
 
@@ -97,7 +99,16 @@ class MambaConfig(MixerChoice):
         return self.inner(at) * (self.state_width + self.conv_width - 1)
 
     def activation_size(self, at: Surroundings, tokens: int) -> int:
-        raise NotImplementedError
+        """Input and projected parts; convolution; later the gate beside the scan.
+
+        Both ways, the inputs of the convolution wait for the second direction, then the first one's result.
+        """
+        inner, taps = self.inner(at), self.conv_width - 1
+        chunks = sized_chunks(inner * self.state_width, tokens)
+        scan = selective_peak(chunks, tokens, width=inner, states=self.state_width, rank=self.rank(at))
+        held = tokens * inner
+        beside = held if at.causal else 2 * held
+        return max(tokens * at.d_model + 2 * held, beside + 2 * held + taps * inner, beside + scan)
 
 
 class Direction(nn.Module):
@@ -109,8 +120,7 @@ class Direction(nn.Module):
     def __init__(self, inner: int, rank: int, states: int) -> None:
         super().__init__()
         self.states = states
-        self.steps = linear(rank, inner, "mixer.in")
-        self.steps.keeps_float = True
+        self.steps = SmallMap(rank, inner)
         nn.init.uniform_(self.steps.weight, -(rank**-0.5), rank**-0.5)
         self.steps_bias = nn.Parameter(start_of_steps(inner))
         self.a_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat_interleave(inner))
@@ -139,8 +149,7 @@ class Mamba(Mixer):
         bound = config.conv_width**-0.5
         self.kernel = nn.Parameter(torch.empty(inner, config.conv_width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(inner).uniform_(-bound, bound))
-        self.selects = linear(inner, sum(self.widths), "mixer.in")
-        self.selects.keeps_float = True
+        self.selects = SmallMap(inner, sum(self.widths))
         self.directions = nn.ModuleList(Direction(inner, rank, states) for _ in range(1 if at.causal else 2))
         self.out = write(at, inner, "mixer.out", branches=1)
 

@@ -1,6 +1,6 @@
 """State space duality (Mamba-2): linear attention whose heads forget by token, one decay per head.
 
-    (z, x, B, C, r) = split(x W_in)       (x, B, C) <- silu(conv_w(x, B, C) + bias)       d_i = e d, H = d_i / P
+    (z, x, B, C, r) = split(x W_in)     (x, B, C) <- silu(conv_w(x, B, C) + bias)     d_i = e d, H = d_i / P
     Delta = softplus(r + b_Delta)   a = -exp(A_log) Delta   per head;  B and C [N] are shared by all heads
     S_t = exp(a_t) S_{t-1} + Delta_t x_t B_t^T              y_t = S_t C_t + D x_t
     out = rmsnorm(y * silu(z)) W_out
@@ -23,8 +23,9 @@ from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import CONV_WIDTH, LayerGene
 from ..kernels.scan import Chunks, past_bias, scalar_sums, wide
+from ..kernels.scan_costs import scalar_peak
 from ..kernels.state_space import EXPANSION, softplus, start_of_steps
-from ..kernels.windows import advanced, convolved, newest
+from ..kernels.windows import advanced, convolved
 from ..norms.rmsnorm import rmsnorm
 from ..projection import read, write
 from ..roles import ParameterRole
@@ -128,7 +129,17 @@ class Mamba2Config(MixerChoice):
         return self.inner(at) * self.state_width + (self.conv_width - 1) * self.convolved_width(at)
 
     def activation_size(self, at: Surroundings, tokens: int) -> int:
-        raise NotImplementedError
+        """Input and projected parts; convolution; later gate and values beside the faded sums."""
+        inner, channels, taps = self.inner(at), self.convolved_width(at), self.conv_width - 1
+        heads = self.heads(at)
+        inside = scalar_peak(
+            Chunks.of(at.context_length, CHUNK), tokens, key=self.state_width, value=inner, heads=heads,
+            shared=True, ways=1 if at.causal else 2,
+        )  # fmt: skip
+        parts = tokens * (inner + channels + heads)
+        convolution = tokens * (inner + heads) + (2 * tokens + taps) * channels
+        padded = Chunks.of(at.context_length, CHUNK).padded(tokens)
+        return max(tokens * at.d_model + parts, convolution, tokens * inner + padded * inner + inside)
 
     def _taps(self, at: Surroundings, tokens: int) -> int:
         return tokens * self.conv_width * self.convolved_width(at)
@@ -176,7 +187,9 @@ class Mamba2(Mixer):
         inner, states = self.widths[0], self.widths[2]
         width = inner // self.heads
         return {
-            "inputs": self.bias.new_zeros(batch_size, self.conv_width - 1, inner + 2 * states, dtype=wide_type),
+            "inputs": self.bias.new_zeros(
+                batch_size, self.conv_width - 1, inner + 2 * states, dtype=wide_type
+            ),
             "sums": self.bias.new_zeros(batch_size, self.heads, states, width, dtype=wide_type),
         }
 
@@ -215,13 +228,13 @@ class Mamba2(Mixer):
 
     def _read(self, u: Tensor, chunks: Chunks) -> tuple[Tensor, Tensor, Tensor]:
         """Values in heads; keys (B) and queries (C) that all heads share."""
-        *parts, states = self.widths[1:4]
-        values, k, q = wide(functional.silu(u)).split([*parts, states], dim=-1)
+        values, k, q = torch.split(wide(functional.silu(u)), list(self.widths[1:4]), dim=-1)
         return chunks.heads(values, self.heads), chunks.heads(k, 1), chunks.heads(q, 1)
 
     def _rates(self) -> tuple[Float[Tensor, "heads 1 1"], ...]:
         """A of each direction."""
-        return (-torch.exp(wide(self.a_log)))[:, None, None].split(self.heads)
+        rates: tuple[Tensor, ...] = torch.split(-torch.exp(wide(self.a_log))[:, None, None], self.heads)
+        return rates
 
     def _cut(self, per_head: Float[Tensor, "heads 1 1"]) -> Tensor:
         """With an axis for chunks where there is one."""
@@ -240,11 +253,11 @@ def mamba2_reference(
     delta: Float[Tensor, "batch heads tokens 1"],
     rates: tuple[Float[Tensor, "heads 1 1"], ...],
 ) -> Float[Tensor, "batch heads tokens width"]:
-    """The recurrence, one token at a time; two rates: both ways, without the token twice. No D, gate or norm."""
+    """The recurrence, token by token; two rates: both ways, no token counted twice. No D, gate, norm."""
     forward = _recurrent(values, k, q, delta, rates[0])
     if len(rates) == 1:
         return forward
-    backward = _recurrent(*(part.flip(2) for part in (values, k, q, delta)), rates[1]).flip(2)
+    backward = _recurrent(values.flip(2), k.flip(2), q.flip(2), delta.flip(2), rates[1]).flip(2)
     return forward + backward - (q * k).sum(-1, keepdim=True) * delta * values
 
 

@@ -145,7 +145,7 @@ def xavier(qkv: nn.Module, d_model: int) -> None:
     """Refills a projection of square parts: Xavier uniform with gain 2^(-1/2), factors by that deviation."""
     deviation = math.sqrt(0.5 / d_model)
     if isinstance(qkv, LowRank):
-        for weight, up in zip(torch.split(qkv.down.weight, qkv.ranks), qkv.up, strict=True):
+        for weight, up in zip(torch.split(qkv.down.weight, list(qkv.ranks)), qkv.up, strict=True):
             factor = (deviation**2 / weight.shape[0]) ** 0.25
             fill_start(weight, std=factor)
             fill_start(up.get_parameter("weight"), std=factor)

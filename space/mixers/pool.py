@@ -6,6 +6,16 @@
 
 Source: Yu et al. 2021, arXiv:2111.11418 (PoolFormer). The causal form and its decoding are ours. Only real
 tokens count.
+
+The gains (LayerScale: Touvron et al. 2021, arXiv:2103.17239) start at 1e-5, as the source has it for up to 18
+layers. A short training does not leave them there: Adam moves each by about its learning rate per step. Bits
+per byte after 150 steps of 16 x 128 bytes (python-stdlib, width 64, w = 5, one seed):
+
+    gains start at                  1e-5     1e-2     0.1      1
+    2 layers, rate 0.003            3.055    3.104    3.303    3.215
+    2 layers, rate 0.0005           3.685    3.683    3.955
+    4 layers, rate 0.003            3.001    3.138    3.371    3.522
+    4 layers, rate 0.0005           3.650    3.716    4.111    4.256
 """
 
 from collections.abc import Mapping
@@ -23,6 +33,7 @@ from ..kernels.windows import advanced, newest, num_real
 from ..roles import ParameterRole
 
 GAIN = 1e-5
+"""Where the gains start."""
 
 
 class PoolConfig(MixerChoice):

@@ -3,13 +3,13 @@
     q = rot(x W_q)   k = rot(x W_k)   v = x W_v        gamma_a = 1 - 2^(-5-a),   a = 0 .. H-1
     S_t = gamma S_{t-1} + k_t v_t^T                    o_t = q_t S_t / sqrt(h)
     both ways: o_i = sum_j gamma^|i-j| (q_i . k_j) v_j / sqrt(h)
-    y = concat_a( rmsnorm(o_a) ) * silu(x W_g)) W_o
+    y = (concat_a( rmsnorm(o_a) ) * silu(x W_g)) W_o
 
 Source: Sun et al. 2023, arXiv:2307.08621; rotation as in `positions.rope`, whatever the model's position
-choice. The gain of the norm is one for all heads, as in the code of flash-linear-attention. The form both ways is ours.
+choice. All heads share the gain of the norm, as in the code of flash-linear-attention. The form both ways is
+ours.
 """
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -24,6 +24,7 @@ from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.attention import merge_heads, split_heads
 from ..kernels.scan import Chunks, Growth, bounded_sums, wide
+from ..kernels.scan_costs import bounded_peak
 from ..norms.rmsnorm import rmsnorm
 from ..positions.rope import Rotary
 from ..projection import read, write
@@ -95,7 +96,13 @@ class RetentionConfig(MixerChoice):
         return self.value_expansion * at.d_model**2 // self.num_heads
 
     def activation_size(self, at: Surroundings, tokens: int) -> int:
-        raise NotImplementedError
+        """Input and projected parts; later the gate beside the faded sums; last the gated sums."""
+        d, wide_d = at.d_model, self.value_expansion * at.d_model
+        chunks = Chunks.of(at.context_length, CHUNK)
+        inside = bounded_peak(
+            chunks, tokens, key=d, value=wide_d, heads=self.num_heads, growth=0, ways=1 if at.causal else 2
+        )
+        return max(tokens * (3 * d + 2 * wide_d), tokens * wide_d + inside, tokens * (wide_d + d))
 
     def _pair_macs(self, at: Surroundings, directions: int) -> int:
         """Of one query with one key, all heads: scores of each direction, one value."""
@@ -160,7 +167,10 @@ class Retention(Mixer):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Turned queries and keys, values, and the gate with heads still merged."""
         turning, v, gate = self.input(x).split([2 * self.widths[0], *self.widths[2:]], dim=-1)
-        turning, v = (split_heads(wide(part), heads) for part, heads in ((turning, 2 * self.num_heads), (v, self.num_heads)))
+        turning, v = (
+            split_heads(wide(part), heads)
+            for part, heads in ((turning, 2 * self.num_heads), (v, self.num_heads))
+        )
         q, k = self.rotary(turning, start).split(self.num_heads, dim=1)
         return q * q.shape[-1] ** -0.5, k, v, gate
 
@@ -206,12 +216,12 @@ def retention_reference(
     causal: bool,
     mask: Bool[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, "batch heads tokens value"]:
-    """The definition, one token at a time; the other direction without the token itself. q holds the scale."""
+    """The definition, token by token; the other direction without the token. q holds the scale."""
     real = torch.ones_like(q[:, 0, :, 0]) if mask is None else mask.to(q.dtype)
     forward = _recurrent(q, k, v, log_decay, real)
     if causal:
         return forward
-    backward = _recurrent(*(part.flip(2) for part in (q, k, v)), log_decay, real.flip(1)).flip(2)
+    backward = _recurrent(q.flip(2), k.flip(2), v.flip(2), log_decay, real.flip(1)).flip(2)
     return forward + backward - (q * k).sum(-1, keepdim=True) * real[:, None, :, None] * v
 
 

@@ -20,12 +20,12 @@ from torch.nn import functional
 
 from ..choice import State, Surroundings, off
 from ..gene import HEAD_WIDTH, LayerGene
+from ..kernels.linear_attention import rows_at
 from ..roles import ParameterRole
 from .linear_attention_base import (
     LinearAttention,
     LinearAttentionConfig,
     linear_attention_reference,
-    rows_at,
 )
 
 ON_TOKENS = frozenset({"learned", "sinusoidal"})
@@ -115,7 +115,8 @@ class Sla(LinearAttention):
         v: Float[Tensor, "batch tokens heads width"],
     ) -> Float[Tensor, "batch tokens heads width"]:
         assert weights is not None
-        return mixed / weights + self.conv(v)
+        convolved: Tensor = self.conv(v)
+        return mixed / weights + convolved
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
         state = super().init_state(batch_size, dtype=dtype)
@@ -188,9 +189,8 @@ class HeadConvolution(nn.Module):
             padding=(half if self.grid else 0, half),
             groups=heads * width,
         )
-        behind = convolved.flatten(2) if self.grid else convolved.squeeze(2)
-        tokens_first = behind.transpose(1, 2)
-        return tokens_first.reshape(tokens_first.shape[0], -1, heads, width)
+        channels_last = convolved.permute(0, 2, 3, 1)
+        return channels_last.reshape(channels_last.shape[0], -1, heads, width)
 
     def last(self, v: Float[Tensor, "batch taps heads width"]) -> Float[Tensor, "batch one heads width"]:
         """Of the last token, from as many tokens as taps."""

@@ -22,10 +22,8 @@ from ..choice import Mixer, MixerChoice, Padding, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import LayerGene
 from ..kernels.gating import MIXER_ACTIVATION, MixerActivation
-from ..projection import start
+from ..projection import INIT_STD, start
 from ..roles import ParameterRole
-
-OUT = 1.0
 
 
 class TokenGluConfig(MixerChoice):
@@ -96,11 +94,11 @@ class TokenGluConfig(MixerChoice):
         return 0
 
     def activation_size(self, at: Surroundings, tokens: int) -> int:
-        """Input, gate and value; causal: beside the two squares; both ways: later the output beside one."""
-        stream = tokens * at.d_model
+        """Input, gate and value; causal: input and gate beside two squares, or all three beside one."""
+        stream, square = tokens * at.d_model, at.context_length**2
         if at.causal:
-            return 3 * stream + 2 * at.context_length**2
-        return max(stream + 2 * self.hidden(at) * at.d_model, self.hidden(at) * at.d_model + stream)
+            return 2 * stream + square + max(stream, square)
+        return stream + 2 * self.hidden(at) * at.d_model
 
 
 class TokenGlu(Mixer):
@@ -113,7 +111,7 @@ class TokenGlu(Mixer):
         self.out = nn.Parameter(torch.empty(n, hidden))
         for weight in (self.gate, self.up):
             start(weight)
-        start(self.out, std=OUT)
+        start(self.out, std=INIT_STD / math.sqrt(2 * at.num_layers))
         self.activation = build_activation(activation)
 
     def parameter_roles(self) -> dict[str, ParameterRole]:
@@ -135,15 +133,16 @@ class TokenGlu(Mixer):
 class CausalTokenGlu(Mixer):
     """Token i reads row i of A and B. Both triangles lie in one rectangle without a gap:
 
-        A_ij = triangles[i, j]        B_ij = triangles[j, i + 1]        j <= i
+    A_ij = triangles[i, j]        B_ij = triangles[j, i + 1]        j <= i
     """
 
     def __init__(self, activation: MixerActivation, at: Surroundings) -> None:
         super().__init__()
         n = at.context_length
         self.triangles = nn.Parameter(torch.empty(n, n + 1))
-        self.out = nn.Parameter(torch.full((n,), OUT))
+        self.out = nn.Parameter(torch.empty(n))
         start(self.triangles)
+        start(self.out, std=INIT_STD / math.sqrt(2 * at.num_layers))
         self.activation = build_activation(activation)
 
     def parameter_roles(self) -> dict[str, ParameterRole]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..choice import NormChoice
 from ..plugins import family, tagged_union
 from .layernorm import LayerNormConfig
+from .prepbn import PRepBNConfig
 from .rmsnorm import RMSNormConfig
 
 NORMS: dict[str, type[NormChoice]] = family(
@@ -13,6 +14,7 @@ NORMS: dict[str, type[NormChoice]] = family(
     (
         LayerNormConfig,
         RMSNormConfig,
+        PRepBNConfig,
     ),
 )
 """Tag -> config, those of installed packages last."""
@@ -22,4 +24,4 @@ if TYPE_CHECKING:
 else:
     NormConfig = tagged_union(NORMS)
 
-__all__ = ["NORMS", "LayerNormConfig", "NormConfig", "RMSNormConfig"]
+__all__ = ["NORMS", "LayerNormConfig", "NormConfig", "PRepBNConfig", "RMSNormConfig"]

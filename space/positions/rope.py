@@ -27,7 +27,7 @@ PARTS = (0.25, 0.5, 1.0)
 """Legal values of `rotary_pct`."""
 
 
-def _known_part(value: float) -> float:
+def known_part(value: float) -> float:
     if value not in PARTS:
         raise ValueError(f"rotary_pct={value} is none of 0.25, 0.5 and 1")
     return value
@@ -37,7 +37,7 @@ class RopeConfig(PositionChoice):
     """Scores depend on positions through their difference only."""
 
     kind: Literal["rope"] = "rope"
-    rotary_pct: Annotated[float, AfterValidator(_known_part)] = off(
+    rotary_pct: Annotated[float, AfterValidator(known_part)] = off(
         1.0, description="Part of each head's channels that turns: 0.25, 0.5 or 1."
     )
 

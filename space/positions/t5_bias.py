@@ -67,7 +67,8 @@ class T5Bias(RelativeBias):
 
     def forward(self, behind: Int[Tensor, "..."]) -> Float[Tensor, "heads ..."]:
         where = self.buckets[behind.clamp(-FARTHEST, FARTHEST) + FARTHEST]
-        return functional.embedding(where, self.table).movedim(-1, 0)
+        axes = where.dim()
+        return functional.embedding(where, self.table).permute(axes, *range(axes))
 
 
 def bucket(relative: int, *, causal: bool) -> int:
@@ -87,5 +88,5 @@ def bucket(relative: int, *, causal: bool) -> int:
         return first + m
     coarse = side - exact
     steps = range(1, coarse)
-    passed = sum(m**coarse >= exact ** (coarse - s) * FARTHEST**s for s in steps)
-    return first + exact + passed
+    passed = [s for s in steps if m**coarse >= exact ** (coarse - s) * FARTHEST**s]
+    return first + exact + len(passed)

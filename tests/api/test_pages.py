@@ -48,6 +48,48 @@ def test_a_job_is_submitted_from_the_page_and_shown(client: TestClient) -> None:
     assert "from a page" in client.get(answer.headers["location"]).text
 
 
+def test_a_form_is_previewed_with_and_without_script(client: TestClient) -> None:
+    form = {
+        "mode": "form",
+        "name": "p",
+        "csrf": token(client, "/jobs/new"),
+        "objective.latency_s": "on",
+        "space.set": "{d_model: [32], num_layers: [1, 2]}",
+        "references.sizes": "1",
+        "task.dataset": "prose.txt",
+    }
+    page = client.post("/jobs/new/preview", data=form)
+    assert page.status_code == 200
+    assert page.text.count('class="pf-draw"') == 3
+    answer = client.post("/jobs/new/preview", data=form, headers={"Accept": "application/json"}).json()
+    assert answer["problems"] == []
+    assert answer["preview"].count('class="pf-draw"') == 3
+    assert "dataset: prose.txt" in answer["written"]
+    assert answer["command"].startswith("curl -X POST http://127.0.0.1:8765/v1/jobs")
+    assert "/tmp" not in answer["preview"]
+
+
+def test_a_preview_names_the_field_of_each_problem(client: TestClient) -> None:
+    form = {
+        "mode": "form",
+        "csrf": token(client, "/jobs/new"),
+        "budget.trials": "x",
+        "task.dataset": "nowhere",
+    }
+    answer = client.post("/jobs/new/preview", data=form, headers={"Accept": "application/json"})
+    assert answer.status_code == 200
+    assert {name for name, _ in answer.json()["problems"]} >= {"budget.trials"}
+    fixed = {**form, "budget.trials": "3", "objective.latency_s": "on"}
+    page = client.post("/jobs/new/preview", data=fixed)
+    assert page.status_code == 422
+    assert 'name="task.dataset" aria-invalid="true"' in page.text
+
+
+def test_a_preview_needs_the_token(client: TestClient) -> None:
+    client.get("/jobs/new")
+    assert client.post("/jobs/new/preview", data={"mode": "form", "csrf": "0" * 64}).status_code == 403
+
+
 def test_a_job_that_cannot_run_comes_back_with_its_text(client: TestClient) -> None:
     form = {"mode": "yaml", "yaml": "budget: {trails: 3}", "csrf": token(client, "/jobs/new")}
     answer = client.post("/jobs/new", data=form)

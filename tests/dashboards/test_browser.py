@@ -16,7 +16,19 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
-from dashboards import job_page, new_job_page, plotly_bundle, report_html, static_dir, trial_page, view
+from dashboards import (
+    axis_keys,
+    compare_page,
+    explore_page,
+    job_page,
+    new_job_page,
+    plotly_bundle,
+    read_selection,
+    report_html,
+    static_dir,
+    trial_page,
+    view,
+)
 from dashboards.theme import DARK, LIGHT
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
@@ -60,6 +72,10 @@ def site() -> Iterator[Site]:
                 self.send(TYPES[file.suffix], file.read_text(encoding="utf-8"))
             else:
                 self.send_error(404)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send("application/json", served.pages[self.path])
 
         def send(self, kind: str, text: str) -> None:
             body = text.encode()
@@ -228,25 +244,103 @@ def test_a_trial_page_draws_its_curve(
     assert tab.complaints == []
 
 
-def test_the_form_becomes_yaml_and_the_example_fills_it(site: Site, open_tab: Callable[..., Tab]) -> None:
-    import yaml
-
-    from dashboards import default_form, job_data
-    from search.job import parse_job
-
-    site.pages["/jobs/new"] = new_job_page(example="name: quick\n")
+def test_the_form_shows_what_the_server_says_of_it(site: Site, open_tab: Callable[..., Tab]) -> None:
+    site.pages["/jobs/new"] = new_job_page(example="name: quick\n", written="name: first\n")
+    answer = {
+        "written": "name: mine\n",
+        "command": "curl",
+        "preview": "<p id=drawn>three</p>",
+        "problems": [["budget.trials", "budget.trials: not a number"], ["", HOSTILE]],
+    }
+    site.pages["/jobs/new/preview"] = json.dumps(answer)
     tab = open_tab("/jobs/new")
-    tab.page.fill("[name=trials]", "24")
-    tab.page.fill("[name=max_latency_ms]", "20")
-    tab.page.fill("[name=name]", "mine: a #1 search")
-    tab.page.check("[name=objective_params]")
+    expect(tab.page.locator("[id='p.budget.trials']")).to_have_text("not a number")
+    expect(tab.page.locator("[id='f.budget.trials']")).to_have_attribute("aria-invalid", "true")
+    expect(tab.page.locator("#problems li")).to_have_text(HOSTILE)
+    expect(tab.page.locator("#drawn")).to_be_visible()
+    site.pages["/jobs/new/preview"] = json.dumps({**answer, "problems": [], "written": "name: other\n"})
+    tab.page.fill("[name='budget.trials']", "24")
+    expect(tab.page.locator("#preview-state")).to_have_text("would run")
+    expect(tab.page.locator("[aria-invalid]")).to_have_count(0)
     tab.page.click("label[for=mode-yaml]")
-    form = {**default_form(), "trials": "24", "max_latency_ms": "20", "objective_params": "on"}
-    typed = yaml.safe_load(tab.page.input_value("textarea"))
-    assert parse_job(typed) == parse_job(job_data({**form, "name": "mine: a #1 search"}))
-    assert not tab.page.locator("[name=trials]").is_visible()
+    assert tab.page.input_value("textarea") == "name: other\n"
+    assert not tab.page.locator("[name='budget.trials']").is_visible()
     tab.page.click("#example")
     assert tab.page.input_value("textarea") == "name: quick\n"
+    assert tab.complaints == []
+
+
+def test_trials_are_compared_from_ticked_boxes_and_the_curves_are_a_picture(
+    site: Site,
+    open_tab: Callable[..., Tab],
+    job: JobRecord,
+    trials: list[TrialRecord],
+    references: list[TrialRecord],
+    measured: Callable[[TrialRecord], list[MeasurementRecord]],
+) -> None:
+    chosen = [trial for trial in trials if trial.on_front][:3]
+    known = {trial.number: measured(trial) for trial in chosen}
+    site.pages["/jobs/x"] = job_page(job, view(job, trials, references)).replace(job.id, "x")
+    site.pages["/jobs/x/compare"] = compare_page(job, chosen, known, trials)
+    tab = open_tab("/jobs/x")
+    boxes = tab.page.locator("[data-fragment=front_table] input[form=compare]")
+    for place in range(4):
+        boxes.nth(place).check()
+    expect(tab.page.locator("#compare button")).to_have_text("Compare 4 ticked")
+    assert boxes.nth(4).is_disabled()
+    tab.page.click("#compare button")
+    tab.page.wait_for_url("**/jobs/x/compare?trials=*&trials=*")
+    tab.page.wait_for_selector("[data-figure=curves] .scatterlayer path.js-line")
+    with tab.page.expect_download() as download:
+        tab.page.click("[data-png=curves]")
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert tab.complaints == []
+
+
+def test_axes_change_without_leaving_the_page_and_stand_in_the_address(
+    site: Site, open_tab: Callable[..., Tab], job: JobRecord, trials: list[TrialRecord]
+) -> None:
+    keys = axis_keys(job, trials)
+    site.pages["/jobs/x"] = job_page(job, view(job, trials, []), axis_keys=keys).replace(job.id, "x")
+    chosen = read_selection(job, x="params")
+    site.pages["/jobs/x/view.json"] = json.dumps(view(job, trials, [], selection=chosen))
+    tab = open_tab("/jobs/x")
+    tab.page.wait_for_selector("[data-figure=front] .scatterlayer path.point")
+    tab.page.select_option("#selection select[name=x]", "params")
+    tab.page.wait_for_url("**/jobs/x?x=params")
+    expect(tab.page.locator("[data-figure=front] .xtitle")).to_have_text("parameters (M), log scale")
+    link = tab.page.locator("a[href*='/charts/front.csv']").get_attribute("href")
+    assert (link or "").endswith("front.csv?x=params")
+    assert tab.complaints == []
+
+
+def test_a_brushed_axis_filters_cloud_table_and_address(
+    site: Site, open_tab: Callable[..., Tab], job: JobRecord, trials: list[TrialRecord]
+) -> None:
+    hostile = [replace(trial, note=HOSTILE) for trial in trials]
+    site.pages["/jobs/x/explore"] = explore_page(job, hostile, len(hostile), [], read_selection(job)).replace(
+        job.id, "x"
+    )
+    tab = open_tab("/jobs/x/explore")
+    matches = tab.page.locator("#matches")
+    expect(matches).to_have_text("24 of 24 match")
+    box = tab.page.locator("#parallel").bounding_box()
+    assert box is not None
+    right = box["x"] + box["width"] - 52
+    tab.page.mouse.move(right, box["y"] + 190)
+    tab.page.mouse.down()
+    tab.page.mouse.move(right, box["y"] + 336, steps=4)
+    tab.page.mouse.up()
+    expect(matches).not_to_have_text("24 of 24 match")
+    assert "max.bits_per_byte=" in tab.page.url
+    left = int((matches.text_content() or "0").split()[0])
+    assert 0 < left < 24
+    expect(tab.page.locator("#matching tbody tr")).to_have_count(left)
+    tab.page.fill("[name='max.bits_per_byte']", "")
+    tab.page.fill("[name='min.bits_per_byte']", "")
+    tab.page.locator("[name='min.bits_per_byte']").press("Enter")
+    expect(matches).to_have_text("24 of 24 match")
+    assert tab.page.url.endswith("/explore")
     assert tab.complaints == []
 
 

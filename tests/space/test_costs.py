@@ -330,21 +330,13 @@ def test_costs_of_many_at_once_are_those_of_each(tokens: int | None) -> None:
     architectures = [a for a in drawn_architectures(120) if a.tokens >= 2]
     shared = decoder({"kind": "softmax", "num_heads": 4, "num_kv_heads": 2})
     layer = shared.layers[0].model_dump(mode="json")
-    for sharing in (
-        {"kind": "all"},
-        {"kind": "all", "private_norm": True},
-        {"kind": "groups", "groups": 2},
-    ):
-        architectures.append(
-            parse_architecture(
-                {
-                    **json.loads(shared.canonical_json),
-                    "layers": [layer] * 4,
-                    "sharing": sharing,
-                    "projection": {"kind": "lowrank", "rank_ratio": 0.25},
-                }
-            )
-        )
+    alike = {
+        **json.loads(shared.canonical_json),
+        "layers": [layer] * 4,
+        "projection": {"kind": "lowrank", "rank_ratio": 0.25},
+    }
+    sharings = ({"kind": "all"}, {"kind": "all", "private_norm": True}, {"kind": "groups", "groups": 2})
+    architectures += [parse_architecture({**alike, "sharing": sharing}) for sharing in sharings]
     table = CostTable(batch_size=3, tokens=tokens)
     for part in (architectures[:50], architectures[50:], architectures):
         columns = table.costs(part)

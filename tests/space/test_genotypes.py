@@ -180,7 +180,8 @@ def test_architectures_outside_the_space_are_told_apart_and_projected() -> None:
 
 def test_feed_forwards_of_one_ratio_have_about_equal_parameters() -> None:
     for d_model in (32, 64, 96, 128):
-        plain, gated = 2 * hidden_width(Fraction(1), 4.0, d_model), 3 * hidden_width(GluConfig.width_factor, 4.0, d_model)
+        plain = 2 * hidden_width(Fraction(1), 4.0, d_model)
+        gated = 3 * hidden_width(GluConfig.width_factor, 4.0, d_model)
         assert abs(plain - gated) <= 3 * 4  # half of the rounding step of 8, three matrices
 
 

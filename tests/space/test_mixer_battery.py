@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from space.choice import Mixer, MixerChoice, Surroundings
+from space.choice import Foldable, Mixer, MixerChoice, Surroundings
 from space.errors import InvalidArchitectureError, InvalidInputError
 from space.export.onnx import export_module
 from space.layer_options import mixer_config
@@ -25,7 +25,10 @@ from space.positions import POSITIONS
 from space.roles import HasRoles
 
 D_MODEL, CONTEXT, GRID = 16, 40, (5, 8)
-SMALL = {"window": (5,), "head_width": (8, 16), "kv_heads": ("one", "full")}
+SMALL = {
+    "window": (5,), "head_width": (8, 16), "kv_heads": ("one", "full"), "heads": (0,),
+    "qkv_dconv": (0, 3, 5), "clipped_softmax": (0, 4), "own_head_width": (0, 6),
+}  # fmt: skip
 """Values for genes whose own defaults would show nothing at this width and length."""
 
 
@@ -99,6 +102,13 @@ def built(config: MixerChoice, at: Surroundings, *, seed: int = 0) -> Mixer:
     for child in module.modules():
         if hasattr(child, "set_progress"):
             child.set_progress(1.0)
+    return module
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """As inference runs it: closed-form costs are of this form."""
+    for name, child in list(module.named_children()):
+        setattr(module, name, child.folded() if isinstance(child, Foldable) else folded(child))
     return module
 
 
@@ -194,7 +204,7 @@ def test_counted_parameters_equal_the_formula(
 @every_plain_case
 def test_counted_macs_equal_the_formula(config: MixerChoice, at: Surroundings) -> None:
     for tokens in (1, 5, 23, 40):
-        module = built(config, at)
+        module = folded(built(config, at))
         x, everything = torch.zeros(1, tokens, D_MODEL), torch.ones(1, tokens, dtype=torch.bool)
         with FlopCounterMode(display=False) as counter:  # with a mask attention is plain matrix products
             module(x, everything)

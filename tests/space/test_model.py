@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from space.architecture import Architecture, BytesInterface, LanguageHead, parse_architecture
 from space.errors import InvalidArchitectureError, InvalidInputError

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from dashboards import error_page, job_page, jobs_page, new_job_page, report_html, trial_page, view
+from dashboards import (
+    compare_page,
+    error_page,
+    explore_page,
+    job_page,
+    jobs_page,
+    new_job_page,
+    read_selection,
+    report_html,
+    trial_page,
+    view,
+)
 from search.records import ArtefactRecord, JobRecord, MeasurementRecord, Page, TrialRecord
 
 VOID = {"meta", "link", "input", "br", "img", "hr", "path", "circle", "rect"}
@@ -71,11 +82,13 @@ def pages_of(found: dict[str, Any], exports: list[ArtefactRecord]) -> dict[str, 
         "empty": jobs_page(Page([], None), {}, csrf="secret", example=HOSTILE),
         "new": new_job_page({"name": HOSTILE, "yaml": HOSTILE}, [HOSTILE], example=HOSTILE, csrf="secret"),
         "trial": trial_page(job, trials[0], [], exports, trials=trials, csrf="secret"),
+        "compare": compare_page(job, [*trials[:3], references[0]], {}, trials, limit_ms=1.0),
+        "explore": explore_page(job, trials, len(trials), [], read_selection(job)),
         "error": error_page(404, "not here", HOSTILE, hint=HOSTILE),
     }
 
 
-NAMES = ("job", "jobs", "empty", "new", "trial", "error")
+NAMES = ("job", "jobs", "empty", "new", "trial", "compare", "explore", "error")
 
 
 @pytest.fixture(scope="module")

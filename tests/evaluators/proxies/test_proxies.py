@@ -12,7 +12,7 @@ import torch
 import evaluators.proxies
 from evaluators.protocol import Measurement
 from evaluators.proxies import PROXIES, combined_rank, proxy, proxy_names, score
-from evaluators.proxy import initialisation_seed
+from evaluators.proxy import initialisation_seed, model_passes
 from space.architecture import Architecture, parse_architecture
 from space.errors import InvalidInputError
 from space.model import build_model, parameter_roles
@@ -93,6 +93,38 @@ def test_every_mixer_has_its_scores(text: tuple[np.ndarray, np.ndarray], mixer: 
     assert {name for name, own in scores.items() if own.status == "ok"} == supported
     assert all(own.kind == "computed" and own.quantity == name for name, own in scores.items())
     json.dumps([dict(own.detail) for own in scores.values()], allow_nan=False)
+
+
+FEED_FORWARDS: dict[str, Mapping[str, Any]] = {
+    "moe": {"kind": "moe", "d_ff": 16, "num_experts": 4, "top_k": 2},
+    "gated moe": {"kind": "moe", "d_ff": 16, "activation": "silu", "gated": True},
+    "nested": {"kind": "nested", "d_ff": 32, "granularity": 2},
+    "deep mlp": {"kind": "mlp", "d_ff": 16, "num_hidden": 3, "activation": "polynorm"},
+}
+
+
+@pytest.mark.parametrize("feed_forward", FEED_FORWARDS)
+def test_every_feed_forward_has_its_scores(text: tuple[np.ndarray, np.ndarray], feed_forward: str) -> None:
+    one = layer("softmax", FEED_FORWARDS[feed_forward])
+    scores = score(decoder(one, one), *text, proxy_names(), seed=0)
+    assert {name for name, own in scores.items() if own.status == "ok"} == set(proxy_names())
+
+
+def test_a_layer_without_feed_forward_is_left_out_of_the_hidden_activations(
+    text: tuple[np.ndarray, np.ndarray],
+) -> None:
+    bare, fed = layer("gated_conv", {"kind": "none"}), layer("gated_conv")
+    mixed = score(decoder(bare, fed), *text, proxy_names(), seed=0)
+    assert all(own.status == "ok" for own in mixed.values())
+    without = score(decoder(bare, bare), *text, proxy_names(), seed=0)
+    assert without["w_pca"].status == "unsupported"
+    assert without["zico"].status == without["synaptic_diversity"].status == "ok"
+
+
+def test_both_halves_of_a_macaron_layer_are_read(text: tuple[np.ndarray, np.ndarray]) -> None:
+    model = build_model(decoder(layer("softmax", residual="macaron"), layer("softmax")), seed=0)
+    passes = model_passes(model, *text, frozenset({"hidden"}))
+    assert [(hidden.number, hidden.d_ff) for hidden in passes.hidden] == [(0, 16), (1, 16), (2, 32)]
 
 
 def test_mixers_without_weights_are_reported_as_unsupported_not_as_zero(

@@ -1,6 +1,7 @@
 """Activations by closed-form values, trainable ones against their definitions."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import get_args
 
 import pytest
@@ -20,7 +21,7 @@ from space.roles import HasRoles
 NAMES: tuple[ActivationName, ...] = get_args(ActivationName)
 TRAINABLE: tuple[ActivationName, ...] = ("polyrelu", "polynorm")
 POINTS = [-30.0, -3.0, -0.5, 0.0, 0.5, 2.0, 30.0]
-DEFINITIONS = {
+DEFINITIONS: Mapping[str, Callable[[float], float]] = {
     "relu": lambda u: max(u, 0.0),
     "relu2": lambda u: max(u, 0.0) ** 2,
     "silu": lambda u: u / (1.0 + math.exp(-u)),

@@ -121,6 +121,31 @@ def test_the_balance_loss_is_least_at_equal_loads() -> None:
     assert float(balance_loss(lopsided, crowded, nobody)) == 0.0
 
 
+def test_the_balance_loss_alone_spreads_the_tokens_over_the_experts(
+    around: Surroundings, random: Any
+) -> None:
+    moe = MoeConfig(d_ff=8, num_experts=4).build(around).double()
+    x = random(1, 64, 6) + 2.0
+    with torch.no_grad():
+        moe.router.weight.copy_(0.1 * random(4, 6))
+        moe.router.weight[0] += 0.2  # nearly all tokens want the first
+
+    def most_loaded() -> int:
+        chosen = (x[0] @ moe.router.weight.T).argmax(dim=-1, keepdim=True)
+        return int(loads(chosen, torch.ones(64, dtype=torch.bool), 4).max())
+
+    before = most_loaded()
+    for _ in range(100):
+        moe.auxiliary_loss = None
+        moe(x)
+        assert moe.auxiliary_loss is not None
+        (gradient,) = torch.autograd.grad(moe.auxiliary_loss, moe.router.weight)
+        with torch.no_grad():
+            moe.router.weight -= 2.0 * gradient
+    assert before > 55
+    assert most_loaded() < 45
+
+
 def test_padded_tokens_do_not_count_in_the_balance(around: Surroundings, random: Any) -> None:
     moe = MoeConfig(d_ff=8, num_experts=4, top_k=2).build(around).double()
     x = random(2, 7, 6)

@@ -125,8 +125,8 @@ def test_options_at_their_default_leave_the_json_and_ids_as_they_were() -> None:
     assert LinearEluConfig(num_heads=2).model_dump() == {"kind": "linear_elu", "num_heads": 2}
     closed = LinearEluConfig(num_heads=2, gate_openness=0.5)
     assert closed.canonical(there()) == LinearEluConfig(num_heads=2)
-    genes = {"mixer": "linear_elu", "head_width": 4, "feature_map": "t2r"}
-    assert mixer_config(genes, there()) == LinearEluConfig(num_heads=2, feature_map="t2r")
+    genes: dict[str, str | int] = {"mixer": "linear_elu", "head_width": 8, "feature_map": "t2r"}
+    assert mixer_config(genes, there()) == LinearEluConfig(num_heads=1, feature_map="t2r")
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

@@ -97,7 +97,7 @@ def test_parameters_and_state_are_those_of_the_formulas(norm: str, per_channel: 
     assert config.state_size(there(), 50) == 2 * 4 * 4
 
 
-@pytest.mark.parametrize("rank_ratio", [1.0, 0.5])
+@pytest.mark.parametrize("rank_ratio", [1.0, 0.25])
 def test_projections_start_with_the_deviation_of_xavier(rank_ratio: float) -> None:
     torch.manual_seed(0)
     at = Surroundings(128, 20, num_layers=2, causal=True, position=POSITIONS["none"](), rank_ratio=rank_ratio)
@@ -105,8 +105,8 @@ def test_projections_start_with_the_deviation_of_xavier(rank_ratio: float) -> No
     rows: Tensor = module.qkv(torch.eye(128))
     # factors cut at two deviations are 0.88 of the deviation each
     wanted = (0.5 / 128) ** 0.5 * (1.0 if rank_ratio == 1.0 else 0.88**2)
-    for part in rows.split(128, dim=-1):
-        assert float(part.std()) == pytest.approx(wanted, rel=0.03)
+    for part in torch.split(rows, 128, dim=-1):
+        assert float(part.detach().std()) == pytest.approx(wanted, rel=0.03)
 
 
 def test_one_head_has_one_spelling() -> None:

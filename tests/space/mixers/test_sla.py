@@ -76,9 +76,9 @@ def test_the_table_starts_at_zero_and_is_left_out_where_tokens_carry_positions()
     module = SlaConfig(num_heads=2).build(there())
     assert module.table is not None
     assert not module.table.any()
-    genes = {"mixer": "sla", "head_width": 4}
-    assert mixer_config(genes, there()) == SlaConfig(num_heads=2)
-    assert mixer_config(genes, there(position="learned")) == SlaConfig(num_heads=2, position_table=False)
+    genes: dict[str, str | int] = {"mixer": "sla", "head_width": 8}
+    assert mixer_config(genes, there()) == SlaConfig(num_heads=1)
+    assert mixer_config(genes, there(position="learned")) == SlaConfig(num_heads=1, position_table=False)
 
 
 def test_costs_are_those_of_the_formulas() -> None:

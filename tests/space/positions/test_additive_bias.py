@@ -147,7 +147,7 @@ def test_other_choices_add_nothing_to_scores() -> None:
         assert relative_bias(around(position, causal=True), 4) is None
         assert ScoreBias(around(position, causal=False), 4).is_empty
         assert ScoreBias(around(position, causal=True), 4).is_plain_causal
-    for position in ADDITIVE:
-        bias = ScoreBias(around(position, causal=True), 4)
+    for additive in ADDITIVE:
+        bias = ScoreBias(around(additive, causal=True), 4)
         assert not bias.is_empty
         assert not bias.is_plain_causal
