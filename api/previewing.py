@@ -11,13 +11,15 @@ from random import Random
 from dashboards import Preview, curl_command, job_data, job_yaml, planned_steps
 from search.plan import JobPlan, static_values
 from search.preview import preview_of
-from space.errors import InvalidInputError, UnavailableError
+from space.errors import InvalidInputError
 from space.sampling import sample
 
 from .deps import Services
 from .submission import plan_submission
 
 EXAMPLES = 3
+PATIENCE_S = 1.0
+BUSY = "another preview or score is being computed; try again in a few seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,19 @@ class FormAnswer:
     command: str = ""
     problems: list[str] = field(default_factory=list)
     preview: Preview | None = None
+    is_busy: bool = False
+    """Another preview was being computed, and this one was not."""
 
 
 def answer_form(held: Services, form: Mapping[str, str], base: str) -> FormAnswer:
-    """
-    Raises:
-        UnavailableError: another preview is being computed.
-    """
+    """The form as a job file, what is wrong with it, and what it would do; one preview at a time."""
     try:
         data = job_data(form)
     except InvalidInputError as error:
         return FormAnswer(problems=problems_of(error))
     written, command = job_yaml(data), curl_command(data, base)
-    if not held.heavy.acquire(timeout=1):
-        raise UnavailableError("another preview or score is being computed; try again in a few seconds")
+    if not held.heavy.acquire(timeout=PATIENCE_S):
+        return FormAnswer(written, command, [BUSY], is_busy=True)
     try:
         plan = plan_submission(data, held.settings)
         preview = preview_plan(plan, timed=bool(form.get("estimate")))

@@ -13,6 +13,7 @@ from evaluators.training import TaskData, TrainingPlan, prepare_task
 from space.architecture import Architecture, parse_architecture
 from space.constraints import STATIC_KEYS, smallest, static_costs
 from space.errors import InvalidArchitectureError, InvalidInputError, nearest
+from space.norms import NORMS
 from space.quantization import NumberFormat, number_format
 from space.reference_family import Reference, reference_family
 from space.search_space import SearchSpace, load_preset
@@ -131,7 +132,23 @@ def _space(spec: JobSpec, data: TaskData) -> tuple[SearchSpace, list[str]]:
     runtime = spec.target.runtime
     unreal = [name for name in get_args(NumberFormat) if runtime not in number_format(name).real_on]
     space, warnings = space.without_formats(unreal, runtime)
-    return space, list(warnings)
+    space, more = _without_short_norms(space, spec.training.steps)
+    return space, [*warnings, *more]
+
+
+def _without_short_norms(space: SearchSpace, steps: int) -> tuple[SearchSpace, list[str]]:
+    """The space without the norms that so short a training says nothing of, and a warning for each."""
+    gone = [kind for kind in space.domains.norm if NORMS[kind].least_steps > steps]
+    left = [kind for kind in space.domains.norm if kind not in gone]
+    short = [
+        f"norm '{kind}' needs {NORMS[kind].least_steps} training steps, the job has {steps}" for kind in gone
+    ]
+    if gone and not left:
+        raise InvalidInputError(
+            f"gene 'norm': {'; '.join(short)}; raise training.steps or add rmsnorm to space.set.norm"
+        )
+    warnings = [f"gene 'norm': {text}: left out of the space" for text in short]
+    return (space.with_domains({"norm": left}) if gone else space), warnings
 
 
 def _check_limits(space: SearchSpace, limits: Mapping[str, float], target: Target) -> None:

@@ -49,10 +49,29 @@ class LowRank(nn.Module):
         self.down = Dense(inputs, ranks, role)
         self.up = nn.ModuleList(Dense(r, (part,), role) for r, part in zip(ranks, parts, strict=True))
         with torch.no_grad():
-            for weight, up in zip(torch.split(self.down.weight, ranks), self.up, strict=True):
+            for weight, up in zip(torch.split(self.down.weight, list(ranks)), self.up, strict=True):
                 factor = (std**2 / weight.shape[0]) ** 0.25
                 start(weight, std=factor)
                 start(up.get_parameter("weight"), std=factor)
+
+    @classmethod
+    def from_dense(cls, dense: Dense, ranks: tuple[int, ...]) -> "LowRank":
+        """The nearest product of these ranks to each part of a trained map: A = U S^(1/2), B = S^(1/2) V^T.
+
+        Exact where a rank is the smaller side of its part.
+        """
+        own = dense.parameter_roles()["weight"]
+        parts = own.parts or (dense.out_features,)
+        made = cls(dense.in_features, parts, ranks, own.role, std=INIT_STD).to(dense.weight)
+        downs = []
+        with torch.no_grad():
+            for part, rank, up in zip(torch.split(dense.weight, list(parts)), ranks, made.up, strict=True):
+                u, s, v = torch.linalg.svd(part.double(), full_matrices=False)
+                root = s[:rank].sqrt()
+                up.get_parameter("weight").copy_(u[:, :rank] * root)
+                downs.append(root[:, None] * v[:rank])
+            made.down.weight.copy_(torch.cat(downs))
+        return made
 
     def forward(self, x: Float[Tensor, "*axes inputs"]) -> Float[Tensor, "*axes outputs"]:
         narrow = self.down(x).split(self.ranks, dim=-1)

@@ -47,7 +47,7 @@ from .exports import ExportRequest, export_file, queue_export
 
 router = APIRouter(include_in_schema=False)
 for part in (compare, charts, explore):
-    router.include_router(part.router)
+    router.routes.extend(part.router.routes)  # plain: they have neither prefix nor dependencies of their own
 STATIC_FILES = {path.name: path for path in sorted(static_dir().iterdir()) if path.is_file()}
 PAGE_SIZE = 50
 
@@ -139,6 +139,7 @@ async def preview_job(
         return form_page(request, held, form, answer, status=422 if answer.problems else 200)
     return JSONResponse(
         {
+            "busy": answer.is_busy,
             "written": answer.written,
             "command": answer.command,
             "problems": placed_problems(answer.problems),

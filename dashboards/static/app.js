@@ -293,9 +293,10 @@ class JobForm {
     try {
       const answer = await fetch("/jobs/new/preview", { method: "POST", body, headers: { Accept: "application/json" } });
       if (turn !== this.turn) return;
-      if (answer.status === 503) { this.say("waiting", "reconnecting"); this.timer = setTimeout(() => this.ask(timed), RETRY_MS); return; }
       if (!answer.ok) { this.say("no preview now; load the page again", "failed"); return; }
-      this.show(await answer.json());
+      const said = await answer.json();
+      if (said.busy) { this.say("waiting", "reconnecting"); this.timer = setTimeout(() => this.ask(timed), RETRY_MS); return; }
+      this.show(said);
     } catch {
       if (turn === this.turn) this.say("the server does not answer", "failed");
     }

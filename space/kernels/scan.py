@@ -241,6 +241,34 @@ def states_before(
     return _shifted(sums, 1)
 
 
+def state_after(
+    k: Float[Tensor, "batch heads_or_1 *cut key"],
+    v: Float[Tensor, "batch heads *cut value"],
+    log_decay: Float[Tensor, "batch_or_1 heads *cut key_or_1"],
+    chunks: Chunks,
+) -> Float[Tensor, "batch heads key value"]:
+    """What all tokens of cut tensors leave, each faded by those after it."""
+    if chunks.count > 1:
+        k, v, log_decay = (part.flatten(2, 3) for part in (k, v, log_decay))
+    return (k * torch.exp(_sum_after(log_decay))).transpose(-1, -2) @ v
+
+
+def selective_state(
+    delta: Float[Tensor, "batch tokens width"],
+    u: Float[Tensor, "batch tokens width"],
+    a: Float[Tensor, "states width"],
+    writes: Float[Tensor, "batch tokens states"],
+) -> Float[Tensor, "batch states width"]:
+    """What all tokens of a selective scan leave."""
+    faded = torch.exp(_sum_after(delta)[:, :, None] * a)
+    return (faded * (delta * u)[:, :, None] * writes[..., None]).sum(1)
+
+
+def _sum_after(steps: Float[Tensor, "*axes tokens width"]) -> Float[Tensor, "*axes tokens width"]:
+    """Sum over the tokens behind each; from the end, so that late sums, which weigh most, are exact."""
+    return steps.flip(-2).cumsum(-2).flip(-2) - steps
+
+
 def past_bias(size: int) -> Float[Tensor, "size size"]:
     """Added to exponents: 0 where a query sees a key, else so small that nothing is left."""
     return torch.full((size, size), FORBIDDEN).triu(1)

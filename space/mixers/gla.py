@@ -25,7 +25,16 @@ from torch.nn import functional
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
-from ..kernels.scan import LARGEST_EXPONENT, Chunks, Growth, bounded_sums, past_bias, scalar_sums, wide
+from ..kernels.scan import (
+    LARGEST_EXPONENT,
+    Chunks,
+    Growth,
+    bounded_sums,
+    past_bias,
+    scalar_sums,
+    state_after,
+    wide,
+)
 from ..kernels.scan_costs import bounded_peak, scalar_peak
 from ..kernels.state_space import SmallMap, log_sigmoid
 from ..norms.rmsnorm import rmsnorm
@@ -183,17 +192,7 @@ class Gla(Mixer):
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
-        q, k, v, gate = self._parts(x, self.chunks)
-        fades = [self._fades(way, x, self.chunks) for way in range(len(self.gates))]
-        if mask is not None:
-            real = self.chunks.heads(mask[..., None].to(k.dtype), 1)
-            k, fades = k * real, [fade * real for fade in fades]
-        if self.is_vector:
-            growths = tuple(Growth.of(fade, is_backward=way == 1) for way, fade in enumerate(fades))
-            mixed = bounded_sums(q, k, v, growths, self.past, self.chunks)
-        else:
-            mixed = scalar_sums(q, k, v, tuple(fades), self.past, self.chunks)
-        return self._written(mixed, gate, self.chunks)
+        return self._mixed(*self._faded(x, mask))
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
         width, value = self.widths[0] // self.num_heads, self.widths[2] // self.num_heads
@@ -209,6 +208,29 @@ class Gla(Mixer):
         if mask is not None:
             after = torch.where(mask[:, :, None, None], after, before)
         return self._written(q @ after, gate, ONE_TOKEN), {"sums": after}
+
+    def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        q, k, v, gate, fades = self._faded(x, mask)
+        return self._mixed(q, k, v, gate, fades), {"sums": state_after(k, v, fades[0], self.chunks)}
+
+    def _faded(
+        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+        """Cut parts, and the log decays of each direction; padded tokens neither add nor fade."""
+        q, k, v, gate = self._parts(x, self.chunks)
+        fades = tuple(self._fades(way, x, self.chunks) for way in range(len(self.gates)))
+        if mask is not None:
+            real = self.chunks.heads(mask[..., None].to(k.dtype), 1)
+            k, fades = k * real, tuple(fade * real for fade in fades)
+        return q, k, v, gate, fades
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, fades: tuple[Tensor, ...]) -> Tensor:
+        if self.is_vector:
+            growths = tuple(Growth.of(fade, is_backward=way == 1) for way, fade in enumerate(fades))
+            mixed = bounded_sums(q, k, v, growths, self.past, self.chunks)
+        else:
+            mixed = scalar_sums(q, k, v, fades, self.past, self.chunks)
+        return self._written(mixed, gate, self.chunks)
 
     def _parts(
         self, x: Float[Tensor, "batch tokens d_model"], chunks: Chunks

@@ -21,10 +21,10 @@ from torch.nn import functional
 
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..gene import CONV_WIDTH, LayerGene
-from ..kernels.scan import Chunks, selective_scan, sized_chunks, wide
+from ..kernels.scan import Chunks, selective_scan, selective_state, sized_chunks, wide
 from ..kernels.scan_costs import selective_peak
 from ..kernels.state_space import EXPANSION, SmallMap, softplus, start_of_steps
-from ..kernels.windows import advanced, convolved
+from ..kernels.windows import advanced, convolved, newest
 from ..projection import read, write
 from ..roles import ParameterRole
 
@@ -188,6 +188,15 @@ class Mamba(Mixer):
             after = torch.where(mask[..., None], after, before)
         y = reads @ after + direction.skip * u
         return self._written(y, z), {"inputs": advanced(window, mask), "states": after}
+
+    def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        inputs, _ = self.input(x).split(self.inner, dim=-1)
+        real = torch.ones_like(inputs[..., :1]) if mask is None else mask[..., None].to(inputs.dtype)
+        columns = convolved((inputs * real).transpose(1, 2), self.kernel, self.bias, ahead=0)
+        u, delta, writes, _ = self._selected(0, functional.silu(columns.transpose(1, 2)))
+        states = selective_state(delta * real, u, self._direction(0).rates(), writes)
+        kept = wide(newest(inputs, self.conv_width - 1, mask))
+        return self(x, mask), {"inputs": kept, "states": states}
 
     def _run(self, way: int, columns: Tensor, real: Tensor | None) -> Tensor:
         """One direction from the convolution on; the result stands in the order of the tokens."""

@@ -22,10 +22,10 @@ from torch.nn import functional
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import CONV_WIDTH, LayerGene
-from ..kernels.scan import Chunks, past_bias, scalar_sums, wide
+from ..kernels.scan import Chunks, past_bias, scalar_sums, state_after, wide
 from ..kernels.scan_costs import scalar_peak
 from ..kernels.state_space import EXPANSION, softplus, start_of_steps
-from ..kernels.windows import advanced, convolved
+from ..kernels.windows import advanced, convolved, newest
 from ..norms.rmsnorm import rmsnorm
 from ..projection import read, write
 from ..roles import ParameterRole
@@ -180,7 +180,8 @@ class Mamba2(Mixer):
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
-        return self._mixed(*self._parts(x), mask)
+        z, inputs, delta = self._parts(x)
+        return self._mixed(z, *self._convolved(inputs, delta, mask))
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
         wide_type = torch.promote_types(dtype, torch.float32)
@@ -209,22 +210,33 @@ class Mamba2(Mixer):
         mixed = q @ after + self.skip[:, None, None] * values
         return self._written(mixed, z, ONE_TOKEN), {"inputs": advanced(window, mask), "sums": after}
 
+    def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        z, inputs, delta = self._parts(x)
+        values, k, q, steps = self._convolved(inputs, delta, mask)
+        sums = state_after(k, steps * values, steps * self._cut(self._rates()[0]), self.chunks)
+        kept = wide(newest(inputs, self.conv_width - 1, mask))
+        return self._mixed(z, values, k, q, steps), {"inputs": kept, "sums": sums}
+
     def _parts(self, x: Float[Tensor, "batch tokens d_model"]) -> tuple[Tensor, Tensor, Tensor]:
         """z, the inputs of the convolution, and Delta."""
         inner, _, *states, _ = self.widths
         z, inputs, r = self.input(x).split([inner, inner + sum(states), self.heads], dim=-1)
         return z, inputs, softplus(wide(r) + self.steps_bias)
 
-    def _mixed(self, z: Tensor, inputs: Tensor, delta: Tensor, mask: Tensor | None) -> Tensor:
+    def _mixed(self, z: Tensor, values: Tensor, k: Tensor, q: Tensor, steps: Tensor) -> Tensor:
+        fades = tuple(steps * self._cut(rate) for rate in self._rates())
+        mixed = scalar_sums(q, k, steps * values, fades, self.bias_of_pairs, self.chunks)
+        return self._written(mixed + self._cut(self.skip[:, None, None]) * values, z, self.chunks)
+
+    def _convolved(
+        self, inputs: Tensor, delta: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Cut values, keys, queries and steps; padded tokens make steps of 0."""
         if mask is not None:
             real = mask[..., None].to(inputs.dtype)
             inputs, delta = inputs * real, delta * real
         u = convolved(inputs.transpose(1, 2), self.kernel, self.bias, ahead=self.ahead).transpose(1, 2)
-        values, k, q = self._read(u, self.chunks)
-        steps = self.chunks.heads(delta, self.heads)
-        fades = tuple(steps * self._cut(rate) for rate in self._rates())
-        mixed = scalar_sums(q, k, steps * values, fades, self.bias_of_pairs, self.chunks)
-        return self._written(mixed + self._cut(self.skip[:, None, None]) * values, z, self.chunks)
+        return *self._read(u, self.chunks), self.chunks.heads(delta, self.heads)
 
     def _read(self, u: Tensor, chunks: Chunks) -> tuple[Tensor, Tensor, Tensor]:
         """Values in heads; keys (B) and queries (C) that all heads share."""

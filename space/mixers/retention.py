@@ -23,7 +23,7 @@ from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.attention import merge_heads, split_heads
-from ..kernels.scan import Chunks, Growth, bounded_sums, wide
+from ..kernels.scan import Chunks, Growth, bounded_sums, state_after, wide
 from ..kernels.scan_costs import bounded_peak
 from ..norms.rmsnorm import rmsnorm
 from ..positions.rope import Rotary
@@ -161,6 +161,13 @@ class Retention(Mixer):
         if mask is not None:
             after = torch.where(mask[:, :, None, None], after, before)
         return self._written(q @ after, gate, is_cut=False), {"sums": after}
+
+    def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        q, k, v, gate = self._parts(x)
+        real = torch.ones_like(k[:, :1, :, :1]) if mask is None else mask[:, None, :, None].to(k.dtype)
+        whole = Chunks(1, 1)
+        sums = state_after(k * real, v, self.log_decay[:, None, None] * real, whole)
+        return self._mixed(q, k, v, gate, mask), {"sums": sums}
 
     def _parts(
         self, x: Float[Tensor, "batch tokens d_model"], start: Int[Tensor, ""] | None = None

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from search.records import JobRecord
@@ -83,6 +84,17 @@ def test_a_preview_names_the_field_of_each_problem(client: TestClient) -> None:
     page = client.post("/jobs/new/preview", data=fixed)
     assert page.status_code == 422
     assert 'name="task.dataset" aria-invalid="true"' in page.text
+
+
+def test_one_preview_at_a_time_and_the_next_one_is_told_to_wait(
+    client: TestClient, application: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.previewing.PATIENCE_S", 0.01)
+    form = {"mode": "yaml", "yaml": "name: p\n", "csrf": token(client, "/jobs/new")}
+    with application.state.services.heavy:
+        answer = client.post("/jobs/new/preview", data=form, headers={"Accept": "application/json"}).json()
+    assert answer["busy"]
+    assert answer["preview"] == ""
 
 
 def test_a_preview_needs_the_token(client: TestClient) -> None:

@@ -45,6 +45,23 @@ def test_formats_that_a_runtime_simulates_leave_the_space_with_a_warning(
     assert len(plan.warnings) == len(gone)
 
 
+def test_a_norm_that_needs_a_longer_training_leaves_the_space_with_a_warning() -> None:
+    job = {
+        "task": {"kind": "image", "dataset": "digits"},
+        "space": {"set": {"norm": ["prepbn", "layernorm"]}},
+        "training": {"steps": 200},
+    }
+    assert plan_job(parse_job(job)).space.domains.norm == ("prepbn", "layernorm")
+    short = {**job, "training": {"steps": 199}}
+    plan = plan_job(parse_job(short))
+    assert plan.space.domains.norm == ("layernorm",)
+    assert any(
+        "gene 'norm': norm 'prepbn' needs 200 training steps, the job has 199" in w for w in plan.warnings
+    )
+    with pytest.raises(InvalidInputError, match="gene 'norm': norm 'prepbn' needs 200 training steps"):
+        plan_job(parse_job({**short, "space": {"set": {"norm": "prepbn"}}}))
+
+
 def test_the_same_job_file_works_on_images() -> None:
     plan = plan_job(parse_job({"task": {"kind": "image", "dataset": "digits"}}))
     assert plan.objectives == ("loss", "latency_s")

@@ -242,36 +242,6 @@ def test_activation_peak_of_a_window_is_the_counted_one(
 
 
 @pytest.mark.parametrize(("n", "d", "heads"), SIZES)
-def test_activation_peak_of_linear_attention_is_the_counted_one(n: int, d: int, heads: int) -> None:
-    config = LinearEluConfig(num_heads=heads)
-    width, size = d // heads, min(64, n)
-    chunks = -(-n // size)
-    padded = chunks * size
-    full = "" if padded == n else "_full"
-    denominators = [Op("sums", n * d, ("k",)), Op("below", n * heads, ("q", "sums"))]
-    causal = [
-        *projections(n, d, d),
-        *denominators,
-        *([] if padded == n else filled_up(padded, d, d)),
-        Op("states", chunks * d * width, (f"k{full}", f"v{full}")),
-        Op("squares", chunks * heads * size**2, (f"q{full}", f"k{full}")),
-        Op("mixed", padded * d, ("squares", f"v{full}")),
-        Op("mixed", padded * d, ("mixed", f"q{full}", "states")),
-        Op("out", n * d, ("mixed", "below")),
-    ]
-    assert config.activation_size(there(d, n, causal=True), n) == counted_peak(causal)
-    both_ways = [
-        *projections(n, d, d),
-        Op("total", d, ("k",)),
-        Op("below", n * heads, ("q", "total")),
-        Op("state", d * width, ("k", "v")),
-        Op("mixed", n * d, ("q", "state")),
-        Op("out", n * d, ("mixed", "below")),
-    ]
-    assert config.activation_size(there(d, n, causal=False), n) == counted_peak(both_ways)
-
-
-@pytest.mark.parametrize(("n", "d", "heads"), SIZES)
 def test_activation_peak_of_local_mixers_is_the_counted_one(n: int, d: int, heads: int) -> None:
     for width in (1, 3, 7):
         for gates in (1, 2):

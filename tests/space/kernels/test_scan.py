@@ -150,7 +150,7 @@ def test_a_selective_scan_in_chunks_is_the_recurrence(chunks: Chunks) -> None:
     delta = torch.rand(2, TOKENS, width, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     inputs = [delta, random(2, TOKENS, width), fades(states, width, seed=5, most=4.0)]
     inputs += [random(2, TOKENS, states, seed=6), random(2, TOKENS, states, seed=7)]
-    assert_same(lambda *parts: selective_scan(*parts, chunks), mamba_reference, inputs)
+    assert_same(lambda d, u, a, b, c: selective_scan(d, u, a, b, c, chunks), mamba_reference, inputs)
 
 
 @pytest.mark.parametrize(("numbers", "tokens"), [(1, 1), (512, 7), (512, 40), (2048, 128), (10**6, 9)])

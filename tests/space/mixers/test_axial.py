@@ -219,3 +219,16 @@ def test_an_image_decides_the_columns_and_the_context_limits_them() -> None:
     for at, wrong, right in ((image, 16, 5), (sequence, 64, 20)):
         with pytest.raises(InvalidArchitectureError, match=f"choose {right}"):
             axial(columns=wrong).check(at)
+
+
+def test_the_peak_of_live_numbers_on_an_image_is_the_counted_one() -> None:
+    """Each list: what is alive while one operator runs, on whole rows and columns."""
+    at, n, d, kv, heads = around(causal=False, grid=(4, 5)), 20, 8, 4, 4
+    rows, columns = heads * n * 5, heads * n * 4
+    one = [[n * d, n * d, n * kv, n * kv], [n * d, n * kv, n * kv, max(rows, columns)]]
+    waiting = n * d
+    expected = waiting + max(sum(alive) for alive in one)
+    assert axial(columns=5).activation_size(at, n) == expected
+    along = [n * d, n * kv, n * kv, rows]
+    down = [n * d, n * d, n * d, columns]  # queries, keys for every head, what the rows gave
+    assert axial(columns=5, form="shared").activation_size(at, n) == max(sum(along), sum(down))

@@ -190,3 +190,25 @@ def test_clipping_needs_probabilities() -> None:
     assert snapped["clipped_softmax"] == 0
     kept = BlockLocalConfig.snapped({"weights": "softmax", "clipped_softmax": 4, "window": 4}, at)
     assert kept["clipped_softmax"] == 4
+
+
+@both_ways
+@shifted
+def test_the_peak_of_live_numbers_is_the_counted_one(causal: bool, shift: bool) -> None:
+    """Each list: what is alive while one operator runs."""
+    at, d, kv, heads = around(causal=causal), 8, 4, 4
+    for window in (1, 4, 5, 20):
+        config = blocks(window=window, shift=shift)
+        for n in (1, 8, 19):
+            places = -(-(n + config.front) // window) * window
+            scores = heads * places * window
+            q, k, v = places * d, places * kv, places * kv
+            stages = [
+                [n * d, n * d, n * kv, n * kv],  # input, queries, keys, values
+                [q, k, v, scores],
+                [v, scores, places * d],
+                [n * d, n * d],  # attended, output
+            ]
+            if places > n:
+                stages += [[n * d, n * kv, n * kv, q], [n * kv, n * kv, q, k], [n * kv, q, k, v]]
+            assert config.activation_size(at, n) == max(sum(alive) for alive in stages), (window, n)

@@ -15,7 +15,7 @@ from space.choice import Surroundings
 from space.errors import InvalidArchitectureError
 from space.export.onnx import export_module
 from space.mixers import gla
-from space.mixers.gla import Gla, GlaConfig, gla_reference
+from space.mixers.gla import ForgetGate, Gla, GlaConfig, gla_reference
 from space.mixers.mamba2 import mamba2_reference
 from space.mixers.retention import retention_reference
 from space.norms.rmsnorm import rmsnorm
@@ -50,12 +50,13 @@ def random(*shape: int) -> Tensor:
 def defined(module: Gla, x: Tensor, mask: Tensor | None) -> Tensor:
     """The module's output from its weights and the recurrence."""
     b, n, d = x.shape
-    q, k, v, gate = (x @ module.input.get_parameter("weight").T).split(module.widths, dim=-1)
+    q, k, v, gate = torch.split(x @ module.input.get_parameter("weight").T, list(module.widths), dim=-1)
     q, k, v = (part.reshape(b, n, module.num_heads, -1).transpose(1, 2) for part in (q, k, v))
     fades = []
     for way in module.gates:
+        assert isinstance(way, ForgetGate)
         logits = x
-        for weight in (small.weight for small in way.maps):
+        for weight in way.maps.parameters():
             logits = logits @ weight.T
         fade = functional.logsigmoid(logits + way.bias) / 16
         fades.append(fade.reshape(b, n, module.num_heads, -1).transpose(1, 2))

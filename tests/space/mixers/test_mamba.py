@@ -56,7 +56,7 @@ def defined(module: Mamba, x: Tensor, mask: Tensor | None) -> Tensor:
         own = module._direction(way)
         read, there_is = ((inputs * real).flip(1), real.flip(1)) if way else (inputs * real, real)
         u = functional.silu(taps(read, module.kernel, module.bias))
-        r, writes, reads = (u @ module.selects.weight.T).split(module.widths, dim=-1)
+        r, writes, reads = torch.split(u @ module.selects.weight.T, list(module.widths), dim=-1)
         delta = functional.softplus(r @ own.steps.weight.T + own.steps_bias) * there_is
         y = mamba_reference(delta, u, own.rates(), writes, reads) + own.skip * u
         total = total + (y.flip(1) if way else y)

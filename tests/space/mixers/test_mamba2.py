@@ -56,13 +56,13 @@ def defined(module: Mamba2, x: Tensor, mask: Tensor | None, *, causal: bool) -> 
     b, n, _ = x.shape
     inner, _, states, _, heads = module.widths
     real = torch.ones_like(x[..., :1]) if mask is None else mask[..., None].to(x.dtype)
-    z, inputs, r = module.input(x).split([inner, inner + 2 * states, heads], dim=-1)
+    z, inputs, r = torch.split(module.input(x), [inner, inner + 2 * states, heads], dim=-1)
     ahead = 0 if causal else module.kernel.shape[1] - 1 - module.kernel.shape[1] // 2
     u = functional.silu(taps(inputs * real, module.kernel, module.bias, ahead=ahead))
-    values, k, q = u.split([inner, states, states], dim=-1)
+    values, k, q = torch.split(u, [inner, states, states], dim=-1)
     values = values.reshape(b, n, heads, -1).transpose(1, 2)
     delta = (functional.softplus(r + module.steps_bias) * real).transpose(1, 2)[..., None]
-    rates = tuple((-module.a_log.exp()).split(heads))
+    rates = torch.split(-module.a_log.exp(), heads)
     mixed = mamba2_reference(values, k[:, None], q[:, None], delta, tuple(a[:, None, None] for a in rates))
     y = (mixed + module.skip[:, None, None] * values).transpose(1, 2).flatten(2)
     out: Tensor = module.out(rmsnorm(y * functional.silu(z), module.gain))

@@ -41,7 +41,7 @@ def random(*shape: int) -> Tensor:
 def defined(module: Retention, x: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
     """The module's output from its weights and the recurrence."""
     b, n, d = x.shape
-    q, k, v, gate = (x @ module.input.get_parameter("weight").T).split(module.widths, dim=-1)
+    q, k, v, gate = torch.split(x @ module.input.get_parameter("weight").T, list(module.widths), dim=-1)
     q, k, v = (part.reshape(b, n, module.num_heads, -1).transpose(1, 2) for part in (q, k, v))
     q, k = module.rotary(q) / (d // module.num_heads) ** 0.5, module.rotary(k)
     mixed = retention_reference(q, k, v, module.log_decay, causal=causal, mask=mask)

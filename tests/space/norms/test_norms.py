@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from space.norms import LayerNormConfig, NormConfig, RMSNormConfig
+from space.norms import LayerNormConfig, NormConfig, PRepBNConfig, RMSNormConfig
+from space.norms.crmsnorm import CRMSNorm, UnscaledRMSNorm
 from space.norms.layernorm import layernorm_reference
+from space.roles import HasRoles
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -38,12 +40,28 @@ def test_layernorm_is_rmsnorm_of_the_centred_token() -> None:
     torch.testing.assert_close(layernorm(x), rmsnorm(x - x.mean(-1, keepdim=True)), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [LayerNormConfig(), RMSNormConfig()])
+@pytest.mark.parametrize("config", [LayerNormConfig(), RMSNormConfig(), PRepBNConfig()])
 def test_counts_types_and_zeros(config: NormConfig) -> None:
     module = config.build(6)
     assert sum(parameter.numel() for parameter in module.parameters()) == config.params(6)
-    assert set(module.parameter_roles()) == {name for name, _ in module.named_parameters()}
+    roles = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, child in module.named_modules()
+        if isinstance(child, HasRoles)
+        for name in child.parameter_roles()
+    }
+    assert roles == {name for name, _ in module.named_parameters()}
     x = torch.zeros(2, 3, 6, requires_grad=True)
     (gradient,) = torch.autograd.grad(module(x).sum(), x)
     assert torch.isfinite(gradient).all()
     assert module.to(torch.bfloat16)(torch.ones(2, 3, 6, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_norms_of_centred_tokens_equal_layer_norm() -> None:
+    """E4: LN(x) = RMS(x - mean), and the same without the last channel."""
+    x = random(4, 9)
+    centred = x - x.mean(-1, keepdim=True)
+    expected = LayerNormConfig().build(9).double()(x)
+    rms, crms = UnscaledRMSNorm(1e-5)(centred), CRMSNorm(1e-5)(centred[..., :-1])
+    torch.testing.assert_close(rms, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(crms, expected[..., :-1], rtol=1e-12, atol=1e-12)
