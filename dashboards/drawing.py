@@ -47,11 +47,15 @@ Layer = Mapping[str, Any]
 
 
 def draw_architecture(
-    architecture: Mapping[str, Any], changed: Mapping[int, Sequence[str]] | None = None
+    architecture: Mapping[str, Any],
+    changed: Mapping[int, Sequence[str]] | None = None,
+    *,
+    key: str = "",
 ) -> str:
     """Standalone SVG text of an architecture (its JSON form), block by block.
 
-    `changed`: layer index from 0 -> what of it differs from something else; such layers are marked.
+    `changed`: layer index from 0 -> what of it differs from something else; such layers are marked. `key`:
+    a text of its own for each drawing of a page that may have the same one twice, so that ids differ.
     """
     canvas = Canvas()
     marks = changed or {}
@@ -68,12 +72,12 @@ def draw_architecture(
         _block(canvas, architecture, layers[first], (first + 1, count), longest, keyed[first][1])
         first += count
     _pill(canvas, *_output_words(architecture))
-    return _svg(architecture, canvas)
+    return _svg(architecture, canvas, key)
 
 
-def _svg(architecture: Mapping[str, Any], canvas: Canvas) -> str:
+def _svg(architecture: Mapping[str, Any], canvas: Canvas, key: str) -> str:
     height = canvas.y
-    mark = hashlib.sha256(f"{_canonical(architecture)}{height}{len(canvas.parts)}".encode()).hexdigest()[:10]
+    mark = hashlib.sha256(f"{key} {_canonical(architecture)}".encode()).hexdigest()[:10]
     stream = f'<path d="M{STREAM_X} 46V{height - 46:g}" class="pf-stream"/>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="pf-draw" viewBox="0 0 {WIDTH} {height:g}" '

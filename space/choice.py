@@ -229,6 +229,8 @@ class MixerChoice(_LayerChoice):
     """Position kinds that change what the mixer computes."""
     order_aware: ClassVar[bool]
     """Sees order without any position choice."""
+    direction_aware: ClassVar[bool] = False
+    """Both ways: tells a sequence from its reversal without any position choice."""
     has_probabilities: ClassVar[bool]
     """Has an attention probability matrix."""
     own_nonlinearity: ClassVar[bool] = False
@@ -371,6 +373,8 @@ class PositionChoice(Choice):
     """Config of the model's position choice; what acts in mixers is built there, `learned` adds a table."""
 
     kind: str = ""
+    direction_aware: ClassVar[bool] = False
+    """Tells a sequence from its reversal."""
     reads_mixers: ClassVar[bool] = False
     """`params` depends on the mixers."""
 

@@ -84,14 +84,14 @@ def smallest(space: SearchSpace, key: str, batch_size: int = 1, tokens: int | No
 def cautions(architecture: Architecture) -> tuple[str, ...]:
     """What is valid but doubtful in this architecture (choices.md 14: V7b, V8, V15); empty for most."""
     found = []
-    kinds = {layer.mixer.kind for layer in architecture.layers}
-    text = architecture.model == "encoder"
-    if text and architecture.position.kind in ("alibi", "none") and "gated_conv" not in kinds:
+    mixers = [layer.mixer for layer in architecture.layers]
+    sees_direction = any(choice.direction_aware for choice in (architecture.position, *mixers))
+    if architecture.model == "encoder" and not sees_direction:
         found.append("sees distance but not direction: a reversed input gives the same answer")
     if architecture.model != "decoder":
         n = architecture.tokens
         at = architecture.surroundings()
-        reach = sum(layer.mixer.reach(at) for layer in architecture.layers)
+        reach = sum(mixer.reach(at) for mixer in mixers)
         if reach < n - 1:
             found.append(
                 f"the mixers together reach {reach} of {n - 1} positions; only the mean at the end sees all"

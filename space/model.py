@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .architecture import Architecture, LayerConfig
 from .choice import FeedForward, HasAuxiliaryLoss, Norm, Scheduled, State, Surroundings
 from .embedding import build_embedding, build_head
-from .errors import InvalidInputError
+from .errors import InvalidInputError, UnsupportedError
 from .roles import HasRoles, ParameterRole
 
 
@@ -137,6 +137,7 @@ class Model(nn.Module):
         d = architecture.d_model
         at = architecture.surroundings()
         self.context_length = architecture.tokens
+        self._undecodable = _undecodable(architecture)
         self.embedding = build_embedding(architecture.interface, d)
         self.position = architecture.position.build(at)
         self.blocks = _blocks(architecture, at)
@@ -154,12 +155,7 @@ class Model(nn.Module):
         """Logits: per token for a language head, else per input. `mask` is True at real tokens."""
         for module in self._adding:
             module.auxiliary_loss = None
-        x = self.embedding(inputs)
-        if not torch.onnx.is_in_onnx_export() and x.shape[1] > self.context_length:
-            raise InvalidInputError(
-                f"{x.shape[1]} tokens are more than the context length, {self.context_length}; cut the input"
-            )
-        x = self.position(x)
+        x = self.position(self._embedded(inputs))
         for block in self.blocks:
             x = block(x, mask)
         logits: Tensor = self.head(self.final_norm(x, mask), mask)
@@ -184,7 +180,12 @@ class Model(nn.Module):
         return torch.stack(present).sum() if present else None
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> list[State]:
-        """The state of every layer before any token; layers that share weights have their own."""
+        """The state of every layer before any token; layers that share weights have their own.
+
+        Raises:
+            UnsupportedError: the model does not run token by token.
+        """
+        self._check_decodes()
         return [self._block(index).mixer.init_state(batch_size, dtype=dtype) for index in self._layers]
 
     def step(
@@ -202,8 +203,14 @@ class Model(nn.Module):
     def prefill(
         self, tokens: Int[Tensor, "batch tokens"]
     ) -> tuple[Float[Tensor, "batch tokens outputs"], list[State]]:
-        """Logits at every token of a prompt and the state after it."""
-        x, states = self.position(self.embedding(tokens)), []
+        """Logits at every token of a prompt and the state after it.
+
+        Raises:
+            UnsupportedError: the model does not run token by token.
+            InvalidInputError: more tokens than the context length.
+        """
+        self._check_decodes()
+        x, states = self.position(self._embedded(tokens)), []
         for index in self._layers:
             x, state = self._block(index).prefill(x)
             states.append(state)
@@ -222,8 +229,10 @@ class Model(nn.Module):
         """The prompt continued token by token: the likeliest one at temperature 0, else drawn.
 
         Raises:
+            UnsupportedError: the model does not run token by token.
             InvalidInputError: an empty prompt, or more tokens than the context length.
         """
+        self._check_decodes()
         n = prompt.shape[1]
         if not 1 <= n <= n + max_new_tokens <= self.context_length:
             raise InvalidInputError(
@@ -239,6 +248,19 @@ class Model(nn.Module):
                 last, states = self.step(token, states, torch.tensor(position, device=token.device))
         return torch.cat(rows, dim=1)
 
+    def _embedded(self, inputs: Tensor) -> Tensor:
+        """Tokens, no more of them than the context length."""
+        x: Tensor = self.embedding(inputs)
+        if not torch.onnx.is_in_onnx_export() and x.shape[1] > self.context_length:
+            raise InvalidInputError(
+                f"{x.shape[1]} tokens are more than the context length, {self.context_length}; cut the input"
+            )
+        return x
+
+    def _check_decodes(self) -> None:
+        if self._undecodable is not None:
+            raise UnsupportedError(f"{self._undecodable}, so that the model does not run token by token")
+
     @property
     def _layers(self) -> range:
         return range(len(self.blocks))
@@ -247,6 +269,16 @@ class Model(nn.Module):
         block = self.blocks[index]
         assert isinstance(block, Block)
         return block
+
+
+def _undecodable(architecture: Architecture) -> str | None:
+    """Why a model of this architecture does not run token by token; None: it does."""
+    if not architecture.is_causal:
+        return f"a model of kind '{architecture.model}' is not causal"
+    for index, layer in enumerate(architecture.layers):
+        if not layer.mixer.decodable:
+            return f"layer {index}: mixer '{layer.mixer.kind}' keeps no state"
+    return None
 
 
 def _chosen(

@@ -117,7 +117,9 @@ def _columns(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Column]:
                 mark=SERIES[index][3],
                 series=index,
                 what=describe(trial.architecture),
-                drawing=draw_architecture(trial.architecture, changed_parts(architectures, index)),
+                drawing=draw_architecture(
+                    trial.architecture, changed_parts(architectures, index), key=trial.label
+                ),
                 without=_address(job, others) if others else "",
                 first=_address(job, [trial, *others]) if index else "",
             )

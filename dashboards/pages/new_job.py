@@ -112,12 +112,12 @@ def preview_html(preview: Preview) -> str:
         examples=[
             {
                 "what": describe(architecture),
-                "svg": draw_architecture(architecture),
+                "svg": draw_architecture(architecture, key=str(place)),
                 "costs": [
                     (OBJECTIVES[key].label, shown(key, costs[key])) for key in SHOWN_COSTS if key in costs
                 ],
             }
-            for architecture, costs in preview.examples
+            for place, (architecture, costs) in enumerate(preview.examples)
         ],
     )
 

@@ -57,6 +57,7 @@ class GlaConfig(MixerChoice):
     padding: ClassVar[Padding] = "masked"
     positions: ClassVar[frozenset[str]] = frozenset()
     order_aware: ClassVar[bool] = True
+    direction_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False
     genes: ClassVar[Mapping[str, LayerGene]] = {
         "num_heads": HEAD_WIDTH,

@@ -1,6 +1,7 @@
 """State space duality (Mamba-2): linear attention whose heads forget by token, one decay per head.
 
-    (z, x, B, C, r) = split(x W_in)     (x, B, C) <- silu(conv_w(x, B, C) + bias)     d_i = e d, H = d_i / P
+    (z, x, B, C) = split(x W_in)    r = x W_r       d_i = e d channels, H = d_i / P heads
+    (x, B, C) <- silu(conv_w(x, B, C) + bias)
     Delta = softplus(r + b_Delta)   a = -exp(A_log) Delta   per head;  B and C [N] are shared by all heads
     S_t = exp(a_t) S_{t-1} + Delta_t x_t B_t^T              y_t = S_t C_t + D x_t
     out = rmsnorm(y * silu(z)) W_out
@@ -24,7 +25,7 @@ from ..errors import InvalidArchitectureError
 from ..gene import CONV_WIDTH, LayerGene
 from ..kernels.scan import Chunks, past_bias, scalar_sums, state_after, wide
 from ..kernels.scan_costs import scalar_peak
-from ..kernels.state_space import EXPANSION, softplus, start_of_steps
+from ..kernels.state_space import EXPANSION, SmallMap, softplus, start_of_steps
 from ..kernels.windows import advanced, convolved, newest
 from ..norms.rmsnorm import rmsnorm
 from ..projection import read, write
@@ -42,6 +43,7 @@ class Mamba2Config(MixerChoice):
     padding: ClassVar[Padding] = "masked"
     positions: ClassVar[frozenset[str]] = frozenset()
     order_aware: ClassVar[bool] = True
+    direction_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False
     own_nonlinearity: ClassVar[bool] = True
     genes: ClassVar[Mapping[str, LayerGene]] = {
@@ -97,7 +99,12 @@ class Mamba2Config(MixerChoice):
         return (inner, inner, states, states, self.heads(at))
 
     def maps(self, at: Surroundings) -> tuple[LinearMap, ...]:
-        return (LinearMap(at.d_model, self.parts(at)), LinearMap(self.inner(at), (at.d_model,)))
+        *parts, steps = self.parts(at)
+        return (
+            LinearMap(at.d_model, tuple(parts)),
+            LinearMap(at.d_model, (steps,), projected=False),
+            LinearMap(self.inner(at), (at.d_model,)),
+        )
 
     def own_params(self, at: Surroundings) -> int:
         """Kernel and its bias; D, b_Delta, A_log of each direction; the gain of the norm."""
@@ -160,7 +167,8 @@ class Mamba2(Mixer):
         self.conv_width, channels = config.conv_width, config.convolved_width(at)
         self.ahead = 0 if at.causal else self.conv_width - 1 - self.conv_width // 2
         self.chunks = Chunks.of(at.context_length, CHUNK)
-        self.input = read(at, self.widths, "mixer.in")
+        self.input = read(at, self.widths[:4], "mixer.in")
+        self.steps = SmallMap(at.d_model, self.heads)
         bound = self.conv_width**-0.5
         self.kernel = nn.Parameter(torch.empty(channels, self.conv_width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
@@ -220,8 +228,8 @@ class Mamba2(Mixer):
     def _parts(self, x: Float[Tensor, "batch tokens d_model"]) -> tuple[Tensor, Tensor, Tensor]:
         """z, the inputs of the convolution, and Delta."""
         inner, _, *states, _ = self.widths
-        z, inputs, r = self.input(x).split([inner, inner + sum(states), self.heads], dim=-1)
-        return z, inputs, softplus(wide(r) + self.steps_bias)
+        z, inputs = self.input(x).split([inner, inner + sum(states)], dim=-1)
+        return z, inputs, softplus(wide(self.steps(x)) + self.steps_bias)
 
     def _mixed(self, z: Tensor, values: Tensor, k: Tensor, q: Tensor, steps: Tensor) -> Tensor:
         fades = tuple(steps * self._cut(rate) for rate in self._rates())

@@ -41,6 +41,7 @@ class RetentionConfig(MixerChoice):
     padding: ClassVar[Padding] = "masked"
     positions: ClassVar[frozenset[str]] = frozenset()
     order_aware: ClassVar[bool] = True
+    direction_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False
     genes: ClassVar[Mapping[str, LayerGene]] = {
         "num_heads": HEAD_WIDTH,

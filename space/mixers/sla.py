@@ -37,6 +37,7 @@ class SlaConfig(LinearAttentionConfig):
 
     fixed_length: ClassVar[bool] = True
     order_aware: ClassVar[bool] = True
+    direction_aware: ClassVar[bool] = True
     positional_by_slot: ClassVar[bool] = True
     genes: ClassVar[Mapping[str, LayerGene]] = {
         "num_heads": HEAD_WIDTH,

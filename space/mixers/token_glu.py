@@ -36,6 +36,7 @@ class TokenGluConfig(MixerChoice):
     padding: ClassVar[Padding] = "masked"
     positions: ClassVar[frozenset[str]] = frozenset()
     order_aware: ClassVar[bool] = True
+    direction_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False
     own_nonlinearity: ClassVar[bool] = True
     genes: ClassVar[Mapping[str, LayerGene]] = {

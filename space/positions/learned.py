@@ -5,7 +5,7 @@
 Source: Gehring et al. 2017, arXiv:1705.03122, section 3.1.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,8 @@ from ..roles import ParameterRole
 
 class LearnedPositionConfig(PositionChoice):
     """Does not reach beyond the context length."""
+
+    direction_aware: ClassVar[bool] = True
 
     kind: Literal["learned"] = "learned"
 

@@ -12,7 +12,7 @@ of h: the first half turns with the row, the second with the column (Heo et al. 
 axial form).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +35,8 @@ def known_part(value: float) -> float:
 
 class RopeConfig(PositionChoice):
     """Scores depend on positions through their difference only."""
+
+    direction_aware: ClassVar[bool] = True
 
     kind: Literal["rope"] = "rope"
     rotary_pct: Annotated[float, AfterValidator(known_part)] = off(

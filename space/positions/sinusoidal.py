@@ -6,7 +6,7 @@ Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5. An odd width ends wi
 and the waves go on beyond the context length.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,8 @@ BASE = 10_000.0
 
 class SinusoidalPositionConfig(PositionChoice):
     """Adds no parameters."""
+
+    direction_aware: ClassVar[bool] = True
 
     kind: Literal["sinusoidal"] = "sinusoidal"
 

@@ -32,6 +32,8 @@ class T5BiasConfig(AdditivePosition):
 
     reads_mixers: ClassVar[bool] = True
 
+    direction_aware: ClassVar[bool] = True
+
     kind: Literal["t5_bias"] = "t5_bias"
 
     def relative_bias(self, at: Surroundings, num_heads: int) -> "T5Bias":

@@ -125,6 +125,12 @@ def test_kinds_and_fields_nobody_knows_are_drawn_by_their_names(new_architecture
     assert ET.fromstring(draw_strip(one)).tag == f"{SVG}svg"
 
 
+def test_the_same_drawing_twice_on_a_page_has_ids_of_its_own(new_architecture: NewArchitecture) -> None:
+    one = new_architecture({})
+    ids = [re.findall(r'id="(\w+)"', draw_architecture(one, key=key)) for key in ("1", "2")]
+    assert not set(ids[0]) & set(ids[1])
+
+
 def test_a_layer_that_differs_is_marked_with_what_differs(new_architecture: NewArchitecture) -> None:
     svg = draw_architecture(new_architecture({}, {}, {}), {1: ("mixer", "norm")})
     assert "≠ mixer, norm" in texts(svg)

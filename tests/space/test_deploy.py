@@ -99,7 +99,7 @@ def assert_same_function(model: nn.Module, form: nn.Module, point: Architecture)
     """With and without padding, and the model is as it was."""
     x = inputs(point)
     expected = model(x)
-    scale = float(expected.abs().max())
+    scale = expected.abs().max().item()
     torch.testing.assert_close(form(x), expected, rtol=1e-10, atol=1e-10 * scale)
     if not any(one.mixer.padding == "packed" for one in point.layers) and point.model != "vision":
         mask = torch.arange(TOKENS).expand(3, TOKENS) < torch.tensor([[12], [5], [1]])
@@ -266,17 +266,19 @@ def test_slices_and_weighted_scores_are_folded() -> None:
 @pytest.mark.parametrize("form", ["fp32", "int8_dynamic", "int4_g32"])
 def test_number_formats_and_files_have_the_deployed_form(form: str, tmp_path: Path) -> None:
     point = architecture([layer(SOFTMAX, norm="prepbn", number_format=form)] * 2)
-    model = trained(point).float()
+    model, x = build_model(point, seed=0), inputs(point).float()
+    model(x)  # one training step's statistics
+    model.eval()
     converted = apply_number_formats(model, point)
     assert isinstance(converted.get_submodule("blocks.0.mixer_norm"), Folded)
-    x = inputs(point).float()
     expected, found = model(x), converted(x)
-    limit = {"fp32": 1e-5, "int8_dynamic": 0.1, "int4_g32": 0.5}[form]
-    assert float((found - expected).norm() / expected.norm()) < limit
+    limit = {"fp32": 1e-5, "int8_dynamic": 0.05, "int4_g32": 0.5}[form]
+    assert ((found - expected).norm() / expected.norm()).item() < limit
     path = export_onnx(model, point, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    y = session.run(None, {"values": x.numpy()})[0]
-    np.testing.assert_allclose(y, found.numpy(), rtol=0.05, atol=0.05 if form == "int8_dynamic" else 1e-4)
+    y = torch.from_numpy(session.run(None, {"values": x.numpy()})[0])
+    # the file's 8-bit activations have one scale per tensor
+    assert ((y - found).norm() / found.norm()).item() < (0.05 if form == "int8_dynamic" else 1e-4)
 
 
 @pytest.mark.parametrize("export_norm", ["rms", "crms"])

@@ -56,7 +56,8 @@ def defined(module: Mamba2, x: Tensor, mask: Tensor | None, *, causal: bool) -> 
     b, n, _ = x.shape
     inner, _, states, _, heads = module.widths
     real = torch.ones_like(x[..., :1]) if mask is None else mask[..., None].to(x.dtype)
-    z, inputs, r = torch.split(module.input(x), [inner, inner + 2 * states, heads], dim=-1)
+    z, inputs = torch.split(module.input(x), [inner, inner + 2 * states], dim=-1)
+    r = x @ module.steps.weight.T
     ahead = 0 if causal else module.kernel.shape[1] - 1 - module.kernel.shape[1] // 2
     u = functional.silu(taps(inputs * real, module.kernel, module.bias, ahead=ahead))
     values, k, q = torch.split(u, [inner, states, states], dim=-1)
