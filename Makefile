@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 export RAY_USAGE_STATS_ENABLED := 0
 export XDG_RUNTIME_DIR ?= /tmp/runtime-$(shell id -u)
 
-.PHONY: help install install-dev quickstart serve test test-fast check bench docs browser clean
+.PHONY: help install install-dev quickstart serve test test-fast soak check bench docs browser clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,6 +46,9 @@ test: install-dev browser ## the whole suite
 test-fast: install-dev ## the suite without slow and browser tests
 	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser" tests
+
+soak: install-dev ## the long form of what the suite samples: 300 architectures of every preset
+	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 tests/space/test_presets.py
 
 check: install-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ earlier rows to the right of its own column. Two causal layers reach every past 
 
 Source: Ho et al. 2019, arXiv:1912.12180; shared form: Fan et al. 2023, arXiv:2309.11523 (RMT); the causal
 form is ours. Biases by distance count positions of the sequence, on an image steps along the axis.
-Projections and optional parts: `attention_base`.
+Projections and optional parts: `mixing.attention`.
 """
 
 import math
@@ -30,8 +30,8 @@ from ..choice import LinearMap, Mixer, MixerChoice, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import LayerGene
 from ..kernels.attention import ScoreBias, attention_to_kept, is_absent, mark_absent, repeat_heads
-from .attention_base import ATTENTION_GENES, Attention, AttentionConfig
-from .attention_parts import Clip
+from ..mixing.attention import ATTENTION_GENES, Attention, AttentionConfig
+from ..mixing.attention_parts import Clip
 from .axial_columns import ColumnConfig, along_columns, column_bias, down_one_column
 from .block_local import BlockLocalConfig, attention_in_blocks
 from .sliding_window import SlidingWindowConfig, band_bias, band_pairs, banded, blocks_of

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..choice import State, Surroundings
 from ..kernels.attention import ScoreBias, attention_explicit, attention_to_kept
 from ..kernels.blocks import absence, existing, from_columns, in_columns
-from .attention_base import Attention, AttentionConfig
+from ..mixing.attention import Attention, AttentionConfig
 from .block_local import blocked_size
 
 

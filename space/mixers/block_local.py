@@ -9,7 +9,7 @@
 
 The first block of the shifted partition has floor(w / 2) tokens, so that borders of one layer lie inside the
 blocks of the next. Source: Qin et al. 2022, arXiv:2210.10340 (TransNormer, DiagAttention); causal blocks are
-masked before the softmax. Projections and optional parts: `attention_base`.
+masked before the softmax. Projections and optional parts: `mixing.attention`.
 """
 
 import math
@@ -34,7 +34,7 @@ from ..kernels.attention import (
     is_absent,
 )
 from ..kernels.blocks import absence, existing, from_blocks, in_blocks
-from .attention_base import ATTENTION_GENES, Attention, AttentionConfig
+from ..mixing.attention import ATTENTION_GENES, Attention, AttentionConfig
 from .softmax import SoftmaxConfig
 
 EPS = 1e-8

@@ -21,9 +21,9 @@ from torch.nn import functional
 from ..choice import MixerChoice, Surroundings, off
 from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.linear_attention import rows_at
-from .attention_base import GATE, GATE_OPENNESS, OPENNESS
-from .attention_parts import GateKind
-from .linear_attention_base import (
+from ..mixing.attention import GATE, GATE_OPENNESS, OPENNESS
+from ..mixing.attention_parts import GateKind
+from ..mixing.linear_attention import (
     LinearAttention,
     LinearAttentionConfig,
     changed,

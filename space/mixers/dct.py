@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..choice import Surroundings
-from ..kernels.transforms import (
+from ..mixing.transforms import (
     Transform,
     TransformChoice,
     TransformMatrix,

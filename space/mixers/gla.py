@@ -36,7 +36,7 @@ from ..kernels.scan import (
     wide,
 )
 from ..kernels.scan_costs import bounded_peak, scalar_peak
-from ..kernels.state_space import SmallMap, log_sigmoid
+from ..mixing.state_space import SmallMap, log_sigmoid
 from ..norms.rmsnorm import rmsnorm
 from ..projection import read, write
 from ..roles import ParameterRole

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..activations import build_activation
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..gene import LayerGene
-from ..kernels.gating import MIXER_ACTIVATION, MixerActivation
+from ..mixing.gating import MIXER_ACTIVATION, MixerActivation
 from ..projection import read, write
 
 

@@ -22,17 +22,17 @@ from torch.nn import functional
 
 from ..choice import MixerChoice, Surroundings, off
 from ..gene import HEAD_WIDTH, LayerGene
-from ..projection import start as fill_start
-from ..roles import ParameterRole
-from .attention_base import GATE, GATE_OPENNESS, OPENNESS
-from .attention_parts import GateKind
-from .linear_attention_base import (
+from ..mixing.attention import GATE, GATE_OPENNESS, OPENNESS
+from ..mixing.attention_parts import GateKind
+from ..mixing.linear_attention import (
     LinearAttention,
     LinearAttentionConfig,
     changed,
     linear_attention_reference,
 )
-from .linear_features import elu_plus_one, mapped_reference
+from ..mixing.linear_features import elu_plus_one, mapped_reference
+from ..projection import start as fill_start
+from ..roles import ParameterRole
 
 FLOOR = 1e-3
 """Keeps weights positive where all features of a query and a key miss each other."""

@@ -23,8 +23,8 @@ from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..gene import CONV_WIDTH, LayerGene
 from ..kernels.scan import Chunks, selective_scan, selective_state, sized_chunks, wide
 from ..kernels.scan_costs import selective_peak
-from ..kernels.state_space import EXPANSION, SmallMap, softplus, start_of_steps
 from ..kernels.windows import advanced, convolved, newest
+from ..mixing.state_space import EXPANSION, SmallMap, softplus, start_of_steps
 from ..projection import read, write
 from ..roles import ParameterRole
 

@@ -25,8 +25,8 @@ from ..errors import InvalidArchitectureError
 from ..gene import CONV_WIDTH, LayerGene
 from ..kernels.scan import Chunks, past_bias, scalar_sums, state_after, wide
 from ..kernels.scan_costs import scalar_peak
-from ..kernels.state_space import EXPANSION, SmallMap, softplus, start_of_steps
 from ..kernels.windows import advanced, convolved, newest
+from ..mixing.state_space import EXPANSION, SmallMap, softplus, start_of_steps
 from ..norms.rmsnorm import rmsnorm
 from ..projection import read, write
 from ..roles import ParameterRole

@@ -21,19 +21,19 @@ from torch.nn import functional
 
 from ..choice import MixerChoice, Surroundings, off
 from ..gene import HEAD_WIDTH, LayerGene
-from ..norms.layernorm import EPS, LayerNorm
-from ..norms.rmsnorm import RMSNorm
-from ..projection import Dense, LowRank
-from ..projection import start as fill_start
-from .attention_base import GATE, GATE_OPENNESS, OPENNESS
-from .attention_parts import GateKind
-from .linear_attention_base import (
+from ..mixing.attention import GATE, GATE_OPENNESS, OPENNESS
+from ..mixing.attention_parts import GateKind
+from ..mixing.linear_attention import (
     LinearAttention,
     LinearAttentionConfig,
     changed,
     linear_attention_reference,
 )
-from .linear_features import Phi, mapped, mapped_reference
+from ..mixing.linear_features import Phi, mapped, mapped_reference
+from ..norms.layernorm import EPS, LayerNorm
+from ..norms.rmsnorm import RMSNorm
+from ..projection import Dense, LowRank
+from ..projection import start as fill_start
 
 NORM_EPS = 1e-6
 OutputNorm = Literal["simple", "rmsnorm", "layernorm"]

@@ -21,12 +21,12 @@ from torch.nn import functional
 from ..choice import State, Surroundings, off
 from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.linear_attention import rows_at
-from ..roles import ParameterRole
-from .linear_attention_base import (
+from ..mixing.linear_attention import (
     LinearAttention,
     LinearAttentionConfig,
     linear_attention_reference,
 )
+from ..roles import ParameterRole
 
 ON_TOKENS = frozenset({"learned", "sinusoidal"})
 """Position kinds that say to every layer what the table would."""

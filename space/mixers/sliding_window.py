@@ -33,7 +33,7 @@ from ..kernels.attention import (
     attention_explicit,
     attention_to_kept,
 )
-from .attention_base import ATTENTION_GENES, Attention, AttentionConfig
+from ..mixing.attention import ATTENTION_GENES, Attention, AttentionConfig
 from .softmax import SoftmaxConfig
 
 

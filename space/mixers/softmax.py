@@ -3,7 +3,7 @@
     y = concat_a( softmax(q_a k_a^T / sqrt(h) + bias) v_a ) W_o
 
 Source: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arXiv:2305.13245. W_q,
-W_k, W_v are one weight, in this order. Projections and optional parts: `attention_base`.
+W_k, W_v are one weight, in this order. Projections and optional parts: `mixing.attention`.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..choice import State, Surroundings
 from ..kernels.attention import ScoreBias, absent_tokens, attention, attention_to_kept
-from .attention_base import Attention, AttentionConfig
+from ..mixing.attention import Attention, AttentionConfig
 
 
 class SoftmaxConfig(AttentionConfig):

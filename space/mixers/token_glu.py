@@ -21,7 +21,7 @@ from ..activations import build_activation
 from ..choice import Mixer, MixerChoice, Padding, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import LayerGene
-from ..kernels.gating import MIXER_ACTIVATION, MixerActivation
+from ..mixing.gating import MIXER_ACTIVATION, MixerActivation
 from ..projection import INIT_STD, start
 from ..roles import ParameterRole
 

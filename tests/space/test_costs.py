@@ -16,7 +16,7 @@ from space.choice import Surroundings
 from space.costs import costs
 from space.errors import InvalidInputError
 from space.feedforward import GluConfig, MlpConfig
-from space.mixers import GatedConvConfig, LinearEluConfig, PoolConfig, SlidingWindowConfig, SoftmaxConfig
+from space.mixers import GatedConvConfig, PoolConfig, SlidingWindowConfig, SoftmaxConfig
 from space.model import build_model
 from space.positions import NonePositionConfig
 

@@ -17,9 +17,9 @@ from space.kernels.scan import (
     sized_chunks,
     states_before,
 )
-from space.kernels.state_space import softplus_explicit, start_of_steps
 from space.mixers.gla import gla_reference
 from space.mixers.mamba import mamba_reference
+from space.mixing.state_space import softplus_explicit, start_of_steps
 
 TOKENS, HEADS, KEY, VALUE = 23, 3, 4, 6
 

@@ -16,8 +16,8 @@ from space.export.onnx import export_module
 from space.kernels.attention import attention_explicit
 from space.layer_options import mixer_config
 from space.mixers import SlidingWindowConfig, SoftmaxConfig
-from space.mixers.attention_base import Attention, AttentionConfig
-from space.mixers.attention_parts import Clip, HeadConvolution, WeightedProjection
+from space.mixing.attention import Attention, AttentionConfig
+from space.mixing.attention_parts import Clip, HeadConvolution, WeightedProjection
 from space.positions import POSITIONS
 
 D_MODEL, CONTEXT = 24, 20

@@ -10,9 +10,9 @@ from space.choice import Mixer, PositionChoice, Surroundings
 from space.errors import InvalidArchitectureError
 from space.kernels.attention import ScoreBias
 from space.mixers import AxialConfig
-from space.mixers.attention_base import Attention
 from space.mixers.axial import AxialShared, AxialSum, axial_reference
 from space.mixers.axial_columns import ColumnAttention
+from space.mixing.attention import Attention
 from space.positions import AlibiConfig, NonePositionConfig, RopeConfig, T5BiasConfig
 
 both_ways = pytest.mark.parametrize("causal", [True, False], ids=["causal", "both_ways"])

@@ -11,9 +11,9 @@ from space.choice import Mixer, PositionChoice, Surroundings
 from space.errors import InvalidArchitectureError
 from space.kernels.attention import ScoreBias
 from space.mixers import AxialConfig, BlockLocalConfig, SlidingWindowConfig, SoftmaxConfig
-from space.mixers.attention_base import AttentionConfig
 from space.mixers.axial import AxialSum
 from space.mixers.block_local import BlockLocal, block_local_reference, unit_rms
+from space.mixing.attention import AttentionConfig
 from space.positions import AlibiConfig, NonePositionConfig, RopeConfig, T5BiasConfig
 
 both_ways = pytest.mark.parametrize("causal", [True, False], ids=["causal", "both_ways"])

@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from space.choice import Surroundings
 from space.errors import InvalidArchitectureError, InvalidInputError
-from space.kernels import transforms
-from space.kernels.transforms import MATRIX_TOKENS
 from space.layer_options import Levels, mixer_config
 from space.mixers.dft import Dft, DftConfig, DftCosine, DftSine, dft_reference
+from space.mixing import transforms
+from space.mixing.transforms import MATRIX_TOKENS
 from space.positions import NonePositionConfig
 
 D = 12

@@ -8,7 +8,6 @@ from torch.nn import functional
 from space.activations import build_activation
 from space.choice import Surroundings
 from space.errors import InvalidArchitectureError
-from space.kernels.gating import MIXER_ACTIVATION
 from space.layer_options import Levels, mixer_config
 from space.mixers.glu_only import GluOnly, GluOnlyConfig, glu_only_reference
 from space.mixers.token_glu import (
@@ -18,6 +17,7 @@ from space.mixers.token_glu import (
     causal_token_glu_reference,
     token_glu_reference,
 )
+from space.mixing.gating import MIXER_ACTIVATION
 from space.positions import NonePositionConfig
 
 N = 10

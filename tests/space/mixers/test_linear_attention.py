@@ -15,7 +15,7 @@ from space.choice import Mixer, Surroundings
 from space.export.onnx import export_module
 from space.kernels.linear_attention import CHUNK
 from space.mixers import CosformerConfig, LinearEluConfig, NormLinearConfig, SlaConfig
-from space.mixers.linear_attention_base import LinearAttentionConfig
+from space.mixing.linear_attention import LinearAttentionConfig
 from space.positions import POSITIONS
 
 CONTEXT = 3 * CHUNK + 5

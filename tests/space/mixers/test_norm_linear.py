@@ -6,8 +6,8 @@ from torch import Tensor
 
 from space.choice import Surroundings
 from space.mixers import NormLinearConfig
-from space.mixers.linear_features import Phi, mapped, mapped_reference
 from space.mixers.norm_linear import NormLinear, norm_linear_reference
+from space.mixing.linear_features import Phi, mapped, mapped_reference
 from space.positions import POSITIONS
 from space.positions.rope import build_rotary
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from space.choice import MixerChoice, Scheduled, Surroundings
 from space.mixers import GatedConvConfig, PoolConfig, SlidingWindowConfig, SoftmaxConfig
-from space.mixers.attention_base import Attention, AttentionConfig
-from space.mixers.attention_parts import HeadConvolution, WeightedProjection, head_convolution_reference
 from space.mixers.gated_conv import GatedConv, gated_conv_reference
 from space.mixers.pool import Pool, pool_reference
 from space.mixers.sliding_window import sliding_window_reference
 from space.mixers.softmax import softmax_reference
+from space.mixing.attention import Attention, AttentionConfig
+from space.mixing.attention_parts import HeadConvolution, WeightedProjection, head_convolution_reference
 from space.norms.rmsnorm import RMSNorm
 from space.positions import POSITIONS
 from space.positions.additive_bias import relative_bias

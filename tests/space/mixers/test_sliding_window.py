@@ -8,8 +8,6 @@ from torch import Tensor
 
 from space.choice import Surroundings
 from space.kernels.attention import ScoreBias
-from space.mixers.attention_base import AttentionConfig
-from space.mixers.attention_parts import Clip
 from space.mixers.sliding_window import (
     SlidingWindow,
     SlidingWindowConfig,
@@ -19,6 +17,8 @@ from space.mixers.sliding_window import (
     sliding_window_reference,
 )
 from space.mixers.softmax import SoftmaxConfig
+from space.mixing.attention import AttentionConfig
+from space.mixing.attention_parts import Clip
 from space.positions import POSITIONS
 from space.positions.alibi import alibi_slopes
 

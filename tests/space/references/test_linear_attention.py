@@ -7,7 +7,7 @@ import torch
 
 from space.choice import Surroundings
 from space.mixers import CosformerConfig, LinearEluConfig, NormLinearConfig
-from space.mixers.linear_attention_base import LinearAttention, LinearAttentionConfig
+from space.mixing.linear_attention import LinearAttention, LinearAttentionConfig
 from space.positions import POSITIONS
 
 with warnings.catch_warnings():

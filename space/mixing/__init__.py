@@ -1,0 +1,1 @@
+"""What several token mixers are made of: shared bases, optional parts, genes."""
