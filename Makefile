@@ -59,8 +59,9 @@ check: install-dev ## ruff, mypy --strict, import contracts
 bench: install-dev ## every benchmark; results go to benchmarks/results
 	@for script in benchmarks/*.py; do echo $$script; $(BIN)/python $$script || exit 1; done
 
-docs: install ## where the documentation is, and its generated parts checked
-	@$(BIN)/python -m pytest -q tests/test_docs.py
+docs: install-dev ## rewrite the generated tables of docs/, check every page against the program
+	@$(BIN)/python -P tests/test_docs_choices.py
+	@$(BIN)/python -m pytest -q tests/test_docs*.py
 
 clean: ## remove the environment and caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

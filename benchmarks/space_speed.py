@@ -2,7 +2,7 @@
 
     python benchmarks/space_speed.py [--json]
 
-Per preset, in seconds of CPU time of one process (a busy machine does not count): `sample` draws a structured
+Per preset, in seconds of CPU time of one process (waiting does not count): `sample` draws a structured
 random architecture, repairs and canonicalises it; `id` writes its canonical JSON and hashes it; `costs` counts
 one architecture alone; `batch` counts many at once, first with an empty table (`cold`: every mixer and
 feed-forward is new), then others of the same space (`warm`: most parts are known). Five repeats, each with

@@ -32,7 +32,7 @@ POSITION_WORDS: Mapping[str, str] = {
     "rope": "RoPE",
     "alibi": "ALiBi",
 }
-NORM_WORDS: Mapping[str, str] = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}
+NORM_WORDS: Mapping[str, str] = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm", "prepbn": "PRepBN"}
 ACTIVATION_WORDS: Mapping[str, str] = {"relu": "ReLU", "gelu": "GELU", "silu": "SiLU", "relu2": "ReLU²"}
 GLU_WORDS: Mapping[str, str] = {"silu": "SwiGLU", "gelu": "GeGLU", "relu": "ReGLU"}
 

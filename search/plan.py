@@ -140,15 +140,17 @@ def _without_short_norms(space: SearchSpace, steps: int) -> tuple[SearchSpace, l
     """The space without the norms that so short a training says nothing of, and a warning for each."""
     gone = [kind for kind in space.domains.norm if NORMS[kind].least_steps > steps]
     left = [kind for kind in space.domains.norm if kind not in gone]
-    short = [
-        f"norm '{kind}' needs {NORMS[kind].least_steps} training steps, the job has {steps}" for kind in gone
-    ]
+    short = [_too_short(kind, steps) for kind in gone]
     if gone and not left:
         raise InvalidInputError(
-            f"gene 'norm': {'; '.join(short)}; raise training.steps or add rmsnorm to space.set.norm"
+            f"gene 'norm' has {'; '.join(short)}; raise training.steps or add rmsnorm to space.set.norm"
         )
-    warnings = [f"gene 'norm': {text}: left out of the space" for text in short]
+    warnings = [f"gene 'norm' has {text}: left out of the space" for text in short]
     return (space.with_domains({"norm": left}) if gone else space), warnings
+
+
+def _too_short(kind: str, steps: int) -> str:
+    return f"norm '{kind}', which needs {NORMS[kind].least_steps} training steps and not {steps}"
 
 
 def _check_limits(space: SearchSpace, limits: Mapping[str, float], target: Target) -> None:
@@ -192,6 +194,11 @@ def _check_enqueued(name: str, architecture: Architecture, spec: JobSpec, data: 
             f"enqueue: '{name}' is a {architecture.model} for {architecture.interface.model_dump_json()}; "
             f"task '{data.name}' needs a {data.model} for {wanted.model_dump_json()}"
         )
+    for kind in sorted({layer.norm.kind for layer in architecture.layers}):
+        if NORMS[kind].least_steps > spec.training.steps:
+            raise InvalidInputError(
+                f"enqueue: '{name}' has {_too_short(kind, spec.training.steps)}; raise training.steps"
+            )
     for form in {layer.number_format for layer in architecture.layers}:
         if spec.target.runtime not in number_format(form).real_on:
             raise InvalidInputError(

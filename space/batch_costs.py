@@ -17,7 +17,6 @@ from .choice import Surroundings
 from .costs import (
     BYTES_PER_NUMBER,
     EndCosts,
-    PartCosts,
     checked_tokens,
     end_costs,
     feed_forward_costs,
@@ -25,9 +24,21 @@ from .costs import (
     is_decodable,
     mixer_costs,
     position_params,
+    weight_bits,
 )
+from .quantization import number_format
 
 _PARAMS, _IDLE, _MACS, _CAUSAL, _DECODE, _BITS, _STATE, _PEAK = range(8)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What is known of one width, length and projection form; positions and heads share it."""
+
+    rows: dict[tuple[int, str, str], int] = field(default_factory=dict)
+    """(id of a config, number format, residual) -> its row in the table."""
+    counted: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
+    """(id of a config, residual) -> its row in fp32; another number format changes the bits only."""
 
 
 @dataclass(slots=True)
@@ -38,8 +49,7 @@ class _Site:
     tokens: int
     ends: EndCosts
     position: int
-    parts: dict[tuple[int, str, str], int] = field(default_factory=dict)
-    """(id of a config, number format, residual) -> its row in the table."""
+    parts: _Parts
     layers: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     """id of a layer -> rows of its mixer and feed-forwards, parameters of its norms."""
 
@@ -50,6 +60,7 @@ class CostTable:
     def __init__(self, *, batch_size: int = 1, tokens: int | None = None) -> None:
         self.batch_size, self.tokens = batch_size, tokens
         self._sites: dict[tuple[object, ...], _Site] = {}
+        self._parts: dict[tuple[object, ...], _Parts] = {}
         self._rows: list[tuple[int, ...]] = []
         self._kept: list[object] = []  # rows are found by id, so the objects have to live
 
@@ -111,24 +122,32 @@ class CostTable:
         return found, owned, normed, starts
 
     def _add(self, layer: LayerConfig, site: _Site) -> tuple[int, int, int]:
-        form, residual, parts = layer.number_format, layer.residual, site.parts
-        mixer = parts.get((id(layer.mixer), form, ""))
+        form, residual, rows = layer.number_format, layer.residual, site.parts.rows
+        mixer = rows.get((id(layer.mixer), form, ""))
         if mixer is None:
-            counted = mixer_costs(layer, site.at, site.tokens)
-            mixer = parts[id(layer.mixer), form, ""] = self._add_part(layer.mixer, counted)
-        feed_forward = parts.get((id(layer.feed_forward), form, residual))
+            mixer = rows[id(layer.mixer), form, ""] = self._add_part(layer, site, "")
+        feed_forward = rows.get((id(layer.feed_forward), form, residual))
         if feed_forward is None:
-            counted = feed_forward_costs(layer, site.at, site.tokens)
-            feed_forward = self._add_part(layer.feed_forward, counted)
-            parts[id(layer.feed_forward), form, residual] = feed_forward
+            feed_forward = self._add_part(layer, site, residual)
+            rows[id(layer.feed_forward), form, residual] = feed_forward
         norms = layer.num_norms * layer.norm.params(site.at.d_model)
         self._kept.append(layer)
         site.layers[id(layer)] = (mixer, feed_forward, norms)
         return mixer, feed_forward, norms
 
-    def _add_part(self, config: object, counted: PartCosts) -> int:
-        self._kept.append(config)
-        self._rows.append(astuple(counted))
+    def _add_part(self, layer: LayerConfig, site: _Site, residual: str) -> int:
+        """A new row, of the mixer where `residual` is empty."""
+        config = layer.feed_forward if residual else layer.mixer
+        choices = layer.feed_forwards if residual else (layer.mixer,)
+        known = site.parts.counted.get((id(config), residual))
+        if known is None:
+            count = feed_forward_costs if residual else mixer_costs
+            known = astuple(count(layer, site.at, site.tokens))
+            site.parts.counted[id(config), residual] = known
+            self._kept.append(config)
+        form = number_format(layer.number_format)
+        bits = sum(weight_bits(choice, site.at, form) for choice in choices)
+        self._rows.append((*known[:_BITS], bits, *known[_BITS + 1 :]))
         return len(self._rows) - 1
 
     def _site(self, architecture: Architecture) -> _Site:
@@ -141,7 +160,9 @@ class CostTable:
             at = architecture.surroundings()
             n = checked_tokens(architecture, self.batch_size, self.tokens)
             own = 0 if architecture.position.reads_mixers else position_params(architecture, at)
-            site = self._sites[key] = _Site(at, n, end_costs(architecture, at, n), own)
+            key_of_parts = (at.d_model, n, at.context_length, at.causal, at.grid, at.rank_ratio)
+            parts = self._parts.setdefault(key_of_parts, _Parts())
+            site = self._sites[key] = _Site(at, n, end_costs(architecture, at, n), own, parts)
         return site
 
     def _position(self, architecture: Architecture, site: _Site) -> int:

@@ -7,16 +7,12 @@ Source: evaluators_and_search.md 12.2.
 """
 
 import random
-from collections.abc import Iterator, Mapping
-from itertools import product
+from collections.abc import Mapping
 
 from .architecture import Architecture
 from .costs import costs
 from .errors import InvalidInputError, nearest
-from .gene import Value
-from .genes import MODEL_GENES
-from .layer_options import active_mixer_genes
-from .norms import NORMS
+from .floor import least
 from .search_space import SearchSpace
 
 StaticLimits = Mapping[str, int | float]
@@ -67,18 +63,8 @@ def repair(
 
 
 def smallest(space: SearchSpace, key: str, batch_size: int = 1, tokens: int | None = None) -> float:
-    """The least value of one cost over the whole space.
-
-    It is enough to look at equal layers: the costs are sums over layers plus at most one maximum over layers
-    (the activation peak), so replacing every layer by the lightest among those with no higher peak never
-    costs more. The least width is not always the least memory: a wider model may have fewer heads.
-    """
-    widths = space.domains.d_model if _known(key) == "memory_bytes" else (min(space.domains.d_model),)
-    return min(
-        static_costs(architecture, batch_size, tokens)[key]
-        for d_model in widths
-        for architecture in _lean(space, d_model)
-    )
+    """The least value of one cost over the whole space, or a little less where rules name layers."""
+    return float(least(space, _known(key), batch_size, tokens))
 
 
 def cautions(architecture: Architecture) -> tuple[str, ...]:
@@ -124,29 +110,3 @@ def _shrunken(space: SearchSpace, architecture: Architecture, rng: random.Random
             if smaller.id != architecture.id:
                 return smaller
     return None
-
-
-def _lean(space: SearchSpace, d_model: int) -> Iterator[Architecture]:
-    """Every kind of shallowest homogeneous architecture; what costs nothing keeps its default."""
-    depth = min(space.domains.num_layers)
-    free = [key for key in MODEL_GENES if key not in ("num_layers", "d_model") and key in space.options]
-    for values in product(*(space.domains.of(key) for key in free)):
-        model: dict[str, Value] = {"num_layers": depth, "d_model": d_model}
-        model.update(zip(free, values, strict=True))
-        for layer in _lean_layers(space, d_model):
-            yield space.decode(space.genotype(model, [layer]))
-
-
-def _lean_layers(space: SearchSpace, d_model: int) -> Iterator[dict[str, Value]]:
-    """One layer of every kind that differs in cost, with the least feed-forward ratio and norm."""
-    domains = space.domains
-    fixed: dict[str, Value] = {
-        "activation": domains.default("activation"),
-        "ff_ratio": min(domains.options("ff_ratio")),
-        "norm": min(domains.norm, key=lambda kind: NORMS[kind]().params(d_model)),
-        "placement": domains.default("placement"),
-    }
-    for kind in domains.mixer:
-        keys = [*active_mixer_genes(kind)[1:], "feed_forward", "residual", "number_format"]
-        for values in product(*(domains.of(key) for key in keys)):
-            yield {**fixed, "mixer": kind, **dict(zip(keys, values, strict=True))}

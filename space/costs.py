@@ -9,7 +9,7 @@ MACs.
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import lru_cache
 
 from .architecture import Architecture, BytesInterface, ImageInterface, LayerConfig
 from .choice import FeedForwardChoice, MixerChoice, Surroundings
@@ -132,7 +132,7 @@ def mixer_costs(layer: LayerConfig, at: Surroundings, n: int) -> PartCosts:
         macs=mixer.macs(at, n),
         macs_causal=mixer.macs_causal(at, n) if at.causal else mixer.macs(at, n),
         macs_decode=mixer.macs_decode(at, n - 1) if decodes else 0,
-        weight_bits=_weight_bits(mixer, at, number_format(layer.number_format)),
+        weight_bits=weight_bits(mixer, at, number_format(layer.number_format)),
         state=mixer.state_size(at, n) if at.causal else 0,
         peak=n * at.d_model + mixer.activation_size(at, n),
     )
@@ -150,7 +150,7 @@ def feed_forward_costs(layer: LayerConfig, at: Surroundings, n: int) -> PartCost
         macs=macs,
         macs_causal=macs,
         macs_decode=sum(ffn.macs(at, 1) for ffn in feed_forwards),
-        weight_bits=sum(_weight_bits(ffn, at, form) for ffn in feed_forwards),
+        weight_bits=sum(weight_bits(ffn, at, form) for ffn in feed_forwards),
         state=0,
         peak=max((held + ffn.activation_size(at, n) for ffn in feed_forwards), default=0),
     )
@@ -189,16 +189,21 @@ def num_params(architecture: Architecture) -> int:
     return costs(architecture).params
 
 
-def _weight_bits(choice: MixerChoice | FeedForwardChoice, at: Surroundings, form: Format) -> int:
+def weight_bits(choice: MixerChoice | FeedForwardChoice, at: Surroundings, form: Format) -> int:
     """What inference stores: maps in the number format, the rest float32."""
     full = 8 * BYTES_PER_NUMBER
-    maps = sum(m.copies * m.size(at.rank_ratio) for m in choice.maps(at))
-    bits = Fraction(full * (choice.params(at) - maps))
+    bits = full * (choice.params(at) - sum(m.copies * m.size(at.rank_ratio) for m in choice.maps(at)))
     for linear_map in choice.deployed_maps(at):
         for inputs, outputs in linear_map.matrices(at.rank_ratio):
-            width = form.bits_per_weight(inputs) if linear_map.projected else full
-            bits += linear_map.copies * width * inputs * outputs
-    return math.ceil(bits)
+            row = _row_bits(form, inputs) if linear_map.projected else full * inputs
+            bits += linear_map.copies * outputs * row
+    return bits
+
+
+@lru_cache(maxsize=4096)
+def _row_bits(form: Format, inputs: int) -> int:
+    """Bits of the weights of one output; a fraction of one is stored whole."""
+    return math.ceil(form.bits_per_weight(inputs) * inputs)
 
 
 def _embedding_size(architecture: Architecture) -> int:

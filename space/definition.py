@@ -83,12 +83,15 @@ class SpaceDefinition(Choice):
         return int(self.value(genotype, "num_layers"))
 
     def levels(self, genotype: Genotype, layer: int) -> dict[str, Value]:
-        """All layer genes of one layer, the idle ones too, as its rules permit them."""
-        found = {key: self.value(genotype, key, layer) for key in LAYER_GENES}
+        """All layer genes of one layer that something in the space reads."""
+        return {key: self.value(genotype, key, layer) for key in self.read_layer_genes}
+
+    def ruled(self, levels: dict[str, Value], layer: int, depth: int) -> dict[str, Value]:
+        """The layer genes as the rules permit them in this layer of a model of this depth."""
         if not self.rules:
-            return found
-        there = self.domains_at(layer, self.depth(genotype))
-        return {key: permitted(self.domains, there, key, value) for key, value in found.items()}
+            return levels
+        there = self.domains_at(layer, depth)
+        return {key: permitted(self.domains, there, key, value) for key, value in levels.items()}
 
     def domains_at(self, layer: int, depth: int) -> Domains:
         """The domains of one layer of a model of this depth."""

@@ -1,80 +1,289 @@
 """The least value that a closed-form cost has in a space, without listing the space.
 
-    cost = ends + sum over layers (mixer + feed-forwards + norms) + position        (+ the activation peak)
+    cost = ends + position + sum over layers (mixer + feed-forwards + norms)        (+ the activation peak)
 
-A sum over layers is least where each of its terms is: one layer for all that have the same domains. Of the
-mixers, heads are taken in every combination and each other gene alone, because those add to a cost or take
-nothing from it whatever the others are. A peak is a maximum over layers: it is tried as a bound, from each
-value that some layer can have.
+A sum over layers is least where each of its terms is, so all layers with the same domains may be equal. Of a
+mixer's or feed-forward's genes, those that make a number of heads are taken in every combination and each
+other one alone: it adds to a cost or takes from it whatever the others are. The peak is a maximum over
+layers: every value that some layer can have is tried as its bound.
 
-Exact without rules that name layers; with them never too high, so that a limit below it cannot be kept: what
-rules count, and that layers share a gene, is not looked at across different layers.
+Exact without rules that name layers. With them never too high, so that a limit below it cannot be kept: what
+rules count, and that different layers share a gene, is not looked at.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement, product
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 
-from .architecture import ImageInterface, LayerConfig, canonical_sharing
+from .architecture import IN_MIXERS, ImageInterface, LayerConfig, canonical_sharing
 from .choice import FeedForwardChoice, MixerChoice, PositionChoice, Surroundings
-from .costs import BYTES_PER_NUMBER, EndCosts, PartCosts, end_costs, feed_forward_costs, weight_bits
+from .costs import BYTES_PER_NUMBER, EndCosts, end_costs, feed_forward_costs, weight_bits
 from .definition import SpaceDefinition
+from .feedforward import FEED_FORWARDS
 from .gene import Value
-from .genes import Domains
-from .genotypes import IN_MIXERS, decode, position_config, settle, sharing_config
-from .layer_options import (
-    active_feed_forward_genes,
-    active_mixer_genes,
-    feed_forward_config,
-    mixer_config,
-)
+from .genes import Domains, own_genes
+from .genotypes import decode, position_config, settle, sharing_config
+from .layer_options import Levels, feed_forward_config, mixer_config
 from .mixers import MIXERS
 from .norms import NORMS
-from .quantization import number_format
+from .quantization import NumberFormat, number_format
 
-_PAIRED = ("head_width", "heads", "own_head_width", "kv_heads")
-"""Genes that decide a number of heads together."""
+_TOGETHER = ("head_width", "heads", "own_head_width", "kv_heads")
+"""Genes that make a number of heads."""
 _BITS = 8 * BYTES_PER_NUMBER
 _COMPANIONS = 2
-"""Other kinds of mixers in a stack that may decide its position: one that reads it, one that sees order."""
+"""Other kinds of mixers that can decide a stack's position: one that reads it, one that sees order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Layers with the same domains: how many own their weights, their norms, and how many there are."""
+    """Layers with the same domains: how many have weights and norms of their own, and how many there are."""
 
     there: Domains
     weights: int
     norms: int
     layers: int
+    is_all: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the layers of a group stand, and what is counted there."""
+    """Where layers stand, and what is counted there."""
 
     key: str
-    group: _Group
     at: Surroundings
     tokens: int
     batch_size: int
-    position: PositionChoice
-    counts_position: bool
-    """The position's parameters depend on the mixers, and all layers are in this group."""
+    kinds: tuple[str, ...]
+    """The mixers that a stack with this position can have."""
 
 
-_Option = tuple[int, int]
-"""Cost (bits for bytes) of all layers of a group, and their activation peak, numbers of one sequence."""
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """What a group of layers, or a part of them, can cost: bits for bytes, and live numbers of a sequence."""
+
+    cost: int
+    peak: int
+    stands_alone: bool = True
+    """A mixer that needs no feed-forward; a feed-forward that is there."""
 
 
 def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: int | None = None) -> int:
     """The least `params`, `macs`, `weights_bytes` or `memory_bytes` of the space."""
+    best: int | None = None
+    for at, n, ends in _sites(definition, tokens):
+        around = _around(key, ends, batch_size)
+        if best is not None and around >= best:
+            continue
+        for groups in _stackings(definition):
+            for position in _positions(definition):
+                kinds = _kinds(definition, position.kind, sum(group.layers for group in groups))
+                place = _Place(key, replace(at, position=position), n, batch_size, kinds)
+                layers = _layers(place, groups, ends.peak) if kinds else None
+                found = None if layers is None else layers + around
+                if found is not None and (best is None or found < best):
+                    best = found
+    assert best is not None, "a space has an architecture"
+    return -(-best // 8) if key.endswith("bytes") else best
+
+
+def _sites(definition: SpaceDefinition, tokens: int | None) -> list[tuple[Surroundings, int, EndCosts]]:
+    """Every width, patch size and rank with the tokens of a sequence and the least ends, the cheapest first."""
+    domains = definition.domains
+    last = [definition.domains_at(depth - 1, depth) for depth in domains.num_layers]
+    norms = {kind for there in last for kind in there.norm}
+    found = []
+    sizes = domains.patch_size if definition.model == "vision" else (1,)
+    for d_model, size in product(domains.d_model, sizes):
+        model: dict[str, Value] = {"d_model": d_model}
+        if definition.model == "vision":
+            model["patch_size"] = size
+        if definition.model == "decoder":
+            model["tied"] = max(domains.tied)
+        built = decode(definition, model)
+        n = built.tokens if tokens is None else min(tokens, built.tokens)
+        ends = end_costs(built, built.surroundings(), n)
+        norm = min(NORMS[kind]().params(d_model) for kind in norms)
+        ends = replace(ends, params=ends.params - built.final_norm.params(d_model) + norm)
+        interface = built.interface
+        for rank_ratio in domains.rank_ratio:
+            at = Surroundings(
+                d_model=d_model,
+                context_length=built.tokens,
+                num_layers=len(built.layers),
+                causal=built.is_causal,
+                position=built.position,
+                grid=interface.grid if isinstance(interface, ImageInterface) else None,
+                rank_ratio=rank_ratio,
+            )
+            found.append((at, n, ends))
+    return sorted(found, key=lambda site: site[2].params)
+
+
+def _around(key: str, ends: EndCosts, batch_size: int) -> int:
+    """The ends without their peak, which may be that of a layer."""
+    return {"params": ends.params, "macs": ends.macs}.get(key, _BITS * ends.params)
+
+
+def _stackings(definition: SpaceDefinition) -> list[tuple[_Group, ...]]:
+    """The groups of layers of every depth and sharing. Without rules a deeper stack only adds layers."""
     domains = definition.domains
     depths = domains.num_layers if definition.rules else (min(domains.num_layers),)
-    sizes = domains.patch_size if definition.model == "vision" else (1,)
-    ties = domains.tied if definition.model == "decoder" else (False,)
-    best: int | None = None
-    for d_model, patch_size, tied in product(sorted(domains.d_model), sizes, ties):
-        built = decode(definition, {"d_model": d_model, "patch_size": patch_size, "tied": tied}
-                       if definition.model != "encoder" else {"d_model": d_model})
-    raise AssertionError(best)
+    found: dict[tuple[_Group, ...], None] = {}
+    for depth, sharing, private in product(depths, domains.sharing, domains.private_norm):
+        owners = canonical_sharing(sharing_config(sharing, private), depth).owners(depth)
+        groups = []
+        there = [definition.domains_at(owner, depth) for owner in owners]
+        for one in dict.fromkeys(there):
+            of_group = [owner for owner, domain in zip(owners, there, strict=True) if domain == one]
+            weights, layers = len(set(of_group)), len(of_group)
+            norms = layers if private else weights
+            groups.append(_Group(one, weights, norms, layers, layers == depth))
+        found[tuple(groups)] = None
+    return list(found)
+
+
+def _positions(definition: SpaceDefinition) -> list[PositionChoice]:
+    kinds = dict.fromkeys((*definition.domains.position, "none"))
+    return [position_config(kind, definition.domains.rotary_pct[0]) for kind in kinds]
+
+
+def _kinds(definition: SpaceDefinition, position: str, depth: int) -> tuple[str, ...]:
+    """The mixers that can stand in a stack which ends with this position."""
+    mixers = definition.domains.mixer
+    return tuple(
+        kind
+        for kind in mixers
+        if any(
+            position in _settled(definition, (kind, *others))
+            for count in range(min(depth - 1, _COMPANIONS) + 1)
+            for others in combinations(mixers, count)
+        )
+    )
+
+
+def _settled(definition: SpaceDefinition, kinds: Iterable[str]) -> set[str | None]:
+    """The positions that a stack of these mixers can end with."""
+    mixers = [MIXERS[kind] for kind in kinds]
+    reads = frozenset().union(*(mixer.positions for mixer in mixers))
+    aware = any(mixer.order_aware for mixer in mixers)
+    return {settle(definition, gene, reads, order_aware=aware) for gene in definition.domains.position}
+
+
+def _layers(place: _Place, groups: Sequence[_Group], ends_peak: int) -> int | None:
+    """The least cost of all layers, the position and the peak; None: no stack of these mixers."""
+    options = [_group_options(place, group) for group in groups]
+    if not all(options):
+        return None
+    position = place.at.position
+    once = 0
+    if not position.reads_mixers:
+        once = position.params(place.at, ())
+        once = 0 if place.key == "macs" else once if place.key == "params" else _BITS * once
+    if place.key != "memory_bytes":
+        return once + sum(min(option.cost for option in group) for group in options)
+    totals = []
+    for bound in sorted({ends_peak, *(option.peak for group in options for option in group)}):
+        allowed = [[option.cost for option in group if option.peak <= bound] for group in options]
+        if bound >= ends_peak and all(allowed):
+            totals.append(sum(map(min, allowed)) + _BITS * place.batch_size * bound)
+    return once + min(totals)
+
+
+def _group_options(place: _Place, group: _Group) -> list[_Option]:
+    """What the layers of a group can cost: none is beaten in cost and peak."""
+    # numbers of a format count for stored bytes only
+    formats = group.there.number_format if place.key.endswith("bytes") else group.there.number_format[:1]
+    found = []
+    for form in formats:
+        mixers = list(_mixers(place, group, form))
+        feed_forwards = list(_feed_forwards(place, group, form))
+        found += [
+            _Option(mixer.cost + other.cost, max(mixer.peak, other.peak))
+            for mixer, other in product(_unbeaten(mixers), _unbeaten(feed_forwards))
+            if mixer.stands_alone or other.stands_alone
+        ]
+    return _unbeaten(found)
+
+
+def _mixers(place: _Place, group: _Group, form: NumberFormat) -> Iterator[_Option]:
+    position, at, n = place.at.position, place.at, place.tokens
+
+    def option(levels: Levels) -> _Option:
+        mixer: MixerChoice = mixer_config(levels, at)
+        alone = mixer.own_nonlinearity
+        if place.key == "macs":
+            return _Option(group.layers * mixer.macs(at, n), 0, alone)
+        shared = position.params(at, (mixer,)) if group.is_all and position.reads_mixers else 0
+        if place.key == "params":
+            return _Option(group.weights * mixer.params(at) + shared, 0, alone)
+        cost = group.weights * weight_bits(mixer, at, number_format(form)) + _BITS * shared
+        if place.key == "weights_bytes":
+            return _Option(cost, 0, alone)
+        state = mixer.state_size(at, n) if at.causal else 0
+        cost += _BITS * place.batch_size * group.layers * state
+        return _Option(cost, n * at.d_model + mixer.activation_size(at, n), alone)
+
+    for kind in group.there.mixer:
+        if kind in place.kinds:
+            names = [gene.name for gene in own_genes(MIXERS[kind])]
+            yield from _options({"mixer": kind}, names, group.there, option)
+
+
+def _feed_forwards(place: _Place, group: _Group, form: NumberFormat) -> Iterator[_Option]:
+    """With the norms of the layer, whose number depends on them."""
+    at, there = place.at, group.there
+    norm = min(NORMS[kind]().params(at.d_model) for kind in there.norm)
+    some_mixer = mixer_config({"mixer": there.mixer[0]}, at)
+
+    def option(levels: Levels) -> _Option:
+        feed_forward: FeedForwardChoice = feed_forward_config(levels, at)
+        layer = LayerConfig.model_construct(
+            mixer=some_mixer, feed_forward=feed_forward, norm=NORMS[there.norm[0]](), number_format=form,
+            placement=levels["placement"],
+            residual=levels["residual"] if feed_forward.is_present else "serial",
+        )  # fmt: skip
+        counted = feed_forward_costs(layer, at, place.tokens)
+        norms = group.norms * layer.num_norms * norm
+        present = feed_forward.is_present
+        if place.key == "macs":
+            return _Option(group.layers * counted.macs, 0, present)
+        if place.key == "params":
+            return _Option(group.weights * counted.params + norms, 0, present)
+        cost = group.weights * counted.weight_bits + _BITS * norms
+        return _Option(cost, counted.peak if place.key == "memory_bytes" else 0, present)
+
+    for kind, residual, placement in product(there.feed_forward, there.residual, there.placement):
+        fixed: dict[str, Value] = {"feed_forward": kind, "residual": residual, "placement": placement}
+        names = [gene.name for gene in own_genes(FEED_FORWARDS[kind])]
+        yield from _options(fixed, names, there, option)
+
+
+def _options(
+    fixed: Levels, names: Sequence[str], there: Domains, option: Callable[[Levels], _Option]
+) -> Iterator[_Option]:
+    """Those of one kind, without the values of single genes that another value of the gene beats."""
+    together = [name for name in names if name in _TOGETHER]
+    alone = [name for name in names if name not in _TOGETHER]
+    for values in product(*(there.of(name) for name in together)):
+        first = {
+            **fixed,
+            **dict(zip(together, values, strict=True)),
+            **{name: there.of(name)[0] for name in alone},
+        }
+        kept = []
+        for name in alone:
+            tried = {value: option({**first, name: value}) for value in there.of(name)}
+            best = _unbeaten(list(tried.values()))
+            kept.append([value for value, cost in tried.items() if any(cost is one for one in best)])
+        for chosen in product(*kept):
+            yield option({**first, **dict(zip(alone, chosen, strict=True))})
+
+
+def _unbeaten(options: Sequence[_Option]) -> list[_Option]:
+    """Of each class, those that no other has below it in cost and not above it in peak; equal ones once."""
+    found: list[_Option] = []
+    for one in sorted(options, key=lambda option: (option.cost, option.peak, not option.stands_alone)):
+        if not any(other.peak <= one.peak and other.stands_alone >= one.stands_alone for other in found):
+            found.append(one)
+    return found

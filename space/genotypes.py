@@ -30,7 +30,7 @@ from .definition import SpaceDefinition
 from .errors import InvalidArchitectureError, InvalidInputError, nearest
 from .feedforward import FEED_FORWARDS
 from .gene import Value
-from .genes import BLOCK_GENES, LAYER_GENES, Domains, Genotype
+from .genes import BLOCK_GENES, MODEL_GENES, Domains, Genotype
 from .layer_options import (
     Levels,
     World,
@@ -74,11 +74,28 @@ def decode(definition: SpaceDefinition, genotype: Genotype) -> Architecture:
             and position of the space lets see order.
     """
     _check_values(definition, genotype)
-    architecture = _assemble(definition, genotype)
+    model = {key: definition.value(genotype, key) for key in MODEL_GENES}
+    layers = [definition.levels(genotype, layer) for layer in range(definition.depth(genotype))]
+    return assemble(definition, model, layers)
+
+
+def assemble(
+    definition: SpaceDefinition, model: Genotype, layers: Sequence[dict[str, Value]]
+) -> Architecture:
+    """The canonical architecture of model genes and of the layer genes of every layer, repaired.
+
+    The values have to be of their domains; genes that nothing reads may be missing.
+
+    Raises:
+        InvalidInputError: as `decode`.
+    """
+    architecture = _assemble(definition, model, layers)
     if architecture is not None:
         return architecture
+    changed = len(layers) if "mixer" in definition.shared else 1
     for kind in definition.domains.mixer:
-        architecture = _assemble(definition, {**genotype, definition.gene_name("mixer", 0): kind})
+        others = [{**layer, "mixer": kind} for layer in layers[:changed]]
+        architecture = _assemble(definition, model, [*others, *layers[changed:]])
         if architecture is not None:
             return architecture
     raise InvalidInputError(
@@ -125,48 +142,44 @@ def _acts(position: str, reads: Collection[str]) -> bool:
     return position != "none" and (position not in IN_MIXERS or position in reads)
 
 
-def _assemble(definition: SpaceDefinition, genotype: Genotype) -> Architecture | None:
+def _assemble(
+    definition: SpaceDefinition, model: Genotype, layers: Sequence[dict[str, Value]]
+) -> Architecture | None:
     """None: blind to order whatever the position."""
-    d_model = int(definition.value(genotype, "d_model"))
-    interface = definition.interface_with(int(definition.value(genotype, "patch_size")))
-    depth = definition.depth(genotype)
-    sharing = sharing_config(
-        str(definition.value(genotype, "sharing")), bool(definition.value(genotype, "private_norm"))
-    )
+    domains, depth = definition.domains, len(layers)
+
+    def gene(key: str) -> Value:
+        return model[key] if key in model else domains.default(key)
+
+    d_model, interface = int(gene("d_model")), definition.interface_with(int(gene("patch_size")))
+    sharing = sharing_config(str(gene("sharing")), bool(gene("private_norm")))
     owners = sharing.owners(depth)
-    levels = _keeping_counts(
-        definition,
-        [definition.levels(genotype, owner) for owner in owners],
-        owners,
-        definition.site(d_model, interface, definition.domains.position[0]),
-    )
+    at = definition.site(d_model, interface, domains.position[0])
+    levels = _keeping_counts(definition, [definition.ruled(layers[i], i, depth) for i in owners], owners, at)
     kinds = [MIXERS[str(level["mixer"])] for level in levels]
     position = settle(
         definition,
-        str(definition.value(genotype, "position")),
+        str(gene("position")),
         frozenset().union(*(kind.positions for kind in kinds)),
         order_aware=any(kind.order_aware for kind in kinds),
     )
     if position is None:
         return None
-    rank_ratio = float(definition.value(genotype, "rank_ratio"))
+    rank_ratio = float(gene("rank_ratio"))
     at = definition.site(d_model, interface, position)
-    layers = tuple(_layer(tuple(level.values()), at, definition.domains.feed_forward) for level in levels)
+    configs = tuple(_layer(tuple(level.items()), at, domains.feed_forward) for level in levels)
     projection = {"kind": "dense"} if rank_ratio == 1.0 else {"kind": "lowrank", "rank_ratio": rank_ratio}
     architecture = Architecture.model_validate(
         {
             "model": definition.model,
             "interface": interface,
             "d_model": d_model,
-            "position": position_config(position, float(definition.value(genotype, "rotary_pct"))),
-            "layers": layers,
+            "position": position_config(position, float(gene("rotary_pct"))),
+            "layers": configs,
             "sharing": sharing,
             "projection": projection,
-            "final_norm": layers[-1].norm,
-            "head": definition.head(
-                tied=bool(definition.value(genotype, "tied")),
-                pooling=str(definition.value(genotype, "pooling")),
-            ),
+            "final_norm": configs[-1].norm,
+            "head": definition.head(tied=bool(gene("tied")), pooling=str(gene("pooling"))),
         }
     )
     check_architecture(architecture)
@@ -197,9 +210,11 @@ def sharing_genes(sharing: NoSharing | SharedLayers | GroupedLayers) -> dict[str
 
 
 @lru_cache(maxsize=65_536)
-def _layer(values: tuple[Value, ...], at: Surroundings, feed_forwards: tuple[str, ...]) -> LayerConfig:
-    """The layer of these gene values, in the order of LAYER_GENES. Equal layers are one object."""
-    levels = dict(zip(LAYER_GENES, values, strict=True))
+def _layer(
+    genes: tuple[tuple[str, Value], ...], at: Surroundings, feed_forwards: tuple[str, ...]
+) -> LayerConfig:
+    """The layer of these genes. Equal layers are one object."""
+    levels = dict(genes)
     mixer = mixer_config(levels, at)
     return LayerConfig.model_validate(
         {
@@ -236,7 +251,7 @@ def _keeping_counts(
     feed_forwards = definition.domains.feed_forward
 
     def kind(level: dict[str, Value], gene: str) -> str:
-        layer = _layer(tuple(level.values()), at, feed_forwards)
+        layer = _layer(tuple(level.items()), at, feed_forwards)
         return layer.mixer.kind if gene == "mixer" else layer.feed_forward.kind
 
     for rule in definition.rules:

@@ -10,12 +10,13 @@ Source: Jiang et al. 2023, arXiv:2305.14858. Post-norm models, RMS norms, and br
 and start) with linear maps have no such form.
 """
 
+from typing import Literal
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .architecture import Architecture
 from .choice import Norm
-from .deploy import Affine, ExportNorm, Slot, absorb, readers, slots_of, writer
 from .embedding import (
     ByteEmbedding,
     ClassifierHead,
@@ -25,8 +26,11 @@ from .embedding import (
     ValuesEmbedding,
 )
 from .errors import UnsupportedError
+from .norm_folding import Affine, Slot, absorb, readers, slots_of, writer
 from .norms.crmsnorm import CRMSNorm, UnscaledRMSNorm
 from .norms.layernorm import EPS, LayerNorm
+
+ExportNorm = Literal["keep", "rms", "crms"]
 
 
 def convert_norms(model: nn.Module, architecture: Architecture, export_norm: ExportNorm) -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture
-from .deploy import ExportNorm, deployed
+from .deploy import deployed
+from .norm_conversion import ExportNorm
 from .quantization import Format, number_format
 
 

@@ -16,6 +16,7 @@ from itertools import islice, product
 from .architecture import Architecture
 from .gene import Value
 from .genes import LAYER_GENES, MODEL_GENES, OWN_GENES, Gene
+from .genotypes import assemble
 from .layer_options import active_feed_forward_genes, active_layer_genes, active_mixer_genes
 from .search_space import SearchSpace
 
@@ -37,8 +38,8 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
     """A structured random architecture."""
     domains = space.domains
     model: _Levels = {key: rng.choice(domains.of(key)) for key in MODEL_GENES if key in space.options}
-    template: _Levels = {key: _drawn(space, key, rng) for key in LAYER_GENES}
-    second: _Levels = {key: _drawn(space, key, rng) for key in LAYER_GENES}
+    template: _Levels = {key: _drawn(space, key, rng) for key in space.read_layer_genes}
+    second: _Levels = {key: _drawn(space, key, rng) for key in space.read_layer_genes}
     if rng.random() >= RARE:
         model["sharing"], model["rank_ratio"] = domains.sharing[0], domains.rank_ratio[0]
     pattern = rng.choices(list(PATTERNS), weights=list(PATTERNS.values()))[0]
@@ -50,14 +51,14 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
             layer[key] = source[key]
         if pattern == "free":
             layer["mixer"] = rng.choice(domains.mixer)
-        for key in LAYER_GENES:
+        for key in space.read_layer_genes:
             if rng.random() < DEVIATION:
                 layer[key] = _drawn(space, key, rng)
         layers.append(layer)
-    for key in space.shared:
+    for key in template.keys() & set(space.shared):
         for layer in layers:
             layer[key] = template[key]
-    return space.decode(space.genotype(model, layers))
+    return assemble(space, model, layers)
 
 
 def _drawn(space: SearchSpace, key: str, rng: random.Random) -> Value:

@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,17 +34,11 @@ from evaluators.training import BUILT_IN, TASK_KINDS
 from search import records
 from search.job import JobSpec, parse_job
 from search.objectives import ALIASES, OBJECTIVES
-from space.activations import ActivationName
-from space.architecture import Model
 from space.errors import ServiceError
 from space.export import write_folder
-from space.feedforward import GluConfig, MlpConfig
-from space.genes import FEED_FORWARDS, LAYER_GENES, MIXERS, MODEL_GENES, NORMS, POSITIONS, Domains
-from space.mixers import GatedConvConfig, LinearEluConfig, PoolConfig, SlidingWindowConfig, SoftmaxConfig
 from space.model import build_model
-from space.quantization import NumberFormat, number_format
 from space.sampling import sample
-from space.search_space import load_preset, preset_names
+from space.search_space import load_preset
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -160,94 +154,7 @@ def test_the_job_shown_over_http_is_a_job() -> None:
     assert parse_job(json.loads(body)).name == "small"
 
 
-# -- choices ---------------------------------------------------------------------------------------------
-
-
-def test_every_choice_has_its_row() -> None:
-    described = {
-        "Token mixers": MIXERS,
-        "Feed-forwards": FEED_FORWARDS,
-        "Norms": NORMS,
-        "Positions": POSITIONS,
-        "Activations": get_args(ActivationName),
-        "Number formats": get_args(NumberFormat),
-        "An architecture": get_args(Model),
-    }
-    for heading, names in described.items():
-        rows = table(section("choices.md", heading))
-        assert {name.split("`")[0] for name in rows} == set(names), heading
-
-
-@pytest.mark.parametrize("kind", sorted(MIXERS))
-def test_every_mixer_has_a_section_with_its_source(kind: str) -> None:
-    body = section("choices.md", kind)
-    assert "Source:" in body
-    assert "```" in body or "As `softmax`" in body
-
-
-def test_the_costs_shown_are_those_of_the_configs() -> None:
-    d, n = 64, 128
-    mixers: Mapping[str, Any] = {
-        "softmax": SoftmaxConfig(num_heads=4, num_kv_heads=4),
-        "sliding_window`, window 16": SlidingWindowConfig(num_heads=4, num_kv_heads=4, window=16),
-        "linear_elu": LinearEluConfig(num_heads=4),
-        "gated_conv`, width 4, 1 gate": GatedConvConfig(width=4, gates=1),
-        "pool`, width 3": PoolConfig(width=3),
-    }
-    rows = table(section("choices.md", "Token mixers"))
-    for name, mixer in mixers.items():
-        wanted = (mixer.params(d), mixer.macs(d, n, causal=True), mixer.state_size(d, n))
-        assert rows[name][:3] == [f"{number:,}" for number in wanted], name
-
-
-def test_the_formulas_shown_give_the_costs() -> None:
-    d, n, f = 64, 100, 168
-    assert MlpConfig(d_ff=f).params(d) == 2 * d * f
-    assert GluConfig(d_ff=f).macs(d, n) == 3 * n * d * f
-    heads, groups, h = 4, 2, 16
-    attention = SoftmaxConfig(num_heads=heads, num_kv_heads=groups)
-    assert attention.params(d) == (p := 2 * d * (d + groups * h))
-    assert attention.macs(d, n, causal=True) == n * p + 2 * d * n**2
-    assert attention.state_size(d, n) == 2 * groups * h * n
-    window = SlidingWindowConfig(num_heads=heads, num_kv_heads=groups, window=10)
-    assert window.macs(d, n, causal=True) == n * p + 2 * d * (2 * 10 * n)
-    linear = LinearEluConfig(num_heads=heads)
-    assert linear.macs(d, 128, causal=True) == 128 * 4 * d**2 + 2 * d * 128 * (h + 64)
-    assert linear.state_size(d, n) == d * (h + 1)
-    conv = GatedConvConfig(width=5, gates=2)
-    assert conv.params(d) == (2 + 2) * d**2 + (5 + 1) * d
-    assert conv.macs(d, n, causal=True) == n * ((2 + 2) * d**2 + 5 * d)
-    assert PoolConfig(width=5).state_size(d, n) == d * (5 - 1)
-
-
-def test_number_formats_say_where_they_are_real() -> None:
-    rows = table(section("choices.md", "Number formats"))
-    for name in get_args(NumberFormat):
-        assert set(re.findall(r"`(\w+)`", rows[name][2])) == number_format(name).real_on
-
-
-def test_the_table_of_genes_is_the_list_of_genes() -> None:
-    rows = table(section("choices.md", "Genes"))
-    assert set(rows) == set(Domains.model_fields) == {*MODEL_GENES, *LAYER_GENES}
-    assert all(rows[gene][0] == ("model" if gene in MODEL_GENES else "layer") for gene in rows)
-
-
-def as_yaml(value: bool | int | float | str) -> str:
-    """A gene's value as a preset file writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def test_the_table_of_presets_is_what_the_presets_hold() -> None:
-    body = section("choices.md", "Presets")
-    assert [*re.findall(r"`([a-z]+-[a-z]+)`", body.splitlines()[4])] == list(preset_names())
-    rows = table(body)
-    for column, name in enumerate(preset_names()):
-        domains = load_preset(name).domains
-        for gene in Domains.model_fields:
-            shown = ", ".join(as_yaml(value) for value in domains.of(gene))
-            assert rows[gene][column] == shown, (name, gene)
+# -- proxies and strategies -------------------------------------------------------------------------------
 
 
 def test_every_proxy_and_strategy_is_described() -> None:

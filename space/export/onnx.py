@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from ..architecture import Architecture, ImageInterface, ValuesInterface
-from ..deploy import ExportNorm
 from ..errors import UnsupportedError
+from ..norm_conversion import ExportNorm
 from ..number_formats import apply_number_formats
 from ..quantization import NumberFormat, number_format
 from .products import onnx_form

@@ -3,6 +3,7 @@
 `space.number_formats` brings a model into its formats; it stands apart because it needs the architecture.
 """
 
+from functools import cache
 from typing import Literal, assert_never
 
 from .bf16 import Bf16, Bf16Linear
@@ -16,6 +17,7 @@ from .int8_mixed import Int8FrozenLinear, Int8Mixed, Int8MixedLinear
 NumberFormat = Literal["fp32", "bf16", "int8_dynamic", "int8_mixed", "int4_g32", "int4_g64", "fp4_g32"]
 
 
+@cache
 def number_format(name: NumberFormat) -> Format:
     """The format of this name."""
     match name:

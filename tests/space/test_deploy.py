@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from space.architecture import Architecture, parse_architecture
 from space.choice import Scheduled
-from space.deploy import Affine, ExportNorm, Folded, deployed
+from space.deploy import deployed
 from space.errors import UnsupportedError
 from space.export import export_onnx
 from space.model import Model, build_model
-from space.norm_conversion import Scaled
+from space.norm_conversion import ExportNorm, Scaled
+from space.norm_folding import Affine, Folded
 from space.norms.crmsnorm import CRMSNorm, UnscaledRMSNorm
 from space.norms.prepbn import PRepBN
 from space.number_formats import apply_number_formats

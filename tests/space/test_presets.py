@@ -55,11 +55,10 @@ def test_samples_have_the_counted_parameters_and_survive_json(name: str) -> None
 
 
 @every_preset
-def test_every_preset_says_where_it_comes_from_and_how_large_it_is(name: str) -> None:
+def test_every_preset_says_what_it_is_and_where_it_comes_from(name: str) -> None:
     preset = load_preset(name)
     assert preset.description
     assert preset.source or name.endswith(("-small", "-full"))
-    assert space_of(name).size() > 1000
 
 
 @every_preset

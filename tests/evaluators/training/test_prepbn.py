@@ -39,6 +39,7 @@ def architecture(digits_data: TaskData) -> Architecture:
     )
 
 
+@pytest.mark.slow
 def test_it_resumes_exactly_and_its_files_compute_what_was_evaluated(
     digits_data: TaskData, architecture: Architecture, tmp_path: Path
 ) -> None:
