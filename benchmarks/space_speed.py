@@ -3,8 +3,8 @@
     python benchmarks/space_speed.py [--json]
 
 Per preset, in seconds of CPU time of one process (waiting does not count): `sample` draws a structured
-random architecture, repairs and canonicalises it; `id` writes its canonical JSON and hashes it; `costs` counts
-one architecture alone; `batch` counts many at once, first with an empty table (`cold`: every mixer and
+random architecture, repairs and canonicalises it; `id` writes its canonical JSON and hashes it; `costs`
+counts one architecture alone; `batch` counts many at once, first with an empty table (`cold`: every mixer and
 feed-forward is new), then others of the same space (`warm`: most parts are known). Five repeats, each with
 its own seed; median and range. Writes `benchmarks/results/space_speed.json` with the machine.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.latency.target import device_facts
-from space.architecture import BytesInterface, ImageInterface
+from space.architecture import Architecture, BytesInterface, ImageInterface, InterfaceConfig
 from space.batch_costs import CostTable
 from space.costs import costs
 from space.sampling import sample
@@ -27,7 +27,7 @@ from space.search_space import SearchSpace, load_preset
 
 PRESETS = ("decoder-small", "decoder-full", "vision-full", "hwgpt-s")
 REPEATS, COUNT, ALONE = 5, 10_000, 300
-INTERFACES = {
+INTERFACES: dict[str, InterfaceConfig] = {
     "decoder": BytesInterface(context_length=128, outputs=256),
     "vision": ImageInterface(height=16, width=16, patch_size=2, outputs=10),
 }
@@ -39,7 +39,9 @@ def measured(space: SearchSpace, seed: int) -> dict[str, float]:
     rng = random.Random(seed)
     for _ in range(200):
         sample(space, rng)
-    table, drawn, rates = CostTable(), [], {}
+    table = CostTable()
+    drawn: list[Architecture] = []
+    rates: dict[str, float] = {}
 
     def timed(name: str, count: int, run: Callable[[], Any]) -> None:
         start = time.process_time()

@@ -71,7 +71,7 @@ def cautions(architecture: Architecture) -> tuple[str, ...]:
     """What is valid but doubtful in this architecture (choices.md 14: V7b, V8, V15); empty for most."""
     found = []
     mixers = [layer.mixer for layer in architecture.layers]
-    sees_direction = any(choice.direction_aware for choice in (architecture.position, *mixers))
+    sees_direction = architecture.position.direction_aware or any(mixer.direction_aware for mixer in mixers)
     if architecture.model == "encoder" and not sees_direction:
         found.append("sees distance but not direction: a reversed input gives the same answer")
     if architecture.model != "decoder":

@@ -10,7 +10,7 @@ Source: evaluators_and_search.md 5.3 (statistics), 12.1 (vector).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
@@ -124,7 +124,7 @@ def _statistics(architecture: Architecture, params: int, macs: int) -> list[floa
     return [*row, sum(bits) / depth, 1.0 - len(set(architecture.owners)) / depth]
 
 
-def _shares(values: Sequence[str], kinds: Sequence[str] | dict[str, object]) -> list[float]:
+def _shares(values: Sequence[str], kinds: Collection[str]) -> list[float]:
     return [values.count(kind) / len(values) for kind in kinds]
 
 

@@ -53,7 +53,11 @@ def test_repair_returns_a_member_within_the_limits_or_the_architecture_itself() 
 
 def test_repair_shrinks_depth_width_and_ratio_in_random_order() -> None:
     found = {
-        (len(one.layers) < 4, one.d_model < 128, min(layer.feed_forward.d_ff for layer in one.layers) < 344)
+        (
+            len(one.layers) < 4,
+            one.d_model < 128,
+            min(layer.feed_forward.model_dump()["d_ff"] for layer in one.layers) < 344,
+        )
         for seed in range(12)
         if (one := repair(SPACE, LARGEST, {"params": 500_000.0}, random.Random(seed))) is not None
     }

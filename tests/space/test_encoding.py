@@ -7,6 +7,7 @@ import pytest
 
 from space.architecture import BytesInterface, ImageInterface
 from space.encoding import STATISTICS, VectorEncoding, statistics
+from space.gene import Value
 from space.sampling import sample
 from space.search_space import SearchSpace, load_preset
 
@@ -50,7 +51,12 @@ def test_statistics_have_the_same_columns_for_every_space(space: SearchSpace) ->
 
 
 def test_statistics_of_one_architecture_by_hand(space: SearchSpace) -> None:
-    genes = {"num_layers": 3, "d_model": 64, "layer0.mixer": "softmax", "layer1.mixer": "pool"}
+    genes: dict[str, Value] = {
+        "num_layers": 3,
+        "d_model": 64,
+        "layer0.mixer": "softmax",
+        "layer1.mixer": "pool",
+    }
     genes |= {"layer2.mixer": "pool", "layer0.ff_ratio": 1, "layer1.ff_ratio": 2, "layer2.ff_ratio": 3}
     genes |= {f"layer{i}.feed_forward": "mlp" for i in range(3)}
     point = space.decode(genes)

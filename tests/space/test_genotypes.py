@@ -88,7 +88,7 @@ def test_layers_follow_their_genes() -> None:
     assert first.model_dump() == {"kind": "softmax", "num_heads": 4, "num_kv_heads": 2}
     assert second.model_dump() == {"kind": "sliding_window", "num_heads": 4, "num_kv_heads": 2, "window": 8}
     assert third.model_dump() == {"kind": "gated_conv", "width": 7, "gates": 2}
-    assert architecture.layers[0].feed_forward.d_ff == 192
+    assert architecture.layers[0].feed_forward.model_dump()["d_ff"] == 192
     assert architecture.final_norm.kind == "layernorm"
 
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from space.choice import Foldable, Mixer, MixerChoice, Surroundings
+from space.choice import Foldable, Mixer, MixerChoice, Scheduled, Surroundings
 from space.errors import InvalidArchitectureError, InvalidInputError
 from space.export.onnx import export_module
 from space.layer_options import mixer_config
@@ -53,8 +53,8 @@ def variants(kind: str, at: Surroundings) -> Iterator[MixerChoice]:
             yield mixer_config({"mixer": kind, **base, name: value}, at)
 
 
-def cases() -> list[tuple[MixerChoice, str]]:
-    """(config, position), each config in its ways; the defaults with every position they read."""
+def cases() -> list[tuple[MixerChoice, Surroundings]]:
+    """(config, where it stands), each config in its ways; the defaults with every position they read."""
     found: dict[tuple[str, bool, str], tuple[MixerChoice, Surroundings]] = {}
     for kind, config in MIXERS.items():
         for causal in (True, False):
@@ -100,7 +100,7 @@ def built(config: MixerChoice, at: Surroundings, *, seed: int = 0) -> Mixer:
             else:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     for child in module.modules():
-        if hasattr(child, "set_progress"):
+        if isinstance(child, Scheduled):
             child.set_progress(1.0)
     return module
 

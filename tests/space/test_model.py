@@ -83,9 +83,11 @@ def test_block_is_the_written_composition(placement: str, residual: str) -> None
     assert ffn is not None
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
     if (placement, residual) == ("pre", "serial"):
+        assert n2 is not None
         y = x + mix(n1(x))
         y = y + ffn(n2(y))
     elif placement == "pre":
+        assert n2 is not None
         y = x + mix(n1(x)) + ffn(n2(x))
     elif residual == "serial":
         assert n2 is not None

@@ -9,7 +9,13 @@ import onnxruntime
 import pytest
 import torch
 
-from space.architecture import Architecture, BytesInterface, ImageInterface, parse_architecture
+from space.architecture import (
+    Architecture,
+    BytesInterface,
+    ImageInterface,
+    InterfaceConfig,
+    parse_architecture,
+)
 from space.batch_costs import CostTable
 from space.costs import costs
 from space.export import export_onnx, input_shape
@@ -20,7 +26,7 @@ from space.search_space import SearchSpace, load_preset, preset_names
 TEXT = BytesInterface(context_length=48, outputs=256)
 SEQUENCE = BytesInterface(context_length=48, outputs=5)
 IMAGE = ImageInterface(height=16, width=16, channels=3, patch_size=4, outputs=10)
-INTERFACES = {"decoder": TEXT, "encoder": SEQUENCE, "vision": IMAGE}
+INTERFACES: dict[str, InterfaceConfig] = {"decoder": TEXT, "encoder": SEQUENCE, "vision": IMAGE}
 SAMPLES = int(os.environ.get("PARETOFORMER_TEST_SAMPLES", "10"))
 """Architectures drawn of each preset: 300 in `make soak`."""
 RUNS = 5 if SAMPLES >= 100 else 2

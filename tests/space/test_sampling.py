@@ -178,7 +178,10 @@ def test_neighbours_of_a_tiny_space_are_all_one_gene_moves() -> None:
     around = neighbours(TINY, start)
     assert len({one.id for one in around}) == len(around)
     shapes = {
-        (len(one.layers), tuple((layer.mixer.kind, layer.feed_forward.d_ff) for layer in one.layers))
+        (
+            len(one.layers),
+            tuple((layer.mixer.kind, layer.feed_forward.model_dump()["d_ff"]) for layer in one.layers),
+        )
         for one in around
     }
     assert shapes == {

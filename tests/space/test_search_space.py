@@ -41,8 +41,8 @@ def test_domains_are_narrowed_and_widened() -> None:
     )
     assert space.domains.d_model == (32, 64, 256)
     assert space.domains.mixer == ("pool",)
-    assert space.domains.ff_ratio == (2.0,)
-    assert space.domains.activation == load_preset("decoder-small").domains.activation
+    assert space.domains.of("ff_ratio") == (2.0,)
+    assert space.domains.of("activation") == load_preset("decoder-small").domains.of("activation")
 
 
 @pytest.mark.parametrize(
