@@ -54,6 +54,8 @@ class _Place:
     at: Surroundings
     tokens: int
     batch_size: int
+    least_peak: int
+    """That of the ends: no smaller peak of a layer counts."""
     kinds: tuple[str, ...]
     """The mixers that a stack with this position can have."""
 
@@ -75,11 +77,12 @@ def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: in
         around = _around(key, ends, batch_size)
         if best is not None and around >= best:
             continue
+        fed: dict[tuple[_Group, NumberFormat], list[_Option]] = {}
         for groups in _stackings(definition):
             for position in _positions(definition):
                 kinds = _kinds(definition, position.kind, sum(group.layers for group in groups))
-                place = _Place(key, replace(at, position=position), n, batch_size, kinds)
-                layers = _layers(place, groups, ends.peak) if kinds else None
+                place = _Place(key, replace(at, position=position), n, batch_size, ends.peak, kinds)
+                layers = _layers(place, groups, fed) if kinds else None
                 found = None if layers is None else layers + around
                 if found is not None and (best is None or found < best):
                     best = found
@@ -117,11 +120,13 @@ def _sites(definition: SpaceDefinition, tokens: int | None) -> list[tuple[Surrou
                 rank_ratio=rank_ratio,
             )
             found.append((at, n, ends))
-    return sorted(found, key=lambda site: site[2].params)
+    return sorted(found, key=lambda site: site[2].params + site[2].peak)
 
 
 def _around(key: str, ends: EndCosts, batch_size: int) -> int:
-    """The ends without their peak, which may be that of a layer."""
+    """The ends alone."""
+    if key == "memory_bytes":
+        return _BITS * (ends.params + batch_size * ends.peak)
     return {"params": ends.params, "macs": ends.macs}.get(key, _BITS * ends.params)
 
 
@@ -170,9 +175,13 @@ def _settled(definition: SpaceDefinition, kinds: Iterable[str]) -> set[str | Non
     return {settle(definition, gene, reads, order_aware=aware) for gene in definition.domains.position}
 
 
-def _layers(place: _Place, groups: Sequence[_Group], ends_peak: int) -> int | None:
-    """The least cost of all layers, the position and the peak; None: no stack of these mixers."""
-    options = [_group_options(place, group) for group in groups]
+def _layers(
+    place: _Place, groups: Sequence[_Group], fed: dict[tuple[_Group, NumberFormat], list[_Option]]
+) -> int | None:
+    """The least cost of all layers and the position, and of a peak above that of the ends; None: there is no
+    stack of these mixers. `fed`: what feed-forwards can cost here, whatever the position; filled as needed.
+    """
+    options = [_group_options(place, group, fed) for group in groups]
     if not all(options):
         return None
     position = place.at.position
@@ -183,24 +192,28 @@ def _layers(place: _Place, groups: Sequence[_Group], ends_peak: int) -> int | No
     if place.key != "memory_bytes":
         return once + sum(min(option.cost for option in group) for group in options)
     totals = []
-    for bound in sorted({ends_peak, *(option.peak for group in options for option in group)}):
+    for bound in sorted({option.peak for group in options for option in group}):
         allowed = [[option.cost for option in group if option.peak <= bound] for group in options]
-        if bound >= ends_peak and all(allowed):
-            totals.append(sum(map(min, allowed)) + _BITS * place.batch_size * bound)
+        if all(allowed):
+            above = bound - place.least_peak
+            totals.append(sum(map(min, allowed)) + _BITS * place.batch_size * above)
     return once + min(totals)
 
 
-def _group_options(place: _Place, group: _Group) -> list[_Option]:
+def _group_options(
+    place: _Place, group: _Group, fed: dict[tuple[_Group, NumberFormat], list[_Option]]
+) -> list[_Option]:
     """What the layers of a group can cost: none is beaten in cost and peak."""
     # numbers of a format count for stored bytes only
     formats = group.there.number_format if place.key.endswith("bytes") else group.there.number_format[:1]
     found = []
     for form in formats:
-        mixers = list(_mixers(place, group, form))
-        feed_forwards = list(_feed_forwards(place, group, form))
+        if (group, form) not in fed:
+            fed[group, form] = _unbeaten(list(_feed_forwards(place, group, form)))
+        mixers = _unbeaten(list(_mixers(place, group, form)))
         found += [
             _Option(mixer.cost + other.cost, max(mixer.peak, other.peak))
-            for mixer, other in product(_unbeaten(mixers), _unbeaten(feed_forwards))
+            for mixer, other in product(mixers, fed[group, form])
             if mixer.stands_alone or other.stands_alone
         ]
     return _unbeaten(found)
@@ -208,9 +221,15 @@ def _group_options(place: _Place, group: _Group) -> list[_Option]:
 
 def _mixers(place: _Place, group: _Group, form: NumberFormat) -> Iterator[_Option]:
     position, at, n = place.at.position, place.at, place.tokens
+    known: dict[MixerChoice, _Option] = {}
 
     def option(levels: Levels) -> _Option:
-        mixer: MixerChoice = mixer_config(levels, at)
+        mixer = mixer_config(levels, at)
+        if mixer not in known:
+            known[mixer] = counted(mixer)
+        return known[mixer]
+
+    def counted(mixer: MixerChoice) -> _Option:
         alone = mixer.own_nonlinearity
         if place.key == "macs":
             return _Option(group.layers * mixer.macs(at, n), 0, alone)
@@ -222,7 +241,8 @@ def _mixers(place: _Place, group: _Group, form: NumberFormat) -> Iterator[_Optio
             return _Option(cost, 0, alone)
         state = mixer.state_size(at, n) if at.causal else 0
         cost += _BITS * place.batch_size * group.layers * state
-        return _Option(cost, n * at.d_model + mixer.activation_size(at, n), alone)
+        peak = n * at.d_model + mixer.activation_size(at, n)
+        return _Option(cost, max(peak, place.least_peak), alone)
 
     for kind in group.there.mixer:
         if kind in place.kinds:
@@ -251,7 +271,8 @@ def _feed_forwards(place: _Place, group: _Group, form: NumberFormat) -> Iterator
         if place.key == "params":
             return _Option(group.weights * counted.params + norms, 0, present)
         cost = group.weights * counted.weight_bits + _BITS * norms
-        return _Option(cost, counted.peak if place.key == "memory_bytes" else 0, present)
+        peak = max(counted.peak, place.least_peak) if place.key == "memory_bytes" else 0
+        return _Option(cost, peak, present)
 
     for kind, residual, placement in product(there.feed_forward, there.residual, there.placement):
         fixed: dict[str, Value] = {"feed_forward": kind, "residual": residual, "placement": placement}
