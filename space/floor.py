@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
-from .architecture import IN_MIXERS, ImageInterface, LayerConfig, canonical_sharing
+from .architecture import ImageInterface, LayerConfig, canonical_sharing
 from .choice import FeedForwardChoice, MixerChoice, PositionChoice, Surroundings
 from .costs import BYTES_PER_NUMBER, EndCosts, end_costs, feed_forward_costs, weight_bits
 from .definition import SpaceDefinition
@@ -91,7 +91,7 @@ def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: in
 
 
 def _sites(definition: SpaceDefinition, tokens: int | None) -> list[tuple[Surroundings, int, EndCosts]]:
-    """Every width, patch size and rank with the tokens of a sequence and the least ends, the cheapest first."""
+    """Every width, patch size and rank, the tokens of a sequence, the least ends; the cheapest first."""
     domains = definition.domains
     last = [definition.domains_at(depth - 1, depth) for depth in domains.num_layers]
     norms = {kind for there in last for kind in there.norm}

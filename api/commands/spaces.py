@@ -69,7 +69,7 @@ def show(
     print_("\nfixed here: " + ", ".join(f"{row[0]} {row[1]}" for row in fixed))
     print_("\nrules: " + ("none" if not space.rules else ""))
     for rule in space.rules:
-        print_("  " + rule.told())
+        print_("  " + rule.told(), markup=False)
     print_("\ncosts of 300 architectures drawn as the search draws them, one full-length input")
     print_(
         table(

@@ -286,7 +286,7 @@ def test_genes_snap_to_options_that_can_stand() -> None:
         "own_head_width": 5,
         "gated_attention": "per_token",
     }
-    config = mixer_config({**levels, "qkv_dconv": 2}, around())
+    config = mixer_config({**levels, "qkv_dconv": 3}, around())
     assert isinstance(config, SoftmaxConfig)
     config.check(around())
     assert (config.head_width, config.gated_attention, config.qkv_dconv) == (0, "per_token", 3)
