@@ -30,7 +30,7 @@ from .definition import SpaceDefinition
 from .errors import InvalidArchitectureError, InvalidInputError, nearest
 from .feedforward import FEED_FORWARDS
 from .gene import Value
-from .genes import BLOCK_GENES, MODEL_GENES, Domains, Genotype
+from .genes import BLOCK_GENES, MIXER_GENES, MODEL_GENES, Domains, Genotype
 from .layer_options import (
     Levels,
     World,
@@ -265,11 +265,24 @@ def _keeping_counts(
             is_listed = kind(levels[index], gene) in values
             if is_listed != (missing > 0) or index not in selected(rule.layers, len(levels)):
                 continue
-            for value in definition.domains_at(index, len(levels)).of(gene):
-                changed = {**levels[index], gene: value}
-                if (kind(changed, gene) in values) != is_listed:
-                    levels[index] = changed
+            there = definition.domains_at(index, len(levels))
+            defaults = {
+                key: there.default(key)
+                for key in levels[index]
+                if key in MIXER_GENES and key != "mixer" and key not in definition.shared
+            }
+            for value in there.of(gene):
+                # the value alone, or with what the layer has besides at its default (a window that is none)
+                tries = ({**levels[index], gene: value}, {**levels[index], **defaults, gene: value})
+                found = next((one for one in tries if (kind(one, gene) in values) != is_listed), None)
+                if found is not None:
+                    levels[index] = found
                     break
+        if breaches(rule, [kind(levels[owner], gene) for owner in owners]):
+            raise InvalidInputError(
+                f"rule {rule.told()} cannot be kept by {len(levels)} layers of space '{definition.name}'; "
+                "leave it out or widen the domains"
+            )
     return [levels[owner] for owner in owners]
 
 

@@ -13,7 +13,8 @@ categories.
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -43,6 +44,8 @@ class Tpe:
     seed: int
     objectives: tuple[str, ...]
     """Objective keys; logarithmic ones are modelled by their logarithm."""
+    _indices: dict[str, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
+    """Architecture id -> option indices of its genes: every ask looks at every result."""
 
     def ask(
         self, number: int, history: Sequence[Told], pending: Sequence[Architecture], *, draw: int = 0
@@ -54,8 +57,9 @@ class Tpe:
         if len(known) < WARM_UP:
             return Proposal(sample(self.space, stream(self.seed, number, draw)), origin="random")
         seen = recent(known, self.objectives)
-        genes = self.space.genes()
-        model = _Model(self.space, {gene.name: _distribution(gene) for gene in genes}, self.objectives)
+        genes = [gene for gene in self.space.genes() if len(gene.options) > 1]
+        distributions = {gene.name: _distribution(gene) for gene in genes}
+        model = _Model(self.space, genes, distributions, self.objectives, self._indices)
         trials = [model.finished(told) for told in seen]
         trials += [model.running(one) for one in pending]
         indices = model.suggest(trials, stream_seed(self.seed, number, draw))
@@ -82,8 +86,11 @@ class _Model:
     """The border to Optuna: trials in, option indices out."""
 
     space: SearchSpace
+    genes: Sequence[Gene]
+    """Those with a choice."""
     distributions: Mapping[str, BaseDistribution]
     objectives: tuple[str, ...]
+    known: dict[str, dict[str, int]]
 
     def finished(self, told: Told) -> FrozenTrial:
         """Results of unfinished trainings enter as pruned: never among the good while a complete one is
@@ -121,13 +128,32 @@ class _Model:
         return {name: int(index) for name, index in params.items()}
 
     def _indices(self, architecture: Architecture) -> dict[str, int]:
-        genotype = self.space.project(architecture)
-        return {gene.name: gene.options.index(genotype[gene.name]) for gene in self.space.genes()}
+        if architecture.id not in self.known:
+            genotype = self.space.project(architecture)
+            found = {gene.name: gene.options.index(genotype[gene.name]) for gene in self.genes}
+            self.known[architecture.id] = found
+        return self.known[architecture.id]
+
+
+class _Steps(IntDistribution):
+    """Never changed, so one object serves every trial: Optuna copies each trial it takes, and a large space
+    has hundreds of genes.
+    """
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+class _Names(CategoricalDistribution):
+    """As `_Steps`."""
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 def _distribution(gene: Gene) -> BaseDistribution:
     last = len(gene.options) - 1
-    return IntDistribution(0, last) if gene.ordinal else CategoricalDistribution(list(range(last + 1)))
+    return _Steps(0, last) if gene.ordinal else _Names(list(range(last + 1)))
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def decoder(mixer: dict[str, Any], **changes: Any) -> Architecture:
 
 def test_state_is_what_a_decoder_keeps_between_tokens() -> None:
     softmax = decoder({"kind": "softmax", "num_heads": 4, "num_kv_heads": 2})
-    keys_and_values, last_inputs = 2 * (2 * 2) * 20, 2 * 8
+    keys_and_values, last_inputs = 2 * (2 * 2) * 20, 2 * 8 + 1  # and how many of them were real
     assert costs(softmax).state_bytes == 4 * (keys_and_values + last_inputs)
     assert costs(softmax, batch_size=3, tokens=5).state_bytes == 3 * 4 * (2 * 4 * 5 + last_inputs)
     encoder = decoder(

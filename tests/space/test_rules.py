@@ -86,6 +86,18 @@ def test_a_rule_that_cannot_be_is_refused(rule: Any, said: str) -> None:
     assert said in caught.value.message
 
 
+def test_a_count_no_stack_can_keep_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="cannot be kept"):
+        # both mixers are softmax on a context of 16
+        space_with({"mixer": "softmax", "at_most": 0}, mixer=["softmax", "sliding_window"], window=32)
+
+
+def test_a_count_is_kept_where_only_another_window_helps() -> None:
+    space = space_with({"mixer": "softmax", "at_most": 0}, mixer=["softmax", "sliding_window"])
+    for seed in range(20):
+        assert set(kinds(space, seed)) == {"sliding_window"}
+
+
 def test_rules_survive_other_changes_and_can_be_replaced() -> None:
     space = space_with({"layers": "first", "mixer": "pool"})
     assert space.with_domains({"d_model": 64}).rules == space.rules
