@@ -31,7 +31,7 @@ from .running import owner_name, stored_plan
 from .storage import artefacts, jobs, measurements, trials
 from .storage.database import Database
 from .suggestions import pick
-from .workers.stages import pack
+from .workers.stages import calibration_of, pack
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +154,7 @@ def _write(database: Database, artefact: ArtefactRecord, draft: Path) -> dict[st
         formats=artefact.request["formats"],
         quantize=artefact.request["quantize"],
         preprocessing=plan.data.preprocessing,
+        calibration=calibration_of(architecture, plan.data),
     )
     report = {
         **_origin(job, trial, source),

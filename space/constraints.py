@@ -63,7 +63,7 @@ def repair(
 
 
 def smallest(space: SearchSpace, key: str, batch_size: int = 1, tokens: int | None = None) -> float:
-    """The least value of one cost over the whole space, or a little less where rules name layers."""
+    """The least value of one cost over the whole space, or a little less; see `floor`."""
     return float(least(space, _known(key), batch_size, tokens))
 
 

@@ -7,8 +7,9 @@ mixer's or feed-forward's genes, those that make a number of heads are taken in 
 other one alone: it adds to a cost or takes from it whatever the others are. The peak is a maximum over
 layers: every value that some layer can have is tried as its bound.
 
-Exact without rules that name layers. With them never too high, so that a limit below it cannot be kept: what
-rules count, and that different layers share a gene, is not looked at.
+Never too high, so that a limit below it cannot be kept. A little too low is possible in two cases: rules (what
+they count, and that different layers share a gene, is not looked at), and stacks of two layers or more that are
+lightest with the position another mixer would give them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

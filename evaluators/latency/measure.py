@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from evaluators.protocol import Measurement
 from space.architecture import Architecture
@@ -48,11 +48,13 @@ def measure_model(
     *,
     limits: EstimatorLimits | None = None,
     scratch: Path,
+    calibration: Tensor | None = None,
 ) -> Measurement:
     """10th percentile latency of one forward pass, measured; takes `quiet_host` itself.
 
-    `model` is the fp32 form; number formats are applied here. `scratch` is a folder that stays between calls:
-    it keeps the exported reference network and its long-run value on this machine.
+    `model` is the fp32 form; number formats are applied here, with what they fix from `calibration`.
+    `scratch` is a folder that stays between calls: it keeps the exported reference network and its long-run
+    value on this machine.
 
     Raises:
         UnsupportedError: an operator or number format is not real on this runtime.
@@ -61,10 +63,11 @@ def measure_model(
     check_target(target)
     _require_real(architecture, target)
     if target.runtime == "eager":
-        return _measure_eager(model, architecture, target, limits or EstimatorLimits(), scratch)
+        running = apply_number_formats(model, architecture, calibration=calibration)
+        return _measure_eager(running, architecture, target, limits or EstimatorLimits(), scratch)
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="candidate-", dir=scratch) as folder:
-        path = export_onnx(model, architecture, Path(folder) / "model.onnx")
+        path = export_onnx(model, architecture, Path(folder) / "model.onnx", calibration=calibration)
         return measure_onnx(path, architecture, target, limits=limits, scratch=scratch)
 
 
@@ -105,13 +108,13 @@ def _require_real(architecture: Architecture, target: Target) -> None:
 
 
 def _measure_eager(
-    model: nn.Module, architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
+    running: nn.Module, architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
 ) -> Measurement:
     number_format = reference_format(architecture.number_formats)
     frozen = reference_architecture(number_format)
     own = random_input(timed_input(architecture, target.batch_size, target.tokens(architecture)))
     other = random_input(timed_input(frozen, 1))
-    candidate = eager.timed_call(apply_number_formats(model, architecture), own)
+    candidate = eager.timed_call(running, own)
     reference = eager.timed_call(apply_number_formats(reference_model(), frozen), other)
 
     def attempt(long_run_s: float | None) -> Estimate:

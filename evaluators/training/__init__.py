@@ -1,7 +1,7 @@
 """Short training on a task: `prepare_task`, `TrainingPlan`, `train`, `evaluate`."""
 
 from .checkpoints import load_weights
-from .data import TaskData, TrainingBatches, probe_batch
+from .data import TaskData, TrainingBatches, calibration_batch, probe_batch
 from .evaluation import Metrics, evaluate, module_predictor
 from .loop import TrainingResult, train
 from .plan import TrainingPlan, training_fingerprint
@@ -15,6 +15,7 @@ __all__ = [
     "TrainingBatches",
     "TrainingPlan",
     "TrainingResult",
+    "calibration_batch",
     "evaluate",
     "load_weights",
     "module_predictor",

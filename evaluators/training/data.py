@@ -28,6 +28,7 @@ Input = Literal["bytes", "values", "image"]
 
 MIN_PATCHES = 16
 MAX_PATCHES = 4096
+CALIBRATION_EXAMPLES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,11 @@ def probe_batch(data: TaskData, size: int = 16) -> Batch:
     seed = int(data.digest[:16], 16)
     inputs, targets = TrainingBatches(data, seed=seed, batch_size=size)(0)
     return (inputs[:, :256], targets[:, :256]) if data.is_language_model else (inputs, targets)
+
+
+def calibration_batch(data: TaskData) -> Array:
+    """Training inputs that fix what a number format takes from data; the same for equal data."""
+    return probe_batch(data, CALIBRATION_EXAMPLES)[0]
 
 
 def default_patch_size(height: int, width: int) -> int:

@@ -1,7 +1,8 @@
 """Text classification from a `.csv` or `.jsonl` file with the columns `text` and `label`.
 
 A text is its UTF-8 bytes, cut at the task's length or filled with byte 0. The fill is an ordinary token: the
-trained model and the exported file, which takes no mask, see the same.
+trained model and the exported file, which takes no mask, see the same. So every batch has one length, which
+mixers that transform the whole axis (dft, dct) ask for; what they compute depends on the fill.
 """
 
 import csv

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evaluators.latency import (
     Target,
@@ -30,6 +31,7 @@ from evaluators.proxies import probe_size, score
 from evaluators.training import (
     TaskData,
     TrainingPlan,
+    calibration_batch,
     evaluate,
     load_weights,
     module_predictor,
@@ -43,6 +45,7 @@ from space.errors import EvaluationError, InvalidArchitectureError, ServiceError
 from space.export import export_onnx
 from space.model import Model, build_model
 from space.number_formats import apply_number_formats
+from space.quantization import number_format
 
 from .work import Outcome, Work
 
@@ -144,8 +147,11 @@ def measure(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     load_weights(model, bench.folder / payload["checkpoint"])
     model.eval()
     records: dict[str, Measurement] = {}
+    # eager torch looks for outliers in every call; a file has them frozen
+    is_file = bench.target.runtime == "onnxruntime"
+    calibration = calibration_of(architecture, bench.data) if is_file else None
     with tempfile.TemporaryDirectory(prefix="pf-measure-") as name:
-        predict = running_form(model, architecture, bench.target, Path(name))
+        predict = running_form(model, architecture, bench.target, Path(name), calibration)
         for part in payload["parts"]:
             prefix = "" if part == "validation" else f"{part}."
             metrics = evaluate(predict, bench.data, part)
@@ -155,18 +161,32 @@ def measure(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
             )
             records |= {prefix + key: value for key, value in found.items()}
         if payload["latency"]:
-            records["latency_s"] = measure_model(model, architecture, bench.target, scratch=bench.scratch)
+            records["latency_s"] = measure_model(
+                model, architecture, bench.target, scratch=bench.scratch, calibration=calibration
+            )
     return {"metrics": packed(records)}
 
 
-def running_form(model: Model, architecture: Architecture, target: Target, scratch: Path) -> Predict:
+def calibration_of(architecture: Architecture, data: TaskData) -> Tensor | None:
+    """Inputs for number formats that fix something from data; None where no layer is in one."""
+    needed = any(number_format(name).needs_calibration for name in architecture.number_formats)
+    return torch.from_numpy(calibration_batch(data)) if needed else None
+
+
+def running_form(
+    model: Model,
+    architecture: Architecture,
+    target: Target,
+    scratch: Path,
+    calibration: Tensor | None = None,
+) -> Predict:
     """The model as it runs on the target; it pauses while somebody measures a latency."""
     if target.runtime == "onnxruntime":
         path = scratch / "running.onnx"
-        export_onnx(model, architecture, path)
+        export_onnx(model, architecture, path, calibration=calibration)
         running = predictor(path, threads=1)
     else:
-        running = module_predictor(apply_number_formats(model, architecture))
+        running = module_predictor(apply_number_formats(model, architecture, calibration=calibration))
 
     def predict(inputs: Array) -> Array:
         with training_step():

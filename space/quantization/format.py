@@ -19,6 +19,9 @@ class Format(ABC):
     real_on: ClassVar[frozenset[str]]
     """Runtimes whose CPU kernels really compute in this format: elsewhere a latency would mean nothing."""
 
+    needs_calibration: ClassVar[bool] = False
+    """Whether it fixes something from a batch of inputs; without one it is another format's twin."""
+
     def execution(self, runtime: str) -> Execution:
         """How a runtime computes it: the one place to ask."""
         return "real" if runtime in self.real_on else "simulated"

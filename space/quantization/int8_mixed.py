@@ -30,6 +30,7 @@ class Int8Mixed(Format):
 
     name: ClassVar[str] = "int8_mixed"
     real_on: ClassVar[frozenset[str]] = frozenset({"eager", "onnxruntime"})
+    needs_calibration: ClassVar[bool] = True
 
     def bits_per_weight(self, in_features: int, frozen: int = 0) -> Fraction:
         """`frozen` inputs: known only after a calibration, so costs in closed form take none. The index of

@@ -4,7 +4,8 @@ Each mixer comes with its defaults and with every gene moved to each of its othe
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,23 @@ def variants(kind: str, at: Surroundings) -> Iterator[MixerChoice]:
             yield mixer_config({"mixer": kind, **base, name: value}, at)
 
 
-def cases() -> list[tuple[MixerChoice, Surroundings]]:
-    """(config, where it stands), each config in its ways; the defaults with every position they read."""
-    found: dict[tuple[str, bool, str], tuple[MixerChoice, Surroundings]] = {}
+@dataclass(frozen=True)
+class Case:
+    """A config and where it stands. `is_plain`: the defaults without position, which `make test-fast` runs."""
+
+    config: MixerChoice
+    at: Surroundings
+    is_plain: bool
+
+    @property
+    def name(self) -> str:
+        way = "causal" if self.at.causal else "both"
+        return f"{self.config.model_dump_json()}-{way}-{self.at.position.kind}"
+
+
+def cases() -> list[Case]:
+    """Each config in its ways; the defaults with every position they read."""
+    found: dict[str, Case] = {}
     for kind, config in MIXERS.items():
         for causal in (True, False):
             if not (config.causal if causal else config.bidirectional):
@@ -64,28 +79,26 @@ def cases() -> list[tuple[MixerChoice, Surroundings]]:
                 positions = sorted(variant.positions - {"alibi"}) if index == 0 else []
                 for position in ("none", *positions):
                     at = surroundings(causal=causal, position=position)
-                    found.setdefault((variant.model_dump_json(), causal, position), (variant, at))
+                    case = Case(variant, at, is_plain=index == 0 and position == "none")
+                    found.setdefault(case.name, case)
     return list(found.values())
 
 
-CASES = cases()
-IDS = [
-    f"{config.model_dump_json(exclude_defaults=False)}-{'causal' if at.causal else 'both'}-{at.position.kind}"
-    for config, at in CASES
-]
-every_case = pytest.mark.parametrize(("config", "at"), CASES, ids=IDS)
-plain = [(config, at) for config, at in CASES if at.position.kind == "none"]
-every_plain_case = pytest.mark.parametrize(
-    ("config", "at"),
-    plain,
-    ids=[name for name, (_, at) in zip(IDS, CASES, strict=True) if (at.position.kind == "none")],
-)
-decodable = [(config, at) for config, at in CASES if at.causal and config.decodable]
-every_decodable_case = pytest.mark.parametrize(
-    ("config", "at"),
-    decodable,
-    ids=[name for name, (c, at) in zip(IDS, CASES, strict=True) if at.causal and c.decodable],
-)
+def over(chosen: Callable[[Case], bool]) -> pytest.MarkDecorator:
+    """Parametrises a test by the chosen cases."""
+    return pytest.mark.parametrize(
+        ("config", "at"),
+        [
+            pytest.param(case.config, case.at, id=case.name, marks=[] if case.is_plain else pytest.mark.slow)
+            for case in cases()
+            if chosen(case)
+        ],
+    )
+
+
+every_case = over(lambda case: True)
+every_plain_case = over(lambda case: case.at.position.kind == "none")
+every_decodable_case = over(lambda case: case.at.causal and case.config.decodable)
 
 
 def built(config: MixerChoice, at: Surroundings, *, seed: int = 0) -> Mixer:
