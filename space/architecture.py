@@ -394,7 +394,9 @@ def parse_architecture(data: str | bytes | Mapping[str, Any]) -> Architecture:
     except ValidationError as error:
         raise InvalidArchitectureError(_first_problem(error)) from error
     check_architecture(architecture)
-    return canonicalise(architecture)
+    canonical = canonicalise(architecture)
+    check_architecture(canonical)  # a position that nothing reads is gone now
+    return canonical
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ layer is a look-up, and sums by numpy. `costs` of one architecture is the defini
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 
 import numpy as np
 from jaxtyping import Int64
@@ -16,6 +16,7 @@ from .architecture import Architecture, LayerConfig
 from .choice import Surroundings
 from .costs import (
     BYTES_PER_NUMBER,
+    Costs,
     EndCosts,
     checked_tokens,
     end_costs,
@@ -29,6 +30,7 @@ from .costs import (
 from .quantization import number_format
 
 _PARAMS, _IDLE, _MACS, _CAUSAL, _DECODE, _BITS, _STATE, _PEAK = range(8)
+_COLUMNS = (*(field.name for field in fields(Costs)), "memory_bytes")
 
 
 @dataclass(slots=True)
@@ -70,6 +72,8 @@ class CostTable:
         Raises:
             InvalidInputError: batch or tokens below 1, or more tokens than a context.
         """
+        if not architectures:
+            return {name: np.zeros(0, dtype=np.int64) for name in _COLUMNS}
         sites = [self._site(architecture) for architecture in architectures]
         found, owned, normed, starts = self._look_up(architectures, sites)
         layers = np.array(found, dtype=np.int64).reshape(-1, 3)

@@ -204,7 +204,8 @@ class _LayerChoice(Choice):
 
     def idle_params(self, at: Surroundings) -> int:
         """Trainable numbers that one token does not meet in a deployed model."""
-        met = sum(m.active * m.size(at.rank_ratio) for m in self.deployed_maps(at))
+        # a map that runs several times over (both ways) is still one map
+        met = sum(min(m.active, m.copies) * m.size(at.rank_ratio) for m in self.deployed_maps(at))
         return sum(m.copies * m.size(at.rank_ratio) for m in self.maps(at)) - met
 
     def map_macs(self, at: Surroundings) -> int:

@@ -19,7 +19,6 @@ StaticLimits = Mapping[str, int | float]
 """Key of a closed-form cost (`STATIC_KEYS`) -> the largest value allowed."""
 STATIC_KEYS = ("params", "macs", "memory_bytes", "weights_bytes")
 MAX_REPAIRS = 50
-_SHRINKABLE = ("ff_ratio", "d_model", "num_layers")
 
 
 def static_costs(
@@ -33,9 +32,16 @@ def static_costs(
 def violations(
     architecture: Architecture, limits: StaticLimits, batch_size: int = 1, tokens: int | None = None
 ) -> dict[str, float]:
-    """Broken limits with their relative excess, value / limit - 1 > 0; empty when all hold."""
+    """Broken limits with their relative excess, value / limit - 1 > 0; empty when all hold.
+
+    Raises:
+        InvalidInputError: an unknown cost, or a limit that is not above 0.
+    """
     if not limits:
         return {}
+    for key, limit in limits.items():
+        if not limit > 0:  # NaN too
+            raise InvalidInputError(f"the limit of '{_known(key)}' is {limit}; give a number above 0")
     values = static_costs(architecture, batch_size, tokens)
     return {
         _known(key): values[key] / limit - 1 for key, limit in limits.items() if values[_known(key)] > limit
@@ -71,20 +77,34 @@ def cautions(architecture: Architecture) -> tuple[str, ...]:
     """What is valid but doubtful in this architecture (choices.md 14: V7b, V8, V15); empty for most."""
     found = []
     mixers = [layer.mixer for layer in architecture.layers]
-    sees_direction = architecture.position.direction_aware or any(mixer.direction_aware for mixer in mixers)
-    if architecture.model == "encoder" and not sees_direction:
+    pooling = getattr(architecture.head, "pooling", "mean")
+    if architecture.model == "encoder" and pooling != "last" and not _sees_direction(architecture):
         found.append("sees distance but not direction: a reversed input gives the same answer")
     if architecture.model != "decoder":
         n = architecture.tokens
         at = architecture.surroundings()
         reach = sum(mixer.reach(at) for mixer in mixers)
         if reach < n - 1:
-            found.append(
-                f"the mixers together reach {reach} of {n - 1} positions; only the mean at the end sees all"
-            )
+            sees = {
+                "mean": "only the mean at the end sees all",
+                "max": "only the maximum at the end sees all",
+                "last": f"the answer sees only the last {reach + 1} tokens",
+            }
+            found.append(f"the mixers together reach {reach} of {n - 1} positions; {sees[pooling]}")
     if len(architecture.layers) > 8 and any(layer.placement == "post" for layer in architecture.layers):
         found.append("post-norm with more than 8 layers trains badly")
     return tuple(found)
+
+
+def _sees_direction(architecture: Architecture) -> bool:
+    """Whether position or mixers tell a sequence from its reversal.
+
+    Trained taps around a token differ before and behind it, so the convolution of q, k and v does.
+    """
+    mixers = [layer.mixer for layer in architecture.layers]
+    return architecture.position.direction_aware or any(
+        mixer.direction_aware or getattr(mixer, "qkv_dconv", 0) for mixer in mixers
+    )
 
 
 def _known(key: str) -> str:

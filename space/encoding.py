@@ -1,7 +1,8 @@
 """Architectures as rows of numbers, for surrogate models.
 
-    vector       one column per ordered gene, log-scaled to [0, 1] over its domain; one per option of any
-                 other gene (one-hot); of every possible layer an activity bit. What is switched off is 0.
+    vector       one column per ordered gene, log-scaled to [0, 1] over its domain (by rank where the domain
+                 has a 0); one per option of any other gene (one-hot); of every possible layer an activity
+                 bit. What is switched off is 0.
     statistics   depth, log width, log parameters and MACs, shares of every mixer and feed-forward over the
                  whole depth and its thirds, mean and slope of layer widths, shares of activations and norms,
                  mean bits per weight: the same columns for spaces of any depth.
@@ -66,11 +67,13 @@ class VectorEncoding:
 
 
 def _scaled(gene: Gene, value: Value) -> float:
-    """Position in the domain, by logarithm; names that have an order by rank. A single option is 1."""
+    """Position in the domain, by logarithm; by rank what has none: names, domains with a 0. A single option
+    is 1.
+    """
     low, high = gene.options[0], gene.options[-1]
     if low == high:
         return 1.0
-    if isinstance(value, str):
+    if isinstance(value, str) or float(low) <= 0:
         return gene.options.index(value) / (len(gene.options) - 1)
     return math.log(float(value) / float(low)) / math.log(float(high) / float(low))
 

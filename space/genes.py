@@ -111,6 +111,12 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
+def _rank_ratio(value: float) -> float:
+    if value != 1.0 and not 0 < value <= 0.5:
+        raise ValueError(f"{value:g} saves nothing or is no ratio; give 1 (dense) or at most 0.5")
+    return value
+
+
 _Domain = (BeforeValidator(_as_options), AfterValidator(_distinct), Field(min_length=1, max_length=64))
 _MixerName = Annotated[str, one_of(tuple(MIXERS))]
 _FeedForwardName = Annotated[str, one_of(tuple(FEED_FORWARDS))]
@@ -123,7 +129,7 @@ _Placement = Annotated[str, one_of(("pre", "post"))]
 _Residual = Annotated[str, one_of(("serial", "parallel", "macaron"))]
 _Int = Annotated[int, BeforeValidator(number_only)]
 _RotaryPct = Annotated[float, BeforeValidator(number_only), AfterValidator(known_part)]
-_Ratio = Annotated[float, BeforeValidator(number_only), Field(gt=0, le=1)]
+_Ratio = Annotated[float, BeforeValidator(number_only), AfterValidator(_rank_ratio)]
 
 
 class _FixedDomains(Choice):

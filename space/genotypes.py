@@ -11,6 +11,7 @@ Source: choices.md 14 (validity, canonical form); evaluators_and_search.md 12.1,
 import math
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from .architecture import (
@@ -22,15 +23,17 @@ from .architecture import (
     LayerConfig,
     NoSharing,
     SharedLayers,
+    canonical_sharing,
     canonicalise,
     check_architecture,
 )
-from .choice import FeedForwardChoice, MixerChoice, PositionChoice, Surroundings
+from .choice import PositionChoice, Surroundings
+from .counts import keep_counts, stands
 from .definition import SpaceDefinition
 from .errors import InvalidArchitectureError, InvalidInputError, nearest
 from .feedforward import FEED_FORWARDS
 from .gene import Value
-from .genes import BLOCK_GENES, MIXER_GENES, MODEL_GENES, Domains, Genotype
+from .genes import BLOCK_GENES, MODEL_GENES, Domains, Genotype
 from .layer_options import (
     Levels,
     World,
@@ -43,7 +46,7 @@ from .layer_options import (
 from .mixers import MIXERS
 from .norms import NORMS
 from .positions import POSITIONS, RopeConfig
-from .rules import breaches, selected
+from .rules import breaches
 
 
 def settle(
@@ -89,15 +92,48 @@ def assemble(
     Raises:
         InvalidInputError: as `decode`.
     """
-    architecture = _assemble(definition, model, layers)
+    for sharing in _sharings(definition, model):
+        levels = _kept(definition, model, layers, sharing)
+        if levels is not None:
+            return _seeing_order(definition, model, levels, sharing)
+    rules = " and ".join(rule.told() for rule in definition.rules if rule.is_count)
+    raise InvalidInputError(
+        f"rules {rules} cannot be kept by {len(layers)} layers of space '{definition.name}'; "
+        "leave one out or widen the domains"
+    )
+
+
+def _sharings(
+    definition: SpaceDefinition, model: Genotype
+) -> Iterator[NoSharing | SharedLayers | GroupedLayers]:
+    """That of the genes first; the others for rules that it cannot keep."""
+    domains = definition.domains
+    value = str(model.get("sharing", domains.sharing[0]))
+    private_norm = bool(model.get("private_norm", domains.private_norm[0]))
+    for other in sorted(domains.sharing, key=lambda name: name != value):
+        yield sharing_config(other, private_norm)
+
+
+def _seeing_order(
+    definition: SpaceDefinition,
+    model: Genotype,
+    levels: list[dict[str, Value]],
+    sharing: NoSharing | SharedLayers | GroupedLayers,
+) -> Architecture:
+    """The architecture; where it would be blind to order, with another mixer in its first layer."""
+    architecture = _assemble(definition, model, levels, sharing)
     if architecture is not None:
         return architecture
-    changed = len(layers) if "mixer" in definition.shared else 1
-    for kind in definition.domains.mixer:
-        others = [{**layer, "mixer": kind} for layer in layers[:changed]]
-        architecture = _assemble(definition, model, [*others, *layers[changed:]])
-        if architecture is not None:
-            return architecture
+    owners = sharing.owners(len(levels))
+    changed = range(len(levels)) if "mixer" in definition.shared else owners[:1]
+    for kind in definition.domains_at(0, len(levels)).mixer:
+        others = [
+            {**layer, "mixer": kind} if owners[i] in changed else layer for i, layer in enumerate(levels)
+        ]
+        if all(map(stands, others)):
+            architecture = _assemble(definition, model, others, sharing)
+            if architecture is not None:
+                return architecture
     raise InvalidInputError(
         f"positions {', '.join(definition.domains.position)} with mixers "
         f"{', '.join(definition.domains.mixer)} leave every '{definition.model}' model blind to order; "
@@ -143,19 +179,18 @@ def _acts(position: str, reads: Collection[str]) -> bool:
 
 
 def _assemble(
-    definition: SpaceDefinition, model: Genotype, layers: Sequence[dict[str, Value]]
+    definition: SpaceDefinition,
+    model: Genotype,
+    levels: Sequence[Levels],
+    sharing: NoSharing | SharedLayers | GroupedLayers,
 ) -> Architecture | None:
-    """None: blind to order whatever the position."""
-    domains, depth = definition.domains, len(layers)
+    """Of repaired layers. None: blind to order whatever the position."""
+    domains = definition.domains
 
     def gene(key: str) -> Value:
         return model[key] if key in model else domains.default(key)
 
     d_model, interface = int(gene("d_model")), definition.interface_with(int(gene("patch_size")))
-    sharing = sharing_config(str(gene("sharing")), bool(gene("private_norm")))
-    owners = sharing.owners(depth)
-    at = definition.site(d_model, interface, domains.position[0])
-    levels = _keeping_counts(definition, [definition.ruled(layers[i], i, depth) for i in owners], owners, at)
     kinds = [MIXERS[str(level["mixer"])] for level in levels]
     position = settle(
         definition,
@@ -167,7 +202,7 @@ def _assemble(
         return None
     rank_ratio = float(gene("rank_ratio"))
     at = definition.site(d_model, interface, position)
-    configs = tuple(_layer(tuple(level.items()), at, domains.feed_forward) for level in levels)
+    configs = tuple(_layer(tuple(level.items()), at) for level in levels)
     projection = {"kind": "dense"} if rank_ratio == 1.0 else {"kind": "lowrank", "rank_ratio": rank_ratio}
     architecture = Architecture.model_validate(
         {
@@ -210,80 +245,61 @@ def sharing_genes(sharing: NoSharing | SharedLayers | GroupedLayers) -> dict[str
 
 
 @lru_cache(maxsize=65_536)
-def _layer(
-    genes: tuple[tuple[str, Value], ...], at: Surroundings, feed_forwards: tuple[str, ...]
-) -> LayerConfig:
+def _layer(genes: tuple[tuple[str, Value], ...], at: Surroundings) -> LayerConfig:
     """The layer of these genes. Equal layers are one object."""
     levels = dict(genes)
-    mixer = mixer_config(levels, at)
     return LayerConfig.model_validate(
         {
-            "mixer": mixer,
-            "feed_forward": _feed_forward(levels, mixer, at, feed_forwards),
+            "mixer": mixer_config(levels, at),
+            "feed_forward": feed_forward_config(levels, at),
             "norm": NORMS[str(levels["norm"])](),
             **{key: levels[key] for key in ("placement", "residual", "number_format")},
         }
     )
 
 
-def _feed_forward(
-    levels: Levels, mixer: MixerChoice, at: Surroundings, domain: tuple[str, ...]
-) -> FeedForwardChoice:
-    """That of the genes; where a mixer cannot stand without one, the first of the domain instead of none."""
-    present = FEED_FORWARDS[str(levels["feed_forward"])].is_present
-    if present or mixer.own_nonlinearity:
-        return feed_forward_config(levels, at)
-    others = [kind for kind in domain if FEED_FORWARDS[kind].is_present]
-    if not others:
-        raise InvalidInputError(
-            f"mixer '{mixer.kind}' cannot stand without a feed-forward; add mlp or glu to gene 'feed_forward'"
-        )
-    return feed_forward_config({**levels, "feed_forward": others[0]}, at)
+def _kept(
+    definition: SpaceDefinition,
+    model: Genotype,
+    layers: Sequence[dict[str, Value]],
+    sharing: NoSharing | SharedLayers | GroupedLayers,
+) -> list[dict[str, Value]] | None:
+    """The layers, those that share weights alike, as rules and mixers want them; None: that cannot be."""
+    depth = len(layers)
+    owners = sharing.owners(depth)
+    blocks = {i: definition.ruled(layers[i], i, depth) for i in sorted(set(owners))}
+    interface = definition.interface_with(int(model.get("patch_size", definition.domains.patch_size[0])))
+    d_model = int(model.get("d_model", definition.domains.d_model[0]))
+    at = definition.site(d_model, interface, definition.domains.position[0])
+    _let_stand(definition, blocks, depth)
+    kept = keep_counts(definition, blocks, owners, lambda level: _kinds(level, at))
+    return [blocks[owner] for owner in owners] if kept else None
 
 
-def _keeping_counts(
-    definition: SpaceDefinition, levels: list[dict[str, Value]], owners: Sequence[int], at: Surroundings
-) -> list[dict[str, Value]]:
-    """The layers with as few of them changed, from the last one on, as the rules with a count ask for.
+def _kinds(level: Levels, at: Surroundings) -> tuple[str, str]:
+    """The canonical mixer and feed-forward: a window over the whole context is softmax."""
+    layer = _layer(tuple(level.items()), at)
+    return layer.mixer.kind, layer.feed_forward.kind
 
-    What counts is the canonical layer: a window over the whole context is softmax.
+
+def _let_stand(definition: SpaceDefinition, blocks: dict[int, dict[str, Value]], depth: int) -> None:
+    """Gives a mixer that cannot stand without a feed-forward the first one permitted, else changes the mixer.
+
+    Genes that all layers share change in all of them.
     """
-    feed_forwards = definition.domains.feed_forward
-
-    def kind(level: dict[str, Value], gene: str) -> str:
-        layer = _layer(tuple(level.items()), at, feed_forwards)
-        return layer.mixer.kind if gene == "mixer" else layer.feed_forward.kind
-
-    for rule in definition.rules:
-        if not rule.is_count:
-            continue
-        ((gene, values),) = rule.domains
-        for index in sorted(set(owners), reverse=True):
-            missing = breaches(rule, [kind(levels[owner], gene) for owner in owners])
-            if missing == 0:
-                break
-            is_listed = kind(levels[index], gene) in values
-            if is_listed != (missing > 0) or index not in selected(rule.layers, len(levels)):
-                continue
-            there = definition.domains_at(index, len(levels))
-            defaults = {
-                key: there.default(key)
-                for key in levels[index]
-                if key in MIXER_GENES and key != "mixer" and key not in definition.shared
-            }
-            for value in there.of(gene):
-                # the value alone, or with what the layer has besides at its default (a window that is none)
-                tries = ({**levels[index], gene: value}, {**levels[index], **defaults, gene: value})
-                found = next((one for one in tries if (kind(one, gene) in values) != is_listed), None)
-                if found is not None:
-                    levels[index] = found
-                    break
-        if breaches(rule, [kind(levels[owner], gene) for owner in owners]):
+    falling = [index for index, level in blocks.items() if not stands(level)]
+    for index in falling:
+        there = definition.domains_at(index, depth)
+        present = [kind for kind in there.feed_forward if FEED_FORWARDS[kind].is_present]
+        alone = [kind for kind in there.mixer if MIXERS[kind].own_nonlinearity]
+        gene, options = ("feed_forward", present) if present else ("mixer", alone)
+        if not options:
             raise InvalidInputError(
-                f"rule {rule.told()} cannot be kept by {len(levels)} layers of space '{definition.name}'; "
-                "leave it out or widen the domains"
+                f"mixer '{blocks[index]['mixer']}' cannot stand without a feed-forward; "
+                "add mlp or glu to gene 'feed_forward'"
             )
-    return [levels[owner] for owner in owners]
+        for other in blocks if gene in definition.shared else (index,):
+            blocks[other] = {**blocks[other], gene: options[0]}
 
 
 def _check_values(definition: SpaceDefinition, genotype: Genotype) -> None:
@@ -297,7 +313,7 @@ def _check_values(definition: SpaceDefinition, genotype: Genotype) -> None:
 
 
 def _encode_model(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
-    found = _read_model(architecture)
+    found = _read_model(architecture) | _sharing_behind(definition, architecture)
     found.pop("position")
     wrong = [f"{key}={value}" for key, value in found.items() if value not in definition.domains.of(key)]
     if architecture.model != definition.model:
@@ -315,6 +331,17 @@ def _encode_model(definition: SpaceDefinition, architecture: Architecture) -> di
             f"{', '.join(wrong)} of architecture {architecture.id} lies outside space '{definition.name}'"
         )
     return found
+
+
+def _sharing_behind(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
+    """Sharing genes that end as the architecture's sharing; {}: none does."""
+    depth = len(architecture.layers)
+    direct = sharing_genes(architecture.sharing)
+    pairs = product(definition.domains.sharing, definition.domains.private_norm)
+    for value, private_norm in sorted(pairs, key=lambda pair: pair[0] != direct["sharing"]):
+        if canonical_sharing(sharing_config(value, private_norm), depth) == architecture.sharing:
+            return {"sharing": value, "private_norm": private_norm}
+    return {}
 
 
 def _positions_behind(definition: SpaceDefinition, architecture: Architecture) -> Iterator[str]:
@@ -338,11 +365,11 @@ def _encode_layers(
     at = definition.site(architecture.d_model, architecture.interface, position)
     there = [definition.domains_at(owner, len(layers)) for owner in architecture.owners]
     mixers = _match(
-        [mixer_worlds(domains, definition.shared, at) for domains in there],
+        [mixer_worlds(definition.domains, domains, definition.shared, at) for domains in there],
         [layer.mixer for layer in layers],
     )
     feed_forwards = _match(
-        [feed_forward_worlds(domains, definition.shared, at) for domains in there],
+        [feed_forward_worlds(definition.domains, domains, definition.shared, at) for domains in there],
         [layer.feed_forward for layer in layers],
     )
     blocks = _block_genes(definition, layers, there)
@@ -379,11 +406,8 @@ def _block_genes(
 
 
 def _keeps_counts(definition: SpaceDefinition, layers: Sequence[LayerConfig]) -> bool:
-    return all(
-        breaches(rule, [getattr(layer, rule.domains[0][0]).kind for layer in layers]) == 0
-        for rule in definition.rules
-        if rule.is_count
-    )
+    kinds = [(layer.mixer.kind, layer.feed_forward.kind) for layer in layers]
+    return all(breaches(rule, kinds) == 0 for rule in definition.rules if rule.is_count)
 
 
 def _block_levels(layer: LayerConfig) -> dict[str, Value]:

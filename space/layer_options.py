@@ -62,7 +62,8 @@ def mixer_config(levels: Levels, at: Surroundings) -> MixerChoice:
     """The canonical mixer of these genes there."""
     kind = MIXERS[str(levels["mixer"])]
     values: dict[str, Any] = {}
-    own_width = int(levels.get("own_head_width", 0)) > 0
+    reads_own_width = any(gene.name == "own_head_width" for gene in kind.genes.values())
+    own_width = reads_own_width and int(levels.get("own_head_width", 0)) > 0
     for field, gene in kind.genes.items():
         level = levels.get(gene.name, gene.default[0])
         if gene.name == "head_width":
@@ -132,29 +133,40 @@ def legal_head_counts(d_model: int, *, least_heads: int = 1) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=512)
-def mixer_worlds(domains: Domains, shared: tuple[str, ...], at: Surroundings) -> tuple[World, ...]:
-    """Every assignment of the shared mixer genes with the mixers a layer can then have."""
-    return _worlds(domains, shared, at, "mixer")
+def mixer_worlds(
+    domains: Domains, there: Domains, shared: tuple[str, ...], at: Surroundings
+) -> tuple[World, ...]:
+    """Every assignment of the shared mixer genes with the mixers that a layer can then have whose rules leave
+    it the domains `there`.
+    """
+    return _worlds(domains, there, shared, at, "mixer")
 
 
 @lru_cache(maxsize=512)
-def feed_forward_worlds(domains: Domains, shared: tuple[str, ...], at: Surroundings) -> tuple[World, ...]:
-    """Every assignment of the shared feed-forward genes with the feed-forwards a layer can then have."""
-    return _worlds(domains, shared, at, "feed_forward")
+def feed_forward_worlds(
+    domains: Domains, there: Domains, shared: tuple[str, ...], at: Surroundings
+) -> tuple[World, ...]:
+    """The same of feed-forwards."""
+    return _worlds(domains, there, shared, at, "feed_forward")
 
 
 def _worlds(
-    domains: Domains, shared: tuple[str, ...], at: Surroundings, family: Literal["mixer", "feed_forward"]
+    domains: Domains,
+    there: Domains,
+    shared: tuple[str, ...],
+    at: Surroundings,
+    family: Literal["mixer", "feed_forward"],
 ) -> tuple[World, ...]:
+    """Numbered alike in every layer: by the space's domains, whatever a layer's rules leave of them."""
     genes = MIXER_GENES if family == "mixer" else FEED_FORWARD_GENES
     free = {
-        name: domains.of(name)
+        name: there.of(name)
         for name in genes
         if name in OWN_GENES and OWN_GENES[name].independent and name not in shared
     }
     return tuple(
-        World(fixed, _table(domains, fixed, at, family, free), free)
-        for fixed in _assignments(domains, shared, genes)
+        World(fixed, _table(there, fixed, at, family, free), free)
+        for fixed in _assignments(domains, shared, family)
     )
 
 
@@ -185,10 +197,20 @@ def _plain(config: MixerChoice | FeedForwardChoice, free: Mapping[str, object]) 
     return config.model_copy(update=changed) if changed else config
 
 
-def _assignments(domains: Domains, shared: tuple[str, ...], genes: tuple[str, ...]) -> Iterator[Levels]:
-    names = [gene for gene in genes if gene in shared]
-    for values in product(*(domains.of(gene) for gene in names)):
-        yield dict(zip(names, values, strict=True))
+def _assignments(
+    domains: Domains, shared: tuple[str, ...], family: Literal["mixer", "feed_forward"]
+) -> Iterator[Levels]:
+    """Every assignment of the shared genes that some kind reads; with a shared kind, those that it reads."""
+    active = active_mixer_genes if family == "mixer" else active_feed_forward_genes
+    groups: list[tuple[Any, ...]] = (
+        [(kind,) for kind in domains.of(family)] if family in shared else [domains.of(family)]
+    )
+    for kinds in groups:
+        read = dict.fromkeys(gene for kind in kinds for gene in active(str(kind)) if gene in shared)
+        names = [gene for gene in read if gene != family]
+        fixed = {family: kinds[0]} if family in shared else {}
+        for values in product(*(domains.of(gene) for gene in names)):
+            yield {**fixed, **dict(zip(names, values, strict=True))}
 
 
 def _free(domains: Domains, fixed: Levels, genes: tuple[str, ...]) -> Iterator[dict[str, Value]]:

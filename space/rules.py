@@ -17,9 +17,9 @@ Source: choices.md 4.4, 9.3 (patterns over depth); evaluators_and_search.md 12.1
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from .choice import Choice
 from .errors import InvalidInputError, nearest
@@ -42,10 +42,15 @@ SELECTORS = (
 COUNTED = ("mixer", "feed_forward")
 
 
+def _as_words(value: object) -> object:
+    """YAML reads the layer 1 as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Rule(Choice):
     """One rule; `domains` are pairs (layer gene, permitted values)."""
 
-    layers: str = "all"
+    layers: Annotated[str, BeforeValidator(_as_words)] = "all"
     domains: tuple[tuple[str, tuple[Value, ...]], ...] = Field(min_length=1)
     at_least: int | None = Field(None, ge=0, le=256)
     at_most: int | None = Field(None, ge=0, le=256)
@@ -54,6 +59,8 @@ class Rule(Choice):
     def _counts_one_family(self) -> "Rule":
         if self.is_count and (len(self.domains) != 1 or self.domains[0][0] not in COUNTED):
             raise ValueError(f"a rule with at_least or at_most counts one gene of {' or '.join(COUNTED)}")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least={self.at_least} is more than at_most={self.at_most}")
         return self
 
     @property
@@ -104,6 +111,8 @@ def _parse_rule(index: int, data: object, domains: Domains, shared: Sequence[str
         )
     keys = ("layers", "at_least", "at_most")
     genes = {str(key): value for key, value in data.items() if key not in keys}
+    if not genes:
+        raise InvalidInputError(f"rules.{index}: names no gene; give one, for example mixer: softmax")
     for gene in genes:
         if gene not in LAYER_GENES:
             raise InvalidInputError(
@@ -145,7 +154,7 @@ def selected(layers: str, depth: int) -> frozenset[int]:
     every, span = re.fullmatch(r"every (\d+)", layers), re.fullmatch(r"(\d+)(?:-(\d+))?", layers)
     if every and int(every[1]) > 0:
         return frozenset(range(int(every[1]) - 1, depth, int(every[1])))
-    if span and int(span[1]) > 0:
+    if span and 0 < int(span[1]) <= int(span[2] or span[1]):
         return frozenset(range(int(span[1]) - 1, min(depth, int(span[2] or span[1]))))
     named = {
         "all": range(depth), "first": range(1), "last": range(depth - 1, depth),
@@ -176,15 +185,10 @@ def permitted(domains: Domains, there: Domains, key: str, value: Value) -> Value
     return options[domains.of(key).index(value) % len(options)]
 
 
-def breaches(rule: Rule, kinds: Sequence[str]) -> int:
-    """By how many layers a stack of these kinds misses a count: positive too many, negative too few."""
-    ((_, values),) = rule.domains
-    chosen = selected(rule.layers, len(kinds))
-    count = sum(kind in values for index, kind in enumerate(kinds) if index in chosen)
-    if rule.at_most is not None and count > rule.at_most:
-        return count - rule.at_most
-    least = min(rule.at_least or 0, len(chosen))
-    return min(0, count - least)
+def breaches(rule: Rule, stack: Sequence[tuple[str, str]]) -> int:
+    """By how many layers a stack of (mixer, feed-forward) misses a count: too many above 0, too few below."""
+    chosen = selected(rule.layers, len(stack))
+    return missed(rule, sum(counts_kind(rule, *stack[index]) for index in chosen), len(stack))
 
 
 def counts_kind(rule: Rule, mixer: str, feed_forward: str) -> bool:
@@ -193,7 +197,8 @@ def counts_kind(rule: Rule, mixer: str, feed_forward: str) -> bool:
     return (mixer if gene == "mixer" else feed_forward) in values
 
 
-def keeps(rule: Rule, count: int, depth: int) -> bool:
-    """So many counted layers are neither too many nor too few in a model of this depth."""
-    least = min(rule.at_least or 0, len(selected(rule.layers, depth)))
-    return least <= count <= (depth if rule.at_most is None else rule.at_most)
+def missed(rule: Rule, count: int, depth: int) -> int:
+    """By how many so many counted layers are too many (above 0) or too few in a model of this depth."""
+    if rule.at_most is not None and count > rule.at_most:
+        return count - rule.at_most
+    return min(0, count - min(rule.at_least or 0, len(selected(rule.layers, depth))))

@@ -185,7 +185,7 @@ def _all(space: SearchSpace) -> Iterator[Architecture]:
     above = [gene for gene in space.genes() if gene.layer is None]
     for values in product(*(gene.options for gene in above)):
         genotype = {gene.name: value for gene, value in zip(above, values, strict=True)}
-        for layers in product(_one_layer(space, genotype, layer_genes), repeat=space.depth(genotype)):
+        for layers in _stacks(space, genotype, layer_genes, space.depth(genotype)):
             for index, layer in enumerate(layers):
                 genotype.update({f"layer{index}.{key}": value for key, value in layer.items()})
             architecture = space.decode(genotype)
@@ -194,17 +194,33 @@ def _all(space: SearchSpace) -> Iterator[Architecture]:
                 yield architecture
 
 
-def _one_layer(space: SearchSpace, shared: dict[str, Value], genes: Sequence[str]) -> list[_Levels]:
-    """Every setting of a layer's own genes, idle ones at their default."""
-    settings: dict[tuple[tuple[str, Value], ...], _Levels] = {}
-    for values in product(*(space.domains.options(key) for key in genes)):
-        layer = dict(zip(genes, values, strict=True))
-        mixer = str(layer.get("mixer", shared.get("mixer")))
-        feed_forward = str(layer.get("feed_forward", shared.get("feed_forward")))
-        used = active_layer_genes(mixer, feed_forward)
-        layer = {k: v if k in used else space.domains.default(k) for k, v in layer.items()}
-        settings.setdefault(tuple(layer.items()), layer)
-    return list(settings.values())
+def _stacks(
+    space: SearchSpace, shared: dict[str, Value], genes: Sequence[str], depth: int
+) -> Iterator[tuple[_Levels, ...]]:
+    """The product of the layers' settings, the last layer turning fastest; nothing is listed beforehand."""
+    if depth == 0:
+        yield ()
+        return
+    for layer in _one_layer(space, shared, genes):
+        for rest in _stacks(space, shared, genes, depth - 1):
+            yield (layer, *rest)
+
+
+def _one_layer(space: SearchSpace, shared: dict[str, Value], genes: Sequence[str]) -> Iterator[_Levels]:
+    """Every setting of a layer's own genes once, mixer by mixer; idle genes at their default."""
+
+    def kinds(key: str) -> tuple[Value, ...]:
+        return space.domains.options(key) if key in genes else (shared[key],)
+
+    for mixer, feed_forward in product(kinds("mixer"), kinds("feed_forward")):
+        used = active_layer_genes(str(mixer), str(feed_forward))
+        fixed = {"mixer": (mixer,), "feed_forward": (feed_forward,)}
+        options = [
+            fixed.get(key) or (space.domains.options(key) if key in used else (space.domains.default(key),))
+            for key in genes
+        ]
+        for values in product(*options):
+            yield dict(zip(genes, values, strict=True))
 
 
 def _spread(ordered: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ Source: choices.md 9.1, 9.3, 14, 15; evaluators_and_search.md 12.1, 12.2; archit
 """
 
 from collections.abc import Collection, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from .errors import InvalidArchitectureError, InvalidInputError, nearest
 from .gene import Value
 from .genes import LAYER_GENES, Domains, Gene, Genotype, parse_domains
 from .genotypes import decode, encode, project
+from .layer_options import mixer_config
 from .mixers import MIXERS
 from .norms import NORMS
+from .positions import RopeConfig
 from .rules import parse_rules
 from .space_size import count
 
@@ -71,6 +74,7 @@ class SearchSpace(SpaceDefinition):
             domains = self.domains.model_copy(update={"patch_size": self._patch_sizes(interface)})
             space = space._with(domains=domains)
         space.decode({})
+        space._check_rotary()
         return space
 
     def without_formats(
@@ -140,6 +144,32 @@ class SearchSpace(SpaceDefinition):
                 raise InvalidInputError(
                     f"gene 'norm': '{kind}' has no causal form; leave it out of '{self.model}' models"
                 )
+
+    def _check_rotary(self) -> None:
+        """Every head that the space can have is wide enough to turn.
+
+        Raises:
+            InvalidInputError: some is not; the message names the genes.
+        """
+        if "rope" not in self.domains.position:
+            return
+        genes = ("head_width", "heads", "own_head_width")
+        readers = [kind for kind in self.domains.mixer if "rope" in MIXERS[kind].positions]
+        sizes = product(*(self.domains.of(gene) for gene in genes))
+        for values, d_model, patch, part in product(
+            list(sizes), self.domains.d_model, self.domains.patch_size, self.domains.rotary_pct
+        ):
+            at = self.site(d_model, self.interface_with(patch), "rope")
+            for kind in readers:
+                levels = {"mixer": kind, **dict(zip(genes, values, strict=True))}
+                mixer = mixer_config(levels, at)
+                width = getattr(mixer, "head_width", 0) or d_model // getattr(mixer, "num_heads", 1)
+                try:
+                    RopeConfig(rotary_pct=part).check_head_width(at, width)
+                except InvalidArchitectureError as error:
+                    raise InvalidInputError(
+                        f"genes {', '.join(genes)}, rotary_pct: with d_model={d_model} {error.message}"
+                    ) from error
 
     def _patch_sizes(self, image: ImageInterface) -> tuple[int, ...]:
         def divides(size: int) -> bool:

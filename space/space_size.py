@@ -17,10 +17,10 @@ from typing import Any
 
 from .architecture import canonical_sharing
 from .definition import SpaceDefinition
-from .genes import FEED_FORWARD_GENES, Domains
+from .genes import Domains
 from .genotypes import settle, sharing_config
 from .layer_options import World, feed_forward_worlds, mixer_worlds
-from .rules import Rule, counts_kind, keeps, selected
+from .rules import Rule, counts_kind, missed, selected
 
 _ALONE = ("norm", "placement", "number_format")
 """Block genes that no other gene looks at; `residual` means nothing in a layer without feed-forward."""
@@ -76,9 +76,9 @@ def _stacks(
         if owners[layer] != layer:
             continue
         there = definition.domains_at(layer, depth)
-        behind, layers = _layer_kinds(definition, there, d_model, patch_size)
+        behind, num_fed, layers = _layer_kinds(definition, there, d_model, patch_size)
         if states is None:
-            worlds, fed = (1 << len(behind)) - 1, (1 << _num_feed_forward_worlds(definition)) - 1
+            worlds, fed = (1 << len(behind)) - 1, (1 << num_fed) - 1
             states = Counter({_State(worlds, fed, counts=(0,) * len(rules)): 1})
         places = [sum(owners[i] == layer for i in selected(rule.layers, depth)) for rule in rules]
         states = _grown(states, layers, list(zip(rules, places, strict=True)))
@@ -87,13 +87,8 @@ def _stacks(
     return sum(
         ways * _final_positions(definition, behind, state) * (once if state.has_feed_forward else 1)
         for state, ways in states.items()
-        if all(keeps(rule, count, depth) for rule, count in zip(rules, state.counts, strict=True))
+        if not any(missed(rule, count, depth) for rule, count in zip(rules, state.counts, strict=True))
     )
-
-
-def _num_feed_forward_worlds(definition: SpaceDefinition) -> int:
-    shared = (key for key in FEED_FORWARD_GENES if key in definition.shared)
-    return math.prod(len(definition.domains.of(key)) for key in shared)
 
 
 _Layer = tuple[int, int, frozenset[str], bool, bool, str, str]
@@ -102,17 +97,19 @@ _Layer = tuple[int, int, frozenset[str], bool, bool, str, str]
 @lru_cache(maxsize=256)
 def _layer_kinds(
     definition: SpaceDefinition, there: Domains, d_model: int, patch_size: int
-) -> tuple[tuple[str, ...], Counter[_Layer]]:
-    """Position genes behind the numbered worlds; what one layer can be, as far as a state tells it apart."""
+) -> tuple[tuple[str, ...], int, Counter[_Layer]]:
+    """Position genes behind the numbered worlds, how many worlds feed-forwards have, what a layer can be."""
     interface = definition.interface_with(patch_size)
     behind: list[str] = []
     worlds: list[World] = []
     for position in definition.domains.position:
         at = definition.site(d_model, interface, position)
-        for world in mixer_worlds(there, definition.shared, at):
+        for world in mixer_worlds(definition.domains, there, definition.shared, at):
             behind.append(position)
             worlds.append(world)
-    fed = feed_forward_worlds(there, definition.shared, definition.site(d_model, interface, behind[0]))
+    fed = feed_forward_worlds(
+        definition.domains, there, definition.shared, definition.site(d_model, interface, behind[0])
+    )
     counted = any(rule.is_count for rule in definition.rules)
     mixers = Counter[tuple[int, frozenset[str], bool, bool, str]]()
     for mixer, (mask, weight) in _masks(worlds).items():
@@ -129,7 +126,7 @@ def _layer_kinds(
             if present or stands_alone:
                 number = members * fed_members * ways * (residuals if present else 1)
                 layers[mask, fed_mask, reads, aware, present, kind, fed_kind] += number
-    return tuple(behind), layers
+    return tuple(behind), len(fed), layers
 
 
 def _grown(

@@ -160,10 +160,24 @@ def _space(preset: str, overrides: list[str] | None) -> "SearchSpace":
 
     from ..spaces import preset_space
 
-    changes = {}
+    changes: dict[str, object] = {}
     for text in overrides or []:
-        name, equals, value = text.partition("=")
+        name, equals, written = text.partition("=")
+        name = name.strip()
         if not equals:
             raise InvalidInputError(f"--set '{text}' is not gene=values, for example d_model=[32,64]")
-        changes[name.strip()] = read_yaml(value.encode(), f"--set '{text}'")
+        if not name:
+            raise InvalidInputError(
+                f"--set '{text}' names no gene; write gene=values, for example d_model=[32,64]"
+            )
+        if name in changes:
+            raise InvalidInputError(
+                f"--set names gene '{name}' twice; write all of its values in one list, {name}=[...]"
+            )
+        values = read_yaml(written.encode(), f"--set '{text}'")
+        if values is None or isinstance(values, dict):
+            raise InvalidInputError(
+                f"--set '{text}': gene '{name}' needs a value or a list of values, for example d_model=[32,64]"
+            )
+        changes[name] = values
     return preset_space(preset, changes)

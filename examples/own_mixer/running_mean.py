@@ -78,13 +78,14 @@ class RunningMean(Mixer):
             v = v * real[..., None]
             clock = real.cumsum(1)
             behind = clock[:, :, None] - clock[:, None, :]
-        weights = (1.0 - self.decay) * torch.exp(behind * math.log(self.decay)) * _lower(x)
+        aged = torch.exp(behind.clamp(min=0) * math.log(self.decay))  # of keys to come it would overflow
+        weights = (1.0 - self.decay) * aged * _lower(x)
         y: Tensor = self.out(weights @ v)
         return y
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
-        width = next(self.out.parameters()).shape[1]
-        return {"mean": torch.zeros(batch_size, 1, width, dtype=dtype)}
+        weight = next(self.out.parameters())
+        return {"mean": torch.zeros(batch_size, 1, weight.shape[1], dtype=dtype, device=weight.device)}
 
     def step(
         self, x: Tensor, state: State, position: Tensor, mask: Tensor | None = None

@@ -125,3 +125,34 @@ def test_cautions_name_what_is_valid_but_doubtful() -> None:
     blind = space.decode({"num_layers": 1, "position": "alibi", "layer0.mixer": "softmax"})
     assert any("direction" in caution for caution in cautions(blind))
     assert cautions(space.decode({"num_layers": 1, "position": "rope", "layer0.mixer": "softmax"})) == ()
+
+
+def test_the_caution_about_direction_heeds_the_last_token_and_trained_taps() -> None:
+    encoder = load_preset("encoder-small").with_domains(
+        {"position": "alibi", "pooling": ["mean", "max", "last"], "qkv_dconv": [0, 3], "num_layers": 1}
+    )
+    space = encoder.for_interface(BytesInterface(context_length=64, outputs=2))
+    for pooling, taps, is_blind in (("mean", 0, True), ("max", 0, True), ("last", 0, False), ("mean", 3, False)):
+        one = space.decode({"pooling": pooling, "layer0.mixer": "softmax", "layer0.qkv_dconv": taps})
+        assert any("direction" in caution for caution in cautions(one)) is is_blind
+
+
+@pytest.mark.parametrize(
+    ("pooling", "said"),
+    [
+        ("mean", "only the mean at the end sees all"),
+        ("max", "only the maximum at the end sees all"),
+        ("last", "the answer sees only the last 3 tokens"),
+    ],
+)
+def test_the_caution_about_reach_follows_the_pooling(pooling: str, said: str) -> None:
+    encoder = load_preset("encoder-small").with_domains({"pooling": pooling, "num_layers": 1})
+    space = encoder.for_interface(BytesInterface(context_length=64, outputs=2))
+    local = space.decode({"layer0.mixer": "gated_conv", "layer0.conv_width": 5})
+    assert cautions(local) == (f"the mixers together reach 2 of 63 positions; {said}",)
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, math.nan])
+def test_a_limit_has_to_be_positive(limit: float) -> None:
+    with pytest.raises(InvalidInputError, match="limit of 'params' is .*; give a number above 0"):
+        violations(LARGEST, {"macs": 1.0, "params": limit})

@@ -314,3 +314,10 @@ def test_costs_of_many_at_once_are_those_of_each(tokens: int | None) -> None:
             one = costs(architecture, batch_size=3, tokens=tokens)
             for name, column in columns.items():
                 assert column[index] == getattr(one, name), (name, architecture.canonical_json)
+
+
+def test_the_costs_of_no_architectures_are_empty_columns() -> None:
+    (some,) = drawn_architectures(1)
+    none, one = CostTable().costs([]), CostTable().costs([some])
+    assert list(none) == list(one)
+    assert all(len(column) == 0 and column.dtype == one[name].dtype for name, column in none.items())

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from space.architecture import BytesInterface, ImageInterface
+from space.architecture import BytesInterface, ImageInterface, InterfaceConfig
 from space.encoding import STATISTICS, VectorEncoding, statistics
 from space.gene import Value
 from space.sampling import sample
@@ -38,6 +38,27 @@ def test_an_ordered_gene_is_one_logarithmic_column_and_others_are_one_hot(space:
         assert row[where["layer0.mixer=softmax"]] == 0
         assert [row[where[f"layer{i}.active"]] for i in range(4)] == [1, 1, 0, 0]
         assert not any(row[where[f"layer3.mixer={kind}"]] for kind in space.domains.mixer)
+
+
+@pytest.mark.parametrize(
+    ("preset", "interface"),
+    [
+        ("decoder-full", BytesInterface(context_length=32, outputs=256)),
+        ("encoder-full", BytesInterface(context_length=32, outputs=2)),
+        ("vision-full", ImageInterface(height=8, width=8, patch_size=2, outputs=10)),
+    ],
+)
+def test_a_gene_that_starts_at_zero_is_scaled_by_rank(preset: str, interface: InterfaceConfig) -> None:
+    full = load_preset(preset).with_domains({"num_layers": [1, 2], "qkv_dconv": [0, 3, 5]})
+    full = full.for_interface(interface)
+    assert any(gene.ordinal and gene.options[0] == 0 for gene in full.genes())
+    encoding, rng = VectorEncoding(full), random.Random(0)
+    rows = encoding.rows([sample(full, rng) for _ in range(12)])
+    assert ((rows >= 0) & (rows <= 1)).all()
+    where = encoding.columns.index("layer0.qkv_dconv")
+    for taps, scaled in ((0, 0.0), (3, 0.5), (5, 1.0)):
+        one = full.decode({"num_layers": 1, "layer0.mixer": "softmax", "layer0.qkv_dconv": taps})
+        assert encoding.rows([one])[0, where] == scaled
 
 
 def test_statistics_have_the_same_columns_for_every_space(space: SearchSpace) -> None:

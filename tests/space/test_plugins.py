@@ -1,19 +1,22 @@
 """A mixer from an installed package: one file and an entry point, and it is everywhere."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
+import torch
 
 from space import plugins
-from space.choice import MixerChoice
+from space.choice import MixerChoice, Padding, Surroundings
 from space.errors import InvalidInputError
 from space.mixers import MIXERS, PoolConfig
+from space.positions import NonePositionConfig
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_mixer"
 PROGRAM = """
@@ -81,13 +84,58 @@ def test_a_mixer_of_another_package_is_in_schema_sampling_costs_and_documentatio
     assert "half_life" in json.loads(shown)["domains"]
 
 
+def test_the_example_counts_over_a_long_sequence_and_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    example = importlib.import_module("running_mean")
+    at = Surroundings(
+        d_model=8, context_length=1200, num_layers=1, causal=True, position=NonePositionConfig()
+    )
+    for dtype, tokens in ((torch.float32, 300), (torch.float64, 1200)):
+        mixer = example.RunningMeanConfig(half_life=1).build(at).to(dtype)
+        x = torch.randn(2, tokens, 8, dtype=dtype, generator=torch.Generator().manual_seed(0))
+        slow = mixer.out(example.running_mean_reference(mixer.values(x), mixer.decay))
+        torch.testing.assert_close(mixer(x), slow)
+        mask = torch.arange(tokens) < torch.tensor([[tokens], [tokens - 5]])
+        torch.testing.assert_close(mixer(x, mask)[0], slow[0])
+        assert torch.isfinite(mixer(x, mask)).all()
+    assert mixer.to("meta").init_state(2)["mean"].device.type == "meta"
+
+
 class _Taken(PoolConfig):
     """Has the tag of another mixer."""
 
 
+class _Untagged(PoolConfig):
+    kind: str = "untagged"  # type: ignore[assignment]
+
+
+class _NoDefault(PoolConfig):
+    kind: Literal["no_default"]  # type: ignore[assignment]
+
+
+class _Unlike(PoolConfig):
+    kind: Literal["one", "other"] = "one"  # type: ignore[assignment]
+
+
+class _NoFacts(MixerChoice):
+    causal: ClassVar[bool] = True
+    bidirectional: ClassVar[bool] = True
+    padding: ClassVar[Padding] = "exact"
+
+    kind: Literal["no_facts"] = "no_facts"
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
-    [(_Taken, "the tag 'pool' is taken by space.mixers.pool"), (dict, "must be a subclass")],
+    [
+        (_Taken, "the tag 'pool' is taken by space.mixers.pool"),
+        (dict, "must be a subclass"),
+        (_Untagged, r'_Untagged has no tag of its own; write kind: Literal\["untagged"\] = "untagged"'),
+        (_NoDefault, r'_NoDefault has no tag of its own; write kind: Literal\["my_choice"\] = "my_choice"'),
+        (_Unlike, "_Unlike has no tag of its own"),
+        (MixerChoice, "MixerChoice has no tag of its own"),
+        (_NoFacts, "_NoFacts does not say has_probabilities, order_aware, positions; "),
+    ],
 )
 def test_an_entry_point_that_cannot_be_is_refused(
     monkeypatch: pytest.MonkeyPatch, target: Any, said: str
@@ -100,3 +148,32 @@ def test_an_entry_point_that_cannot_be_is_refused(
     monkeypatch.setattr(plugins, "entry_points", lambda **_: [point])
     with pytest.raises(InvalidInputError, match=said):
         plugins.family("mixers", MixerChoice, tuple(MIXERS.values()))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "cannot be loaded: ModuleNotFoundError: No module named 'broken_plugin'"),
+        ("", "cannot be loaded: AttributeError"),
+        ("1 / 0", "cannot be loaded: ZeroDivisionError: division by zero"),
+        ("raise ValueError", "cannot be loaded: ValueError; repair or uninstall"),
+    ],
+)
+def test_an_entry_point_that_fails_to_load_names_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, said: str
+) -> None:
+    info = tmp_path / "broken_package-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-package\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[paretoformer.mixers]\nbroken = broken_plugin:Config\n")
+    if source is not None:
+        (tmp_path / "broken_plugin.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)
+    with pytest.raises(InvalidInputError) as error:
+        plugins.family("mixers", MixerChoice, tuple(MIXERS.values()))
+    sys.modules.pop("broken_plugin", None)
+    assert said in str(error.value)
+    assert "entry point 'broken' of paretoformer.mixers, broken_plugin:Config of package broken-package" in str(
+        error.value
+    )

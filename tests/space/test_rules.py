@@ -76,7 +76,9 @@ def test_the_size_under_rules_is_the_number_of_what_can_be_listed(rules: list[di
         ({"layers": "first", "head_width": 16}, "all layers share gene 'head_width'"),
         ({"window": 4, "at_most": 1}, "counts one gene of mixer or feed_forward"),
         ({"mixer": "pool", "at_most": -1}, "at_most"),
-        ({"layers": "first"}, "rules.0.domains"),
+        ({"layers": "first"}, "rules.0: names no gene"),
+        ({"mixer": "pool", "at_least": 3, "at_most": 1}, "at_least=3 is more than at_most=1"),
+        ({"layers": "3-1", "mixer": "pool"}, "unknown layers '3-1'"),
         ("first: pool", "is not a rule"),
     ],
 )
@@ -84,6 +86,44 @@ def test_a_rule_that_cannot_be_is_refused(rule: Any, said: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         space_with(rule)
     assert said in caught.value.message
+
+
+HARD: list[dict[str, Any]] = [
+    {"rules": [{"mixer": "softmax", "at_least": 1, "at_most": 1}], "sharing": ["none", "all", "repeat_2"]},
+    {"rules": [{"mixer": "softmax", "at_most": 1}, {"mixer": "pool", "at_most": 0},
+               {"mixer": "softmax", "at_least": 1}]},
+    {"rules": [{"feed_forward": "none", "at_least": 1}], "feed_forward": ["none", "mlp"],
+     "mixer": ["softmax", "gated_conv"]},
+    {"rules": [{"layers": "last", "feed_forward": ["none"]}], "feed_forward": ["glu", "none"],
+     "mixer": ["softmax", "gated_conv"]},
+    {"rules": [{"layers": "last", "feed_forward": ["none", "mlp"]}], "feed_forward": ["glu", "none", "mlp"],
+     "mixer": ["softmax", "gated_conv"]},
+    {"rules": [], "feed_forward": ["none", "glu"], "mixer": ["softmax", "gated_conv"],
+     "shared": ["feed_forward"]},
+    {"rules": [], "feed_forward": ["none"], "mixer": ["softmax", "gated_conv"]},
+    {"rules": [], "sharing": ["all"]},
+    {"rules": [], "sharing": ["cycle_3", "repeat_2"], "private_norm": [False, True]},
+    {"rules": [{"layers": "first", "mixer": "pool"}], "shared": ["window", "head_width", "pool_width"]},
+    {"rules": [], "shared": ["mixer", "window", "pool_width", "head_width", "feed_forward", "ff_ratio"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HARD, ids=str)
+def test_whatever_is_drawn_or_varied_is_a_member(case: dict[str, Any]) -> None:
+    small = {"window": 4, "conv_width": 3, "gates": 1}
+    space = space_with(*case["rules"], **{**small, **{k: v for k, v in case.items() if k != "rules"}})
+    rng = random.Random(0)
+    for _ in range(25):
+        one = sample(space, rng)
+        for found in (one, mutate(space, one, rng), *neighbours(space, one)[:4]):
+            assert space.decode(space.encode(found)).id == found.id
+
+
+@pytest.mark.parametrize("case", HARD, ids=str)
+def test_the_size_counts_what_can_be_listed(case: dict[str, Any]) -> None:
+    small = {"window": 4, "conv_width": 3, "gates": 1, "num_layers": [1, 2], "feed_forward": "mlp"}
+    space = space_with(*case["rules"], **{**small, **{k: v for k, v in case.items() if k != "rules"}})
+    assert space.size() == len(enumerate_space(space, 20_000)) >= 1
 
 
 def test_a_count_no_stack_can_keep_is_refused() -> None:
@@ -121,5 +161,7 @@ def test_layers_are_named_from_one(words: str, depth: int, layers: set[int]) -> 
 def test_a_rule_says_itself_as_it_may_be_written() -> None:
     rule = Rule(layers="last", domains=(("mixer", ("softmax", "pool")),), at_most=2)
     assert rule.told() == "{layers: last, mixer: [softmax, pool], at_most: 2}"
-    assert breaches(rule, ["softmax"]) == 0
-    assert breaches(Rule(domains=(("mixer", ("pool",)),), at_least=2), ["pool", "x", "x"]) == -1
+    assert breaches(rule, [("softmax", "mlp")]) == 0
+    two = Rule(domains=(("mixer", ("pool",)),), at_least=2)
+    assert breaches(two, [("pool", "mlp"), ("softmax", "mlp"), ("softmax", "glu")]) == -1
+    assert Rule.model_validate({"layers": 1, "domains": rule.domains}).layers == "1"
