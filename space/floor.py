@@ -7,16 +7,16 @@ mixer's or feed-forward's genes, those that make a number of heads are taken in 
 other one alone: it adds to a cost or takes from it whatever the others are. The peak is a maximum over
 layers: every value that some layer can have is tried as its bound.
 
-Never too high, so that a limit below it cannot be kept. A little too low is possible in two cases: rules (what
-they count, and that different layers share a gene, is not looked at), and stacks of two layers or more that are
-lightest with the position another mixer would give them.
+Never too high, so that a limit below it cannot be kept. A little too low is possible in two cases: with
+rules (what they count, and that different layers share a gene, is not looked at), and in stacks of two layers
+or more that are lightest with the position another mixer would give them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
-from .architecture import ImageInterface, LayerConfig, canonical_sharing
+from .architecture import ImageInterface, InterfaceConfig, LayerConfig, canonical_sharing
 from .choice import FeedForwardChoice, MixerChoice, PositionChoice, Surroundings
 from .costs import BYTES_PER_NUMBER, EndCosts, end_costs, feed_forward_costs, weight_bits
 from .definition import SpaceDefinition
@@ -53,6 +53,8 @@ class _Place:
 
     key: str
     at: Surroundings
+    site: Surroundings
+    """As far as configs depend on it."""
     tokens: int
     batch_size: int
     least_peak: int
@@ -74,7 +76,7 @@ class _Option:
 def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: int | None = None) -> int:
     """The least `params`, `macs`, `weights_bytes` or `memory_bytes` of the space."""
     best: int | None = None
-    for at, n, ends in _sites(definition, tokens):
+    for at, interface, n, ends in _sites(definition, tokens):
         around = _around(key, ends, batch_size)
         if best is not None and around >= best:
             continue
@@ -82,7 +84,9 @@ def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: in
         for groups in _stackings(definition):
             for position in _positions(definition):
                 kinds = _kinds(definition, position.kind, sum(group.layers for group in groups))
-                place = _Place(key, replace(at, position=position), n, batch_size, ends.peak, kinds)
+                here = replace(at, position=position)
+                site = definition.site(at.d_model, interface, position.kind)
+                place = _Place(key, here, site, n, batch_size, ends.peak, kinds)
                 layers = _layers(place, groups, fed) if kinds else None
                 found = None if layers is None else layers + around
                 if found is not None and (best is None or found < best):
@@ -91,8 +95,10 @@ def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: in
     return -(-best // 8) if key.endswith("bytes") else best
 
 
-def _sites(definition: SpaceDefinition, tokens: int | None) -> list[tuple[Surroundings, int, EndCosts]]:
-    """Every width, patch size and rank, the tokens of a sequence, the least ends; the cheapest first."""
+def _sites(
+    definition: SpaceDefinition, tokens: int | None
+) -> list[tuple[Surroundings, InterfaceConfig, int, EndCosts]]:
+    """Every width, patch size and rank: tokens of a sequence and least ends there; the cheapest first."""
     domains = definition.domains
     last = [definition.domains_at(depth - 1, depth) for depth in domains.num_layers]
     norms = {kind for there in last for kind in there.norm}
@@ -120,8 +126,8 @@ def _sites(definition: SpaceDefinition, tokens: int | None) -> list[tuple[Surrou
                 grid=interface.grid if isinstance(interface, ImageInterface) else None,
                 rank_ratio=rank_ratio,
             )
-            found.append((at, n, ends))
-    return sorted(found, key=lambda site: site[2].params + site[2].peak)
+            found.append((at, interface, n, ends))
+    return sorted(found, key=lambda site: site[3].params + site[3].peak)
 
 
 def _around(key: str, ends: EndCosts, batch_size: int) -> int:
@@ -225,7 +231,7 @@ def _mixers(place: _Place, group: _Group, form: NumberFormat) -> Iterator[_Optio
     known: dict[MixerChoice, _Option] = {}
 
     def option(levels: Levels) -> _Option:
-        mixer = mixer_config(levels, at)
+        mixer = mixer_config(levels, place.site).canonical(at)
         if mixer not in known:
             known[mixer] = counted(mixer)
         return known[mixer]
@@ -255,10 +261,10 @@ def _feed_forwards(place: _Place, group: _Group, form: NumberFormat) -> Iterator
     """With the norms of the layer, whose number depends on them."""
     at, there = place.at, group.there
     norm = min(NORMS[kind]().params(at.d_model) for kind in there.norm)
-    some_mixer = mixer_config({"mixer": there.mixer[0]}, at)
+    some_mixer = mixer_config({"mixer": there.mixer[0]}, place.site)
 
     def option(levels: Levels) -> _Option:
-        feed_forward: FeedForwardChoice = feed_forward_config(levels, at)
+        feed_forward: FeedForwardChoice = feed_forward_config(levels, place.site)
         layer = LayerConfig.model_construct(
             mixer=some_mixer, feed_forward=feed_forward, norm=NORMS[there.norm[0]](), number_format=form,
             placement=levels["placement"],

@@ -129,7 +129,7 @@ _Placement = Annotated[str, one_of(("pre", "post"))]
 _Residual = Annotated[str, one_of(("serial", "parallel", "macaron"))]
 _Int = Annotated[int, BeforeValidator(number_only)]
 _RotaryPct = Annotated[float, BeforeValidator(number_only), AfterValidator(known_part)]
-_Ratio = Annotated[float, BeforeValidator(number_only), AfterValidator(_rank_ratio)]
+_Ratio = Annotated[float, BeforeValidator(number_only), AfterValidator(_rank_ratio), Field(gt=0, le=1)]
 
 
 class _FixedDomains(Choice):

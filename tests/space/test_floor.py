@@ -31,11 +31,13 @@ PLAIN: dict[str, Any] = {
     **ONE, "num_layers": [1, 2], "tied": True, "rank_ratio": 1, "norm": "rmsnorm", "placement": "pre",
     "clipped_softmax": 0, "score": "sdp", "gated_attention": "none", "number_format": "fp32",
 }  # fmt: skip
+UNTIED = {key: value for key, value in PLAIN.items() if key != "tied"}
 SPACES: dict[str, SearchSpace] = {
     "positions and sharing": space_of(
         "decoder-full",
         **{
-            **PLAIN, "position": ["t5_bias", "learned"], "sharing": ["none", "all"], "mixer": ["softmax", "pool"],
+            **PLAIN, "position": ["t5_bias", "learned"], "sharing": ["none", "all"],
+            "mixer": ["softmax", "pool"],
             "kv_heads": ["one", "half"], "qk_norm": False, "feed_forward": ["mlp", "moe"],
             "experts_per_token": 1, "ff_ratio": 1, "granularity": 1, "pool_width": 3, "residual": "macaron",
             "private_norm": [False, True], "qkv_dconv": 0,
@@ -44,7 +46,7 @@ SPACES: dict[str, SearchSpace] = {
     "blind mixers": space_of(
         "encoder-full",
         **{
-            **{key: value for key, value in PLAIN.items() if key != "tied"}, "num_layers": 2, "pooling": "mean",
+            **UNTIED, "num_layers": 2, "pooling": "mean",
             "position": ["rope", "learned"], "mixer": ["glu_only", "gated_conv"], "gates": 1,
             "conv_width": 3, "feed_forward": ["none", "glu"], "ffn_gate": "silu", "ff_ratio": [1, 2],
             "residual": ["serial", "parallel"], "sharing": "none",
@@ -53,8 +55,9 @@ SPACES: dict[str, SearchSpace] = {
     "formats, ranks and patches": space_of(
         "vision-full",
         **{
-            **{key: value for key, value in PLAIN.items() if key != "tied"}, "num_layers": 1, "pooling": "mean",
-            "patch_size": [2, 4], "position": "learned", "rank_ratio": [1, 0.25], "mixer": ["linear_elu", "dft"],
+            **UNTIED, "num_layers": 1, "pooling": "mean",
+            "patch_size": [2, 4], "position": "learned", "rank_ratio": [1, 0.25],
+            "mixer": ["linear_elu", "dft"],
             "feed_forward": ["glu", "nested"], "granularity": [1, 2], "ff_ratio": 1, "residual": "serial",
             "number_format": ["fp32", "int8_dynamic", "int4_g32"], "d_model": [32, 40], "ffn_gate": "silu",
         },
@@ -77,6 +80,7 @@ def test_the_floor_is_the_least_over_the_whole_space(name: str) -> None:
             assert smallest(space, key, 2) == least, key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["decoder-full", "vision-full"])
 def test_genes_taken_one_by_one_give_the_least_of_their_combinations(preset: str) -> None:
     """Every mixer alone, with the domains of its genes cut to their ends."""
@@ -85,6 +89,7 @@ def test_genes_taken_one_by_one_give_the_least_of_their_combinations(preset: str
     ends = {
         "head_width": [8, 16], "kv_heads": ["full", "one"], "window": [4, 16], "clipped_softmax": [0, 4],
         "gated_attention": ["none", "per_token_full"], "ssd_state": [16, 64], "conv_width": [3, 7],
+        "qk_norm": False,
     }  # fmt: skip
     common = {
         **PLAIN, **ends, "num_layers": 1, "feed_forward": "mlp", "ff_ratio": 1, "residual": "serial",
@@ -119,7 +124,6 @@ def test_a_rule_only_lowers_what_the_floor_says_of_single_layers() -> None:
 
 
 def test_a_floor_takes_seconds_where_a_list_would_take_hours() -> None:
-    """10^5 kinds of layers and 10^2 models around them: what is counted is the sum of them, not the product."""
+    """10^5 kinds of layers in 10^2 models around them: their sum is counted, not their product."""
     space = space_of("decoder-full")
-    for key in STATIC_KEYS:
-        assert 0 < smallest(space, key) < static_costs(space.decode({}))[key]
+    assert 0 < smallest(space, "macs") < static_costs(space.decode({}))["macs"]
