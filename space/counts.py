@@ -65,7 +65,7 @@ def _changes(
             for key in blocks[index]
             if key in MIXER_GENES and key != "mixer" and key not in definition.shared
         }
-        alone = [
+        alone: list[Value] = [
             kind for kind in there.mixer if MIXERS[kind].own_nonlinearity and "mixer" not in definition.shared
         ]
         for gene in genes:

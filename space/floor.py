@@ -15,6 +15,7 @@ or more that are lightest with the position another mixer would give them.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
+from typing import Any, get_args
 
 from .architecture import ImageInterface, InterfaceConfig, LayerConfig, canonical_sharing
 from .choice import FeedForwardChoice, MixerChoice, PositionChoice, Surroundings
@@ -212,7 +213,11 @@ def _group_options(
 ) -> list[_Option]:
     """What the layers of a group can cost: none is beaten in cost and peak."""
     # numbers of a format count for stored bytes only
-    formats = group.there.number_format if place.key.endswith("bytes") else group.there.number_format[:1]
+    formats: list[NumberFormat] = [
+        name for name in get_args(NumberFormat) if name in group.there.number_format
+    ]
+    if not place.key.endswith("bytes"):
+        formats = formats[:1]
     found = []
     for form in formats:
         if (group, form) not in fed:
@@ -265,11 +270,12 @@ def _feed_forwards(place: _Place, group: _Group, form: NumberFormat) -> Iterator
 
     def option(levels: Levels) -> _Option:
         feed_forward: FeedForwardChoice = feed_forward_config(levels, place.site)
-        layer = LayerConfig.model_construct(
-            mixer=some_mixer, feed_forward=feed_forward, norm=NORMS[there.norm[0]](), number_format=form,
-            placement=levels["placement"],
-            residual=levels["residual"] if feed_forward.is_present else "serial",
-        )  # fmt: skip
+        fields: dict[str, Any] = {
+            "mixer": some_mixer, "feed_forward": feed_forward, "norm": NORMS[there.norm[0]](),
+            "number_format": form, "placement": levels["placement"],
+            "residual": levels["residual"] if feed_forward.is_present else "serial",
+        }  # fmt: skip
+        layer = LayerConfig.model_construct(**fields)
         counted = feed_forward_costs(layer, at, place.tokens)
         norms = group.norms * layer.num_norms * norm
         present = feed_forward.is_present

@@ -208,7 +208,7 @@ def _assignments(
     for kinds in groups:
         read = dict.fromkeys(gene for kind in kinds for gene in active(str(kind)) if gene in shared)
         names = [gene for gene in read if gene != family]
-        fixed = {family: kinds[0]} if family in shared else {}
+        fixed: dict[str, Value] = {str(family): kinds[0]} if family in shared else {}
         for values in product(*(domains.of(gene) for gene in names)):
             yield {**fixed, **dict(zip(names, values, strict=True))}
 

@@ -177,7 +177,7 @@ def _space(preset: str, overrides: list[str] | None) -> "SearchSpace":
         values = read_yaml(written.encode(), f"--set '{text}'")
         if values is None or isinstance(values, dict):
             raise InvalidInputError(
-                f"--set '{text}': gene '{name}' needs a value or a list of values, for example d_model=[32,64]"
+                f"--set '{text}': gene '{name}' needs a value or a list of values, as in d_model=[32,64]"
             )
         changes[name] = values
     return preset_space(preset, changes)

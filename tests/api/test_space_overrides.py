@@ -18,7 +18,7 @@ def sample(*overrides: str) -> Result:
     [
         (["d_model=[32]", " d_model =[64]"], "--set names gene 'd_model' twice; write all of its values"),
         (["=3"], "--set '=3' names no gene; write gene=values, for example d_model=[32,64]"),
-        (["d_model="], "gene 'd_model' needs a value or a list of values, for example d_model=[32,64]"),
+        (["d_model="], "gene 'd_model' needs a value or a list of values, as in d_model=[32,64]"),
         (["d_model=null"], "needs a value or a list of values"),
         (["d_model={a: 1}"], "needs a value or a list of values"),
         (["d_model"], "--set 'd_model' is not gene=values"),

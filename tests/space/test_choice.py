@@ -2,7 +2,7 @@
 
 import pytest
 
-from space.choice import LinearMap, MixerChoice, Surroundings
+from space.choice import FeedForwardChoice, LinearMap, MixerChoice, Surroundings
 from space.feedforward import FEED_FORWARDS
 from space.layer_options import feed_forward_config, mixer_config
 from space.mixers import MIXERS
@@ -21,7 +21,7 @@ def surroundings(*, causal: bool, rank_ratio: float) -> Surroundings:
 def test_no_token_meets_more_parameters_than_there_are(causal: bool, rank_ratio: float) -> None:
     at = surroundings(causal=causal, rank_ratio=rank_ratio)
     mixers = [kind for kind, one in MIXERS.items() if (one.causal if causal else one.bidirectional)]
-    configs = [
+    configs: list[MixerChoice | FeedForwardChoice] = [
         *(mixer_config({"mixer": kind}, at) for kind in mixers),
         *(feed_forward_config({"feed_forward": kind, "ff_ratio": 4}, at) for kind in FEED_FORWARDS),
     ]

@@ -132,7 +132,8 @@ def test_the_caution_about_direction_heeds_the_last_token_and_trained_taps() -> 
         {"position": "alibi", "pooling": ["mean", "max", "last"], "qkv_dconv": [0, 3], "num_layers": 1}
     )
     space = encoder.for_interface(BytesInterface(context_length=64, outputs=2))
-    for pooling, taps, is_blind in (("mean", 0, True), ("max", 0, True), ("last", 0, False), ("mean", 3, False)):
+    cases = (("mean", 0, True), ("max", 0, True), ("last", 0, False), ("mean", 3, False))
+    for pooling, taps, is_blind in cases:
         one = space.decode({"pooling": pooling, "layer0.mixer": "softmax", "layer0.qkv_dconv": taps})
         assert any("direction" in caution for caution in cautions(one)) is is_blind
 
@@ -154,5 +155,5 @@ def test_the_caution_about_reach_follows_the_pooling(pooling: str, said: str) ->
 
 @pytest.mark.parametrize("limit", [0, -1.0, math.nan])
 def test_a_limit_has_to_be_positive(limit: float) -> None:
-    with pytest.raises(InvalidInputError, match="limit of 'params' is .*; give a number above 0"):
+    with pytest.raises(InvalidInputError, match=r"limit of 'params' is .*; give a number above 0"):
         violations(LARGEST, {"macs": 1.0, "params": limit})

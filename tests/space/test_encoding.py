@@ -49,7 +49,7 @@ def test_an_ordered_gene_is_one_logarithmic_column_and_others_are_one_hot(space:
     ],
 )
 def test_a_gene_that_starts_at_zero_is_scaled_by_rank(preset: str, interface: InterfaceConfig) -> None:
-    full = load_preset(preset).with_domains({"num_layers": [1, 2], "qkv_dconv": [0, 3, 5]})
+    full = load_preset(preset).with_domains({"num_layers": [1, 2], "d_model": [64], "qkv_dconv": [0, 3, 5]})
     full = full.for_interface(interface)
     assert any(gene.ordinal and gene.options[0] == 0 for gene in full.genes())
     encoding, rng = VectorEncoding(full), random.Random(0)

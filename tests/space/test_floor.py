@@ -65,6 +65,7 @@ SPACES: dict[str, SearchSpace] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 def test_the_floor_is_the_least_over_the_whole_space(name: str) -> None:
     """Up to a little where one mixer may see order for another: what is least of all need not go together."""
@@ -123,6 +124,7 @@ def test_a_rule_only_lowers_what_the_floor_says_of_single_layers() -> None:
         assert 0.8 * least <= smallest(space, key) <= least
 
 
+@pytest.mark.slow
 def test_a_floor_takes_seconds_where_a_list_would_take_hours() -> None:
     """10^5 kinds of layers in 10^2 models around them: their sum is counted, not their product."""
     space = space_of("decoder-full")

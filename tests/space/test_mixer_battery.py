@@ -56,7 +56,7 @@ def variants(kind: str, at: Surroundings) -> Iterator[MixerChoice]:
 
 @dataclass(frozen=True)
 class Case:
-    """A config and where it stands. `is_plain`: the defaults without position, which `make test-fast` runs."""
+    """A config and where it stands. `is_plain`: the defaults without position: what test-fast runs."""
 
     config: MixerChoice
     at: Surroundings

@@ -174,6 +174,5 @@ def test_an_entry_point_that_fails_to_load_names_its_package(
         plugins.family("mixers", MixerChoice, tuple(MIXERS.values()))
     sys.modules.pop("broken_plugin", None)
     assert said in str(error.value)
-    assert "entry point 'broken' of paretoformer.mixers, broken_plugin:Config of package broken-package" in str(
-        error.value
-    )
+    where = "entry point 'broken' of paretoformer.mixers, broken_plugin:Config of package broken-package"
+    assert where in str(error.value)

@@ -193,9 +193,11 @@ def test_neighbours_of_a_tiny_space_are_all_one_gene_moves() -> None:
 
 @pytest.mark.parametrize("preset", ["decoder-full", "encoder-full", "vision-full"])
 def test_the_first_architectures_of_a_huge_space_come_without_listing_its_layers(preset: str) -> None:
-    interface = {"decoder-full": TEXT, "encoder-full": SEQUENCE, "vision-full": IMAGE}[preset]
-    # the product of all domains of one layer has more than 10^20 settings here: it ends only when lazy
-    space = _space(preset, interface, num_layers=[3, 4])
+    interfaces: dict[str, InterfaceConfig] = {
+        "decoder-full": TEXT, "encoder-full": SEQUENCE, "vision-full": IMAGE,
+    }  # fmt: skip
+    # the product of all domains of one layer has more than 10^11 settings here: only a lazy one ends
+    space = _space(preset, interfaces[preset], num_layers=[3, 4])
     first = enumerate_space(space, 5)
     assert len({one.id for one in first}) == 5
     assert [one.id for one in first] == [one.id for one in enumerate_space(space, 6)][:5]
