@@ -158,13 +158,15 @@ class Proposer:
                     return [Proposal(sibling, "mutation", (told.number,), "another number format")]
         found: dict[str, Proposal] = {}
         for told in best:
+            if len(found) == count:  # the neighbours of one architecture take as long as hundreds of samples
+                break
             moves = neighbours(self.space, told.architecture)
             rng.shuffle(moves)
             for move in moves:
                 if move.id not in seen and move.id not in found and self._keeps_limits(move):
                     found[move.id] = Proposal(move, "mutation", (told.number,), "neighbour of the front")
                     break
-        return list(found.values())[:count]
+        return list(found.values())
 
     def _siblings(self, architecture: Architecture) -> list[Architecture]:
         """The same training in the other number formats of the space."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+import search.proposer
 from search.proposer import Candidates, Proposer, SpaceExhausted
 from search.strategies import Proposal, Strategy, Told, make_strategy, strategy_names
 from space.architecture import Architecture, BytesInterface
 from space.costs import costs
-from space.sampling import enumerate_space, homogeneous_family, sample
+from space.sampling import enumerate_space, homogeneous_family, neighbours, sample
 from space.search_space import SearchSpace, load_preset
 
 KEYS = ("bits_per_byte", "params")
@@ -35,7 +36,7 @@ def tiny() -> SearchSpace:
     """A few dozen architectures."""
     changes = {"num_layers": [1, 2], "d_model": [32], "position": ["rope"], "mixer": ["softmax", "pool"],
                "head_width": [16], "kv_heads": ["full"], "pool_width": [3], "feed_forward": ["glu"],
-               "activation": ["silu", "relu"], "ff_ratio": [2], "norm": ["rmsnorm"], "residual": ["serial"],
+               "ffn_gate": ["silu", "relu"], "ff_ratio": [2], "norm": ["rmsnorm"], "residual": ["serial"],
                "number_format": ["fp32"]}  # fmt: skip
     return (
         load_preset("decoder-small")
@@ -86,6 +87,24 @@ def test_no_proposal_repeats_one_in_a_long_search() -> None:
     assert len({proposal.architecture.id for proposal in proposals}) == 300
 
 
+def test_polish_looks_no_further_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A front of a hundred members costs a proposal no more than one of four."""
+    asked: list[str] = []
+
+    def noted(where: SearchSpace, architecture: Architecture) -> list[Architecture]:
+        asked.append(architecture.id)
+        return neighbours(where, architecture)
+
+    monkeypatch.setattr(search.proposer, "neighbours", noted)
+    rng = random.Random(0)
+    drawn = [sample(space(), rng) for _ in range(12)]
+    history = [Told(k, one, (float(k), -float(k))) for k, one in enumerate(drawn)]
+    maker = proposer(budget=13)
+    found = maker.candidates(12, 3, history, []).proposals
+    assert [one.note for one in found] == ["neighbour of the front"] * 3
+    assert len(asked) <= 4
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_candidates_of_one_number_are_distinct_and_rounds_differ(kind: str) -> None:
     maker = proposer(kind, budget=1)
@@ -106,7 +125,8 @@ def test_a_fresh_proposer_goes_on_with_the_same_proposals(kind: str) -> None:
 
 def test_enqueued_architectures_come_first_once_each_and_within_the_limits() -> None:
     rng = random.Random(0)
-    small, large, other = sorted((sample(space(), rng) for _ in range(3)), key=lambda one: costs(one).params)
+    drawn = sorted((sample(space(), rng) for _ in range(9)), key=lambda one: costs(one).params)
+    small, large, other = drawn[4], drawn[7], drawn[8]  # some of the homogeneous family are smaller still
     maker = proposer(enqueued=(other, small, large, small), limits={"params": float(costs(small).params)})
     assert [one.origin for one in run(maker, 4)] == ["enqueued", "start", "start", "start"]
     maker = proposer(enqueued=(large, small, large))

@@ -94,7 +94,7 @@ def _narrow(changes: dict[str, Any]) -> SearchSpace:
     one: dict[str, Any] = {
         "num_layers": [1, 2], "d_model": [32, 40], "position": "rope", "kv_heads": "full", "conv_width": 4,
         "gates": 1, "pool_width": 3, "feed_forward": ["mlp", "glu"], "activation": "relu", "ff_ratio": 1,
-        "norm": "rmsnorm", "residual": "serial", "number_format": "fp32",
+        "ffn_gate": "silu", "norm": "rmsnorm", "residual": "serial", "number_format": "fp32",
     }  # fmt: skip
     return load_preset("decoder-small").with_domains({**one, **changes}).for_interface(TEXT)
 
