@@ -20,6 +20,8 @@ from space.model import Model, build_model
 from space.norms import NORMS
 from space.positions import POSITIONS
 
+pytestmark = pytest.mark.slow
+
 D_MODEL, TOKENS, VOCABULARY = 32, 20, 30
 DECODABLE = [kind for kind, config in MIXERS.items() if config.causal and config.decodable]
 SHARINGS: list[dict[str, Any]] = [

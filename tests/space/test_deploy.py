@@ -23,6 +23,8 @@ from space.norms.crmsnorm import CRMSNorm, UnscaledRMSNorm
 from space.norms.prepbn import PRepBN
 from space.number_formats import apply_number_formats
 
+pytestmark = pytest.mark.slow
+
 D_MODEL, TOKENS = 16, 12
 INTERFACES: dict[str, dict[str, Any]] = {
     "decoder": {"input": "bytes", "vocab_size": 40, "context_length": TOKENS, "outputs": 40},

@@ -23,6 +23,8 @@ from space.model import build_model
 from space.sampling import sample
 from space.search_space import SearchSpace, load_preset, preset_names
 
+pytestmark = pytest.mark.slow
+
 TEXT = BytesInterface(context_length=48, outputs=256)
 SEQUENCE = BytesInterface(context_length=48, outputs=5)
 IMAGE = ImageInterface(height=16, width=16, channels=3, patch_size=4, outputs=10)

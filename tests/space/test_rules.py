@@ -108,6 +108,7 @@ HARD: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HARD, ids=str)
 def test_whatever_is_drawn_or_varied_is_a_member(case: dict[str, Any]) -> None:
     small = {"window": 4, "conv_width": 3, "gates": 1}
@@ -119,6 +120,7 @@ def test_whatever_is_drawn_or_varied_is_a_member(case: dict[str, Any]) -> None:
             assert space.decode(space.encode(found)).id == found.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HARD, ids=str)
 def test_the_size_counts_what_can_be_listed(case: dict[str, Any]) -> None:
     small = {"window": 4, "conv_width": 3, "gates": 1, "num_layers": [1, 2], "feed_forward": "mlp"}

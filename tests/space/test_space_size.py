@@ -9,6 +9,8 @@ from space.architecture import BytesInterface, ImageInterface, InterfaceConfig
 from space.sampling import enumerate_space
 from space.search_space import SearchSpace, load_preset
 
+pytestmark = pytest.mark.slow
+
 TEXT = BytesInterface(context_length=16, outputs=256)
 SEQUENCE = BytesInterface(context_length=16, outputs=5)
 IMAGE = ImageInterface(height=8, width=8, patch_size=2, outputs=10)

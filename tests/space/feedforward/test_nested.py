@@ -18,6 +18,8 @@ from space.feedforward.nested import Nested
 from space.model import build_model
 from space.number_formats import apply_number_formats
 
+pytestmark = pytest.mark.slow
+
 FORMS = [(False, "gelu"), (False, "polynorm"), (True, "silu")]
 every_form = pytest.mark.parametrize(("gated", "activation"), FORMS)
 every_divisor = pytest.mark.parametrize("divisor", [1, 2, 4, 8])

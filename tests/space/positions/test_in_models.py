@@ -10,6 +10,8 @@ from space.costs import costs, num_params
 from space.errors import InvalidArchitectureError
 from space.model import build_model, parameter_roles
 
+pytestmark = pytest.mark.slow
+
 HEADS = {"num_heads": 4, "num_kv_heads": 2}
 MIXERS: list[dict[str, Any]] = [
     {"kind": "softmax", **HEADS},
