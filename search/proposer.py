@@ -2,8 +2,7 @@
 
     number 0, 1, ...   enqueued | homogeneous family (at most a third) | the strategy | polish
 
-Polish is local search from the front: first its members in the other number formats, which need no training
-of their own, then their one-gene neighbours (evaluators_and_search.md 12.13).
+Polish is local search from the front (`search.polish`).
 
 A proposal of a seen architecture is mutated again, more strongly each time; then the nearest unseen neighbour
 is taken; when there is none, the space is exhausted. All of it is a pure function of (seed, number, round,
@@ -17,16 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import get_args
 
 from space.architecture import Architecture
 from space.constraints import repair, violations
 from space.errors import ServiceError
-from space.quantization import NumberFormat
 from space.sampling import homogeneous_family, mutate, neighbours, sample
 from space.search_space import SearchSpace
 
-from .pareto import front
+from .polish import Polish, polish_trials
 from .strategies.strategy import Proposal, Strategy, Told, stream
 
 log = logging.getLogger(__name__)
@@ -37,9 +34,6 @@ MAX_VISITED = 4000
 """Architectures looked at for an unseen neighbour before the search for one is given up."""
 START_SHARE = 1 / 3
 """Largest share of the budget that the homogeneous family takes."""
-POLISH_SHARE = 0.1
-SHORTEST_POLISH = 6
-"""Trials that polish has at least, as long as they are no more than a quarter of the budget."""
 
 
 class SpaceExhausted(ServiceError):
@@ -114,9 +108,15 @@ class Proposer:
         seen = {told.architecture.id for told in history} | {architecture.id for architecture in pending}
         if round == 0 and (fixed := self._fixed(number, seen)) is not None:
             return Candidates((fixed,))
-        is_late = self.budget - self._polish_trials <= number < self.budget
-        if round == 0 and is_late and (polished := self._polish(number, count, history, seen)):
-            return Candidates(tuple(polished))
+        is_late = self.budget - polish_trials(self.budget) <= number < self.budget
+        if round == 0 and is_late:
+
+            def is_new(architecture: Architecture) -> bool:
+                return architecture.id not in seen and self._keeps_limits(architecture)
+
+            polish = Polish(self.space, history, pending, is_new, self.seed, number)
+            if polished := polish.proposals(count):
+                return Candidates(tuple(polished))
         found: list[Proposal] = []
         tally = _Tally()
         for draw in range(round * count, round * count + count):
@@ -141,38 +141,6 @@ class Proposer:
             if architecture.id not in seen:
                 return Proposal(architecture, origin="start", note="homogeneous family")
         return None
-
-    @property
-    def _polish_trials(self) -> int:
-        return max(int(self.budget * POLISH_SHARE), min(SHORTEST_POLISH, self.budget // 4))
-
-    def _polish(self, number: int, count: int, history: Sequence[Told], seen: set[str]) -> list[Proposal]:
-        """A front member in another number format, or up to `count` unseen neighbours of front members."""
-        complete = [told for told in history if told.complete and told.feasible and told.objectives]
-        best = [complete[index] for index in front([told.objectives or () for told in complete])]
-        rng = stream(self.seed, "polish", number)
-        rng.shuffle(best)
-        for told in best:
-            for sibling in self._siblings(told.architecture):
-                if sibling.id not in seen and self._keeps_limits(sibling):
-                    return [Proposal(sibling, "mutation", (told.number,), "another number format")]
-        found: dict[str, Proposal] = {}
-        for told in best:
-            if len(found) == count:  # the neighbours of one architecture take as long as hundreds of samples
-                break
-            moves = neighbours(self.space, told.architecture)
-            rng.shuffle(moves)
-            for move in moves:
-                if move.id not in seen and move.id not in found and self._keeps_limits(move):
-                    found[move.id] = Proposal(move, "mutation", (told.number,), "neighbour of the front")
-                    break
-        return list(found.values())
-
-    def _siblings(self, architecture: Architecture) -> list[Architecture]:
-        """The same training in the other number formats of the space."""
-        offered = [name for name in get_args(NumberFormat) if name in self.space.domains.number_format]
-        others = (architecture.with_number_format(name) for name in offered)
-        return [one for one in others if one.id != architecture.id and self.space.contains(one)]
 
     @cached_property
     def _enqueued(self) -> tuple[Architecture, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import search.proposer
+import search.polish
 from search.proposer import Candidates, Proposer, SpaceExhausted
 from search.strategies import Proposal, Strategy, Told, make_strategy, strategy_names
 from space.architecture import Architecture, BytesInterface
@@ -95,13 +95,13 @@ def test_polish_looks_no_further_than_it_needs(monkeypatch: pytest.MonkeyPatch) 
         asked.append(architecture.id)
         return neighbours(where, architecture)
 
-    monkeypatch.setattr(search.proposer, "neighbours", noted)
+    monkeypatch.setattr(search.polish, "neighbours", noted)
     rng = random.Random(0)
     drawn = [sample(space(), rng) for _ in range(12)]
     history = [Told(k, one, (float(k), -float(k))) for k, one in enumerate(drawn)]
     maker = proposer(budget=13)
     found = maker.candidates(12, 3, history, []).proposals
-    assert [one.note for one in found] == ["neighbour of the front"] * 3
+    assert [one.note.split()[0] for one in found] == ["between"] * 3
     assert len(asked) <= 4
 
 
@@ -144,19 +144,13 @@ def test_the_homogeneous_family_takes_a_third_of_the_budget() -> None:
     assert kinds == set(space().domains.mixer)
 
 
-def test_polish_ends_a_job_with_the_fronts_other_formats_and_then_its_neighbours() -> None:
-    where = space().with_domains({"number_format": ["fp32", "int8_dynamic"]})
-    maker = proposer("random", where, budget=30)
-    fast, slow = (where.decode({"num_layers": n, "d_model": d}) for n, d in ((1, 32), (3, 64)))
+def test_polish_is_the_end_of_the_budget() -> None:
+    maker = proposer("random", budget=30)
+    fast, slow = (space().decode({"num_layers": n, "d_model": d}) for n, d in ((1, 32), (3, 64)))
     history = [Told(0, fast, (2.0, 1.0)), Told(1, slow, (1.0, 2.0)), Told(2, slow, (3.0, 3.0))]
-    asked = maker.candidates(24, 2, history, [])
-    assert [one.note for one in asked.proposals] == ["another number format"]
-    assert asked.proposals[0].architecture.training_id in (fast.training_id, slow.training_id)
-    both = [one.with_number_format("int8_dynamic") for one in (fast, slow)]
-    asked = maker.candidates(24, 2, history, both)
-    assert [one.note for one in asked.proposals] == ["neighbour of the front"] * 2
-    assert {one.parents for one in asked.proposals} == {(0,), (1,)}
     assert maker.candidates(23, 2, history, []).proposals[0].note == ""
+    assert maker.candidates(24, 2, history, []).proposals[0].note == "between 0 and 1"
+    assert maker.candidates(30, 2, history, []).proposals[0].note == ""
 
 
 @pytest.mark.parametrize("kind", KINDS)
