@@ -1,6 +1,7 @@
 """The last proposals of a budget: local search from the front (evaluators_and_search.md 12.13).
 
-    between   one-gene neighbours of two members next to each other that lie between them, widest gap first
+    between   one-gene neighbours of two members next to each other that lie between them, widest gap first,
+              gaps that something pending lies in last
     format    members in the other number formats, which need no training of their own
     around    one-gene neighbours of members
 
@@ -71,10 +72,12 @@ class Polish:
 
     def _between(self, members: Sequence[Told], count: int) -> list[Proposal]:
         underway = [_log_macs(architecture) for architecture in self.pending]
-        for low, high in _gaps(members):
-            ends = _log_macs(low.architecture), _log_macs(high.architecture)
-            if any(ends[0] < one < ends[1] for one in underway):
-                continue
+        gaps = [
+            (low, high, (_log_macs(low.architecture), _log_macs(high.architecture)))
+            for low, high in _gaps(members)
+        ]
+        gaps.sort(key=lambda gap: any(gap[2][0] < one < gap[2][1] for one in underway))
+        for low, high, ends in gaps:
             inside = [
                 (told, move)
                 for told in (low, high)
