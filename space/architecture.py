@@ -373,7 +373,7 @@ def _check_order(architecture: Architecture) -> None:
     """V7: a bidirectional stack of order-blind mixers without positions cannot see order."""
     if architecture.is_causal or architecture.position.kind != "none":
         return
-    if not any(layer.mixer.order_aware for layer in architecture.layers):
+    if not any(layer.mixer.sees_order for layer in architecture.layers):
         raise InvalidArchitectureError(
             "position 'none' with order-blind mixers makes the model blind to order; "
             "choose a position, or one layer of gated_conv or pool"

@@ -18,6 +18,8 @@ from .costs import (
     BYTES_PER_NUMBER,
     Costs,
     EndCosts,
+    PartCosts,
+    StoredNumbers,
     checked_tokens,
     end_costs,
     feed_forward_costs,
@@ -25,12 +27,24 @@ from .costs import (
     is_decodable,
     mixer_costs,
     position_params,
-    weight_bits,
+    stored_numbers,
 )
 from .quantization import number_format
 
 _PARAMS, _IDLE, _MACS, _CAUSAL, _DECODE, _BITS, _STATE, _PEAK = range(8)
+_PART_FIELDS = tuple(field.name for field in fields(PartCosts))
 _COLUMNS = (*(field.name for field in fields(Costs)), "memory_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A mixer, or the feed-forwards of a layer, whatever the number format."""
+
+    row: tuple[int, ...]
+    """The fields of `PartCosts`; the bits are those of fp32."""
+    stored: StoredNumbers
+    times: int
+    """How many feed-forwards there are."""
 
 
 @dataclass(slots=True)
@@ -39,8 +53,8 @@ class _Parts:
 
     rows: dict[tuple[int, str, str], int] = field(default_factory=dict)
     """(id of a config, number format, residual) -> its row in the table."""
-    counted: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
-    """(id of a config, residual) -> its row in fp32; another number format changes the bits only."""
+    counted: dict[tuple[int, bool], _Counted] = field(default_factory=dict)
+    """(id of a config, whether it is halved) -> what it costs in a serial layer."""
 
 
 @dataclass(slots=True)
@@ -140,18 +154,20 @@ class CostTable:
         return mixer, feed_forward, norms
 
     def _add_part(self, layer: LayerConfig, site: _Site, residual: str) -> int:
-        """A new row, of the mixer where `residual` is empty."""
+        """A new row, of the mixer where `residual` is empty. Another number format changes the bits only, a
+        parallel residual the peak only: there the mixer's output waits.
+        """
         config = layer.feed_forward if residual else layer.mixer
-        choices = layer.feed_forwards if residual else (layer.mixer,)
-        known = site.parts.counted.get((id(config), residual))
+        is_halved = residual == "macaron"
+        known = site.parts.counted.get((id(config), is_halved))
         if known is None:
-            count = feed_forward_costs if residual else mixer_costs
-            known = astuple(count(layer, site.at, site.tokens))
-            site.parts.counted[id(config), residual] = known
+            known = site.parts.counted[id(config), is_halved] = _count(layer, site, residual)
             self._kept.append(config)
-        form = number_format(layer.number_format)
-        bits = sum(weight_bits(choice, site.at, form) for choice in choices)
-        self._rows.append((*known[:_BITS], bits, *known[_BITS + 1 :]))
+        row = list(known.row)
+        row[_BITS] = known.times * known.stored.bits(number_format(layer.number_format))
+        if residual == "parallel" and known.times:
+            row[_PEAK] += site.tokens * site.at.d_model
+        self._rows.append(tuple(row))
         return len(self._rows) - 1
 
     def _site(self, architecture: Architecture) -> _Site:
@@ -172,3 +188,18 @@ class CostTable:
     def _position(self, architecture: Architecture, site: _Site) -> int:
         reads = architecture.position.reads_mixers
         return position_params(architecture, site.at) if reads else site.position
+
+
+def _count(layer: LayerConfig, site: _Site, residual: str) -> _Counted:
+    """The mixer where `residual` is empty; feed-forwards as in a serial layer, or halved."""
+    if not residual:
+        mixer = mixer_costs(layer, site.at, site.tokens)
+        return _Counted(_row(mixer), stored_numbers(layer.mixer, site.at), 1)
+    plain = layer.model_copy(update={"residual": "serial"}) if residual == "parallel" else layer
+    fed = plain.feed_forwards
+    stored = stored_numbers(fed[0], site.at) if fed else StoredNumbers(0, ())
+    return _Counted(_row(feed_forward_costs(plain, site.at, site.tokens)), stored, len(fed))
+
+
+def _row(part: PartCosts) -> tuple[int, ...]:
+    return tuple(getattr(part, name) for name in _PART_FIELDS)

@@ -67,6 +67,8 @@ class LinearMap:
 
     def size(self, rank_ratio: float) -> int:
         """Stored numbers of one copy."""
+        if rank_ratio >= 1.0 and self.whole is None:
+            return self.inputs * sum(self.parts)  # costs of many architectures ask mostly for this
         return sum(inputs * outputs for inputs, outputs in self.matrices(rank_ratio))
 
 
@@ -140,6 +142,10 @@ class Mixer(nn.Module):
         state = mixer.init_state(batch_size)
         y_t, state = mixer.step(x_t, state, position)       y_t = forward(x)[:, t]
     """
+
+    probability_points: ClassVar[tuple[str, ...]] = ()
+    """Attributes that attention probabilities [..., heads, queries, keys] pass through where they are shown:
+    a module of them, or None where nothing changes them. Proxies look there."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         raise NotImplementedError
@@ -237,6 +243,16 @@ class MixerChoice(_LayerChoice):
     own_nonlinearity: ClassVar[bool] = False
     """May stand without a feed-forward."""
 
+    @property
+    def sees_order(self) -> bool:
+        """`order_aware` of this config: some options see order where their kind does not."""
+        return self.order_aware
+
+    @property
+    def sees_direction(self) -> bool:
+        """`direction_aware` of this config."""
+        return self.direction_aware
+
     def canonical(self, at: Surroundings) -> "MixerChoice":
         """The one description of the same function there."""
         return self
@@ -285,6 +301,12 @@ class MixerChoice(_LayerChoice):
         """How many positions to one side one layer sees, at most the context length."""
         return at.context_length
 
+    def seen(self, at: Surroundings, place: int) -> tuple[int, int]:
+        """First and last place of a full context that the token at `place` sees through one layer."""
+        reach = self.reach(at)
+        last = place if at.causal else min(at.context_length - 1, place + reach)
+        return max(0, place - reach), last
+
 
 class FeedForward(nn.Module):
     """A channel mixer: `forward(x [batch, tokens, d_model], mask or None) -> like x`, token by token.
@@ -293,6 +315,12 @@ class FeedForward(nn.Module):
     """
 
     hidden: nn.Module
+    is_gated: bool = False
+    """The hidden layer is a product of two branches."""
+
+    def nonlinearities(self) -> tuple[nn.Module, ...]:
+        """Modules that pre-activations enter, in the order they run; proxies read the sign of what enters."""
+        return ()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         raise NotImplementedError
@@ -376,6 +404,8 @@ class PositionChoice(Choice):
     kind: str = ""
     direction_aware: ClassVar[bool] = False
     """Tells a sequence from its reversal."""
+    on_tokens: ClassVar[bool] = False
+    """Added to the embedded tokens, so that every layer sees it."""
     reads_mixers: ClassVar[bool] = False
     """`params` depends on the mixers."""
 

@@ -1,13 +1,14 @@
 """Static limits: what a candidate may cost at most, checked and repaired before anything is evaluated.
 
 Repair shrinks one gene at a time in random order (feed-forward ratio, width, depth) until every limit
-holds, at most 50 times. `smallest` tells a limit that no architecture of the space can keep.
+holds, at most 50 times; where all three are at their least, any gene may change that brings the limits nearer
+(ours). `smallest` tells a limit that no architecture of the space can keep.
 
 Source: evaluators_and_search.md 12.2.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .architecture import Architecture
 from .costs import costs
@@ -58,10 +59,16 @@ def repair(
     tokens: int | None = None,
 ) -> Architecture | None:
     """The architecture if it keeps the limits, else a shrunken one; None after 50 steps or at the bottom."""
+
+    def excess(one: Architecture) -> float:
+        return float(sum(violations(one, limits, batch_size, tokens).values()))
+
     for _ in range(MAX_REPAIRS):
         if not violations(architecture, limits, batch_size, tokens):
             return architecture
         smaller = _shrunken(space, architecture, rng)
+        if smaller is None:
+            smaller = _improved(space, architecture, excess, rng)
         if smaller is None:
             return None
         architecture = smaller
@@ -76,14 +83,13 @@ def smallest(space: SearchSpace, key: str, batch_size: int = 1, tokens: int | No
 def cautions(architecture: Architecture) -> tuple[str, ...]:
     """What is valid but doubtful in this architecture (choices.md 14: V7b, V8, V15); empty for most."""
     found = []
-    mixers = [layer.mixer for layer in architecture.layers]
     pooling = getattr(architecture.head, "pooling", "mean")
     if architecture.model == "encoder" and pooling != "last" and not _sees_direction(architecture):
         found.append("sees distance but not direction: a reversed input gives the same answer")
     if architecture.model != "decoder":
         n = architecture.tokens
-        at = architecture.surroundings()
-        reach = sum(mixer.reach(at) for mixer in mixers)
+        back, ahead = _stack_reach(architecture)
+        reach = back if pooling == "last" else min(back, ahead)
         if reach < n - 1:
             sees = {
                 "mean": "only the mean at the end sees all",
@@ -96,21 +102,46 @@ def cautions(architecture: Architecture) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _sees_direction(architecture: Architecture) -> bool:
-    """Whether position or mixers tell a sequence from its reversal.
+def _stack_reach(architecture: Architecture) -> tuple[int, int]:
+    """How far the last token sees back through all layers, and the first one ahead.
 
-    Trained taps around a token differ before and behind it, so the convolution of q, k and v does.
+    Layer by layer from the top: blocks with common borders never see beyond them, however many there are.
     """
-    mixers = [layer.mixer for layer in architecture.layers]
-    return architecture.position.direction_aware or any(
-        mixer.direction_aware or getattr(mixer, "qkv_dconv", 0) for mixer in mixers
-    )
+    at, end = architecture.surroundings(), architecture.tokens - 1
+    first, last = end, 0
+    for layer in reversed(architecture.layers):
+        first, last = layer.mixer.seen(at, first)[0], layer.mixer.seen(at, last)[1]
+    return end - first, last
+
+
+def _sees_direction(architecture: Architecture) -> bool:
+    """Whether position or mixers tell a sequence from its reversal."""
+    by_mixers = any(layer.mixer.sees_direction for layer in architecture.layers)
+    return architecture.position.direction_aware or by_mixers
 
 
 def _known(key: str) -> str:
     if key not in STATIC_KEYS:
         raise InvalidInputError(f"'{key}' is not a closed-form cost; {nearest(key, STATIC_KEYS)}")
     return key
+
+
+def _improved(
+    space: SearchSpace,
+    architecture: Architecture,
+    excess: Callable[[Architecture], float],
+    rng: random.Random,
+) -> Architecture | None:
+    """An architecture one gene away that misses the limits by less, the first in random order; None: none."""
+    genotype, now = space.project(architecture), excess(architecture)
+    genes = space.active_genes(genotype)
+    moves = [(gene.name, value) for gene in genes for value in gene.options if value != genotype[gene.name]]
+    rng.shuffle(moves)
+    for name, value in moves:
+        other = space.decode({**genotype, name: value})
+        if other.id != architecture.id and excess(other) < now:
+            return other
+    return None
 
 
 def _shrunken(space: SearchSpace, architecture: Architecture, rng: random.Random) -> Architecture | None:

@@ -160,7 +160,7 @@ def end_costs(architecture: Architecture, at: Surroundings, n: int) -> EndCosts:
     """Of what stands around the layers, without the position's own parameters."""
     stream, outputs = n * at.d_model, architecture.interface.outputs
     rows = n if architecture.head.kind == "language" else 1
-    sizes = _embedding_size(architecture) + _head_size(architecture)
+    sizes = embedding_size(architecture) + _head_size(architecture)
     return EndCosts(
         params=sizes + architecture.final_norm.params(at.d_model),
         macs=_ends_macs(architecture, n),
@@ -189,15 +189,37 @@ def num_params(architecture: Architecture) -> int:
     return costs(architecture).params
 
 
-def weight_bits(choice: MixerChoice | FeedForwardChoice, at: Surroundings, form: Format) -> int:
-    """What inference stores: maps in the number format, the rest float32."""
-    full = 8 * BYTES_PER_NUMBER
-    bits = full * (choice.params(at) - sum(m.copies * m.size(at.rank_ratio) for m in choice.maps(at)))
+@dataclass(frozen=True, slots=True)
+class StoredNumbers:
+    """What inference stores of a choice, whatever the number format."""
+
+    floats: int
+    """Numbers that stay float32."""
+    rows: tuple[tuple[int, int], ...]
+    """(inputs, outputs) of what follows the number format."""
+
+    def bits(self, form: Format) -> int:
+        """In this number format, scales included."""
+        rows = sum(outputs * _row_bits(form, inputs) for inputs, outputs in self.rows)
+        return 8 * BYTES_PER_NUMBER * self.floats + rows
+
+
+def stored_numbers(choice: MixerChoice | FeedForwardChoice, at: Surroundings) -> StoredNumbers:
+    """Maps follow the number format, but for those that are not projected; the rest is float32."""
+    floats = choice.params(at) - sum(m.copies * m.size(at.rank_ratio) for m in choice.maps(at))
+    rows = []
     for linear_map in choice.deployed_maps(at):
         for inputs, outputs in linear_map.matrices(at.rank_ratio):
-            row = _row_bits(form, inputs) if linear_map.projected else full * inputs
-            bits += linear_map.copies * outputs * row
-    return bits
+            if linear_map.projected:
+                rows.append((inputs, linear_map.copies * outputs))
+            else:
+                floats += linear_map.copies * outputs * inputs
+    return StoredNumbers(floats, tuple(rows))
+
+
+def weight_bits(choice: MixerChoice | FeedForwardChoice, at: Surroundings, form: Format) -> int:
+    """What inference stores: maps in the number format, the rest float32."""
+    return stored_numbers(choice, at).bits(form)
 
 
 @lru_cache(maxsize=4096)
@@ -206,7 +228,8 @@ def _row_bits(form: Format, inputs: int) -> int:
     return math.ceil(form.bits_per_weight(inputs) * inputs)
 
 
-def _embedding_size(architecture: Architecture) -> int:
+def embedding_size(architecture: Architecture) -> int:
+    """Trainable numbers by which inputs become tokens, positions left out; a tied head is these."""
     interface = architecture.interface
     if isinstance(interface, BytesInterface):
         return interface.vocab_size * architecture.d_model
@@ -231,6 +254,6 @@ def _head_size(architecture: Architecture) -> int:
 def _ends_macs(architecture: Architecture, n: int) -> int:
     """Embedding (a table look-up costs nothing) and head (once per token for language, else once)."""
     is_lookup = isinstance(architecture.interface, BytesInterface)
-    embedding = 0 if is_lookup else n * _embedding_size(architecture)
+    embedding = 0 if is_lookup else n * embedding_size(architecture)
     rows = n if architecture.head.kind == "language" else 1
     return embedding + rows * architecture.d_model * architecture.interface.outputs

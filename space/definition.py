@@ -43,6 +43,7 @@ class SpaceDefinition(Choice):
     """What single layers may have; see `space.rules`."""
     interface: InterfaceConfig | None = None
     edited: tuple[str, ...] = Field((), description="Genes whose domain the user set")
+    all_patch_sizes: tuple[int, ...] = Field((), description="Before those that do not fit the image left")
 
     @cached_property
     def all_genes(self) -> tuple[Gene, ...]:
@@ -132,15 +133,16 @@ class SpaceDefinition(Choice):
         return genotype
 
     def site(self, d_model: int, interface: InterfaceConfig, position: str) -> Surroundings:
-        """Where the layers of such a model stand, as far as their configs depend on it. The only position
-        that decides a config is alibi, which wants heads.
+        """Where the layers of such a model stand, as far as their configs depend on it. Of positions, alibi
+        decides a config, which wants heads, and so do those on the tokens, which replace tables of mixers.
         """
+        decides = position == "alibi" or POSITIONS[position].on_tokens
         return Surroundings(
             d_model=d_model,
             context_length=interface.tokens,
             num_layers=1,
             causal=self.model == "decoder",
-            position=POSITIONS[position if position == "alibi" else "none"](),
+            position=POSITIONS[position if decides else "none"](),
             grid=interface.grid if isinstance(interface, ImageInterface) else None,
         )
 

@@ -59,15 +59,15 @@ class VectorEncoding:
         for gene in self.space.genes():
             value = genotype[gene.name]
             if gene.ordinal:
-                row.append(_scaled(gene, value) if gene.name in active else 0.0)
+                row.append(scaled(gene, value) if gene.name in active else 0.0)
             else:
                 row += [float(gene.name in active and value == option) for option in gene.options]
         depth = len(architecture.layers)
         return [*row, *(float(index < depth) for index in range(max(self.space.domains.num_layers)))]
 
 
-def _scaled(gene: Gene, value: Value) -> float:
-    """Position in the domain, by logarithm; by rank what has none: names, domains with a 0. A single option
+def scaled(gene: Gene, value: Value) -> float:
+    """Place of an option of an ordered gene in [0, 1], by logarithm; by rank what has none: names, domains with a 0. A single option
     is 1.
     """
     low, high = gene.options[0], gene.options[-1]

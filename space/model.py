@@ -136,6 +136,7 @@ class Model(nn.Module):
         super().__init__()
         d = architecture.d_model
         at = architecture.surroundings()
+        self.d_model, self.is_causal = d, architecture.is_causal
         self.context_length = architecture.tokens
         self._undecodable = _undecodable(architecture)
         self.embedding = build_embedding(architecture.interface, d)

@@ -38,8 +38,9 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
     """A structured random architecture."""
     domains = space.domains
     model: _Levels = {key: rng.choice(domains.of(key)) for key in MODEL_GENES if key in space.options}
-    template: _Levels = {key: _drawn(space, key, rng) for key in space.read_layer_genes}
-    second: _Levels = {key: _drawn(space, key, rng) for key in space.read_layer_genes}
+    genes = [(key, domains.of(key), key in _RARE) for key in space.read_layer_genes]
+    template: _Levels = {key: _drawn(options, is_rare, rng) for key, options, is_rare in genes}
+    second: _Levels = {key: _drawn(options, is_rare, rng) for key, options, is_rare in genes}
     if rng.random() >= RARE:
         model["sharing"], model["rank_ratio"] = domains.sharing[0], domains.rank_ratio[0]
     pattern = rng.choices(list(PATTERNS), weights=list(PATTERNS.values()))[0]
@@ -51,9 +52,9 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
             layer[key] = source[key]
         if pattern == "free":
             layer["mixer"] = rng.choice(domains.mixer)
-        for key in space.read_layer_genes:
+        for key, options, is_rare in genes:
             if rng.random() < DEVIATION:
-                layer[key] = _drawn(space, key, rng)
+                layer[key] = _drawn(options, is_rare, rng)
         layers.append(layer)
     for key in template.keys() & set(space.shared):
         for layer in layers:
@@ -61,10 +62,9 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
     return assemble(space, model, layers)
 
 
-def _drawn(space: SearchSpace, key: str, rng: random.Random) -> Value:
+def _drawn(options: tuple[Value, ...], is_rare: bool, rng: random.Random) -> Value:
     """A value of a layer gene; a rare option stays at its default in most draws."""
-    options = space.domains.of(key)
-    if len(options) > 1 and key in _RARE and rng.random() >= RARE:
+    if is_rare and len(options) > 1 and rng.random() >= RARE:
         return options[0]
     return rng.choice(options)
 

@@ -7,6 +7,7 @@ Source: choices.md 9.1, 9.3, 14, 15; evaluators_and_search.md 12.1, 12.2; archit
 """
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ MIN_PATCHES, MAX_PATCHES = 4, 1024
 """Tokens per image that a preset's own patch sizes may give; one set by hand may give any number."""
 _INPUTS = {"decoder": ("bytes",), "vision": ("image",), "encoder": ("bytes", "values")}
 _PRESETS = Path(__file__).parent / "presets"
+_REMEMBERED = 8192
+"""Genotypes that a space keeps before it forgets them all."""
 
 
 class SearchSpace(SpaceDefinition):
@@ -54,12 +57,17 @@ class SearchSpace(SpaceDefinition):
         edited = tuple(sorted({*self.edited, *genes}))
         domains = parse_domains({**now, **genes})
         rules = parse_rules(changes.get("rules", [rule.as_written() for rule in self.rules]), domains, shared)
-        space = self._with(domains=domains, shared=shared, rules=rules, edited=edited)
+        all_sizes = () if "patch_size" in genes else self.all_patch_sizes
+        space = self._with(
+            domains=domains, shared=shared, rules=rules, edited=edited, all_patch_sizes=all_sizes
+        )
         space._check_mixers()
         return space if space.interface is None else space.for_interface(space.interface)
 
     def for_interface(self, interface: InterfaceConfig) -> "SearchSpace":
-        """The space of models for this task's inputs and outputs; patch sizes that do not fit leave it.
+        """The space of models for this task's inputs and outputs, without the patch sizes that do not fit.
+
+        Another image brings those back that fit it.
 
         Raises:
             InvalidInputError: the interface is of another model kind, or nothing in the space fits it.
@@ -71,8 +79,9 @@ class SearchSpace(SpaceDefinition):
             )
         space = self._with(interface=interface)
         if isinstance(interface, ImageInterface):
-            domains = self.domains.model_copy(update={"patch_size": self._patch_sizes(interface)})
-            space = space._with(domains=domains)
+            sizes = self.all_patch_sizes or self.domains.patch_size
+            domains = self.domains.model_copy(update={"patch_size": self._patch_sizes(interface, sizes)})
+            space = space._with(domains=domains, all_patch_sizes=sizes)
         space.decode({})
         space._check_rotary()
         return space
@@ -118,7 +127,17 @@ class SearchSpace(SpaceDefinition):
 
     def project(self, architecture: Architecture) -> dict[str, Value]:
         """`encode` of a member; of another architecture the genotype with the nearest value of each gene."""
-        return project(self, architecture)
+        known = self._projected.get(architecture.id)
+        if known is None:
+            if len(self._projected) >= _REMEMBERED:
+                self._projected.clear()
+            known = self._projected[architecture.id] = project(self, architecture)
+        return dict(known)
+
+    @cached_property
+    def _projected(self) -> dict[str, dict[str, Value]]:
+        """Architecture id -> genotype: a parent is varied again and again."""
+        return {}
 
     def contains(self, architecture: Architecture) -> bool:
         """Whether some genotype of the space decodes to this architecture."""
@@ -171,11 +190,12 @@ class SearchSpace(SpaceDefinition):
                         f"genes {', '.join(genes)}, rotary_pct: with d_model={d_model} {error.message}"
                     ) from error
 
-    def _patch_sizes(self, image: ImageInterface) -> tuple[int, ...]:
+    def _patch_sizes(self, image: ImageInterface, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Of these sizes the ones that fit the image, its own first; its own alone where none does."""
+
         def divides(size: int) -> bool:
             return image.height % size == 0 and image.width % size == 0
 
-        sizes = self.domains.patch_size
         if "patch_size" in self.edited:
             for size in sizes:
                 if not divides(size):

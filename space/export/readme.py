@@ -74,8 +74,11 @@ def _onnx_words(architecture: Architecture, primary: str) -> str:
 def _onnx_snippet(architecture: Architecture, primary: str) -> str:
     return f"""```python
 import numpy as np, onnxruntime
-session = onnxruntime.InferenceSession("{primary}")
 inputs = {_numpy_input(architecture)}
+options = onnxruntime.SessionOptions()
+for axis, size in zip(("batch", "length"), inputs.shape):  # this session takes one shape, and is faster:
+    options.add_free_dimension_override_by_name(axis, size)  # leave both lines out to feed any shape
+session = onnxruntime.InferenceSession("{primary}", options)
 logits = session.run(["logits"], {{"{input_name(architecture)}": inputs}})[0]
 print(logits.shape, logits.argmax(-1).ravel()[-1])
 ```"""

@@ -48,6 +48,8 @@ class GluConfig(FeedForwardChoice):
 class Glu(FeedForward):
     """`hidden` is where proxies read the gated hidden layer."""
 
+    is_gated = True
+
     def __init__(self, d_ff: int, gate_up: nn.Module, activation: nn.Module, *, down: nn.Module) -> None:
         super().__init__()
         self.d_ff = d_ff
@@ -55,6 +57,10 @@ class Glu(FeedForward):
         self.activation = activation
         self.hidden = nn.Identity()
         self.down = down
+
+    def nonlinearities(self) -> tuple[nn.Module, ...]:
+        """That of the gate."""
+        return (self.activation,)
 
     def forward(
         self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

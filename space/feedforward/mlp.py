@@ -83,6 +83,10 @@ class Mlp(FeedForward):
         self.hidden = nn.Identity()
         self.down = down
 
+    def nonlinearities(self) -> tuple[nn.Module, ...]:
+        """One per hidden layer."""
+        return (self.activation, *self.deeper[1::2])
+
     def forward(
         self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "*axes d_model"]:

@@ -134,11 +134,17 @@ class Moe(FeedForward):
         for expert in experts:
             expert.hidden = self.hidden
         self.experts = nn.ModuleList(experts)
+        self.is_gated = config.gated
         self.auxiliary_loss: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy leaves the graph of the last training step behind, which torch cannot copy."""
         return {**self.__dict__, "auxiliary_loss": None}
+
+    def nonlinearities(self) -> tuple[nn.Module, ...]:
+        """Those of all experts; a token enters only those of its own."""
+        experts = (expert for expert in self.experts if isinstance(expert, FeedForward))
+        return tuple(inner for expert in experts for inner in expert.nonlinearities())
 
     def forward(
         self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

@@ -131,7 +131,12 @@ class Nested(FeedForward):
         self.parts = 2 if isinstance(whole, Glu) else 1
         self.up = whole.gate_up if isinstance(whole, Glu) else whole.up
         self.activation, self.hidden, self.down = whole.activation, whole.hidden, whole.down
+        self.is_gated = self.parts == 2
         self._trained = 1
+
+    def nonlinearities(self) -> tuple[nn.Module, ...]:
+        """Every slice passes through the one."""
+        return (self.activation,)
 
     def set_granularity(self, divisor: int) -> None:
         """What the next forward passes in training mode run: this divisor or the next smaller one it has."""

@@ -213,6 +213,8 @@ class AxialShared(Attention):
     Keeps all keys, the values of the last row, and what every token got along its row.
     """
 
+    probability_points = ("clip", "column_clip")
+
     def __init__(self, config: AxialConfig, at: Surroundings) -> None:
         super().__init__(config, at)
         rows, columns = config.parts_of(at)

@@ -123,6 +123,13 @@ class BlockLocalConfig(AttentionConfig):
     def pair_reach(self, at: Surroundings) -> int:
         return self.window - 1
 
+    def seen(self, at: Surroundings, place: int) -> tuple[int, int]:
+        """The borders of its block, and what the convolution reads beyond them."""
+        first = (place + self.front) // self.window * self.window - self.front
+        spread = self.spread(at)
+        last = place if at.causal else min(at.context_length - 1, first + self.window - 1 + spread)
+        return max(0, first - spread), last
+
     def _places(self, tokens: int) -> int:
         return -(-(tokens + self.front) // self.window) * self.window
 

@@ -28,9 +28,6 @@ from ..mixing.linear_attention import (
 )
 from ..roles import ParameterRole
 
-ON_TOKENS = frozenset({"learned", "sinusoidal"})
-"""Position kinds that say to every layer what the table would."""
-
 
 class SlaConfig(LinearAttentionConfig):
     """Sees order by its convolution and its table; the state does not grow with the context."""
@@ -57,7 +54,7 @@ class SlaConfig(LinearAttentionConfig):
     @classmethod
     def snapped(cls, values: dict[str, Any], at: Surroundings) -> dict[str, Any]:
         """Without a table where the tokens carry positions already."""
-        return {**values, "position_table": False} if at.position.kind in ON_TOKENS else values
+        return {**values, "position_table": False} if at.position.on_tokens else values
 
     def build(self, at: Surroundings) -> "Sla":
         self.check(at)

@@ -134,6 +134,16 @@ class AttentionConfig(MixerChoice):
         return {name: getattr(self, name) for name in AttentionConfig.model_fields if name != "kind"}
 
     @property
+    def sees_order(self) -> bool:
+        """A convolution along the tokens does; windows alone do not."""
+        return self.order_aware or self.qkv_dconv > 0
+
+    @property
+    def sees_direction(self) -> bool:
+        """Trained taps around a token differ before and behind it."""
+        return self.direction_aware or self.qkv_dconv > 0
+
+    @property
     def has_qk_norm(self) -> bool:
         """Clipping needs bounded scores."""
         return self.qk_norm or self.clipped_softmax > 0
@@ -222,9 +232,12 @@ class AttentionConfig(MixerChoice):
 
     def reach(self, at: Surroundings) -> int:
         """To the furthest pair, and as far again as the convolution reads behind its key."""
+        return min(at.context_length, self.pair_reach(at) + self.spread(at))
+
+    def spread(self, at: Surroundings) -> int:
+        """How far the convolution reads to one side of a key."""
         taps = self.qkv_dconv
-        spread = 0 if not taps else taps - 1 if at.causal else taps // 2
-        return min(at.context_length, self.pair_reach(at) + spread)
+        return 0 if not taps else taps - 1 if at.causal else taps // 2
 
     def pair_reach(self, at: Surroundings) -> int:
         """How far a key may stand to one side of its query."""
@@ -250,6 +263,8 @@ class Attention(Mixer):
 
     A cache holds keys and values [batch, groups, kept, width]; values of padded tokens are marked absent.
     """
+
+    probability_points = ("clip",)
 
     def __init__(self, config: AttentionConfig, at: Surroundings) -> None:
         super().__init__()

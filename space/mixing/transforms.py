@@ -41,6 +41,7 @@ class TransformChoice(MixerChoice):
     padding: ClassVar[Padding] = "packed"
     positions: ClassVar[frozenset[str]] = frozenset()
     order_aware: ClassVar[bool] = True
+    direction_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False
     genes: ClassVar[Mapping[str, LayerGene]] = {"form": FORM, "num_heads": HEAD_WIDTH}
 

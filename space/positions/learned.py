@@ -21,6 +21,7 @@ class LearnedPositionConfig(PositionChoice):
     """Does not reach beyond the context length."""
 
     direction_aware: ClassVar[bool] = True
+    on_tokens: ClassVar[bool] = True
 
     kind: Literal["learned"] = "learned"
 

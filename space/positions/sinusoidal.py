@@ -21,6 +21,7 @@ class SinusoidalPositionConfig(PositionChoice):
     """Adds no parameters."""
 
     direction_aware: ClassVar[bool] = True
+    on_tokens: ClassVar[bool] = True
 
     kind: Literal["sinusoidal"] = "sinusoidal"
 

@@ -5,11 +5,13 @@ import random
 from typing import Any
 
 import pytest
+import torch
 
 from space.architecture import Architecture, BytesInterface
 from space.constraints import STATIC_KEYS, cautions, repair, smallest, static_costs, violations
 from space.costs import costs
 from space.errors import InvalidInputError
+from space.model import build_model
 from space.sampling import enumerate_space, sample
 from space.search_space import SearchSpace, load_preset
 
@@ -64,6 +66,19 @@ def test_repair_shrinks_depth_width_and_ratio_in_random_order() -> None:
     assert len(found) > 2
     assert any(depth for depth, _, _ in found)
     assert any(width for _, width, _ in found)
+
+
+def test_repair_changes_other_genes_where_depth_width_and_ratio_are_least() -> None:
+    """Only a smaller number format, fewer key heads or another mixer can keep these limits."""
+    space = SPACE.with_domains({"num_layers": 1, "d_model": 32, "ff_ratio": 1})
+    largest = space.decode({"layer0.mixer": "softmax", "head_width": 8, "layer0.feed_forward": "mlp"})
+    for key in ("params", "weights_bytes", "memory_bytes"):
+        limit = 1.02 * smallest(space, key)
+        assert violations(largest, {key: limit})
+        kept = repair(space, largest, {key: limit}, random.Random(0))
+        assert kept is not None
+        assert not violations(kept, {key: limit})
+        assert space.contains(kept)
 
 
 def test_repair_gives_up_at_the_bottom() -> None:
@@ -151,6 +166,26 @@ def test_the_caution_about_reach_follows_the_pooling(pooling: str, said: str) ->
     space = encoder.for_interface(BytesInterface(context_length=64, outputs=2))
     local = space.decode({"layer0.mixer": "gated_conv", "layer0.conv_width": 5})
     assert cautions(local) == (f"the mixers together reach 2 of 63 positions; {said}",)
+
+
+def test_aligned_blocks_never_see_beyond_their_borders_however_many_there_are() -> None:
+    encoder = load_preset("encoder-small").with_domains(
+        {"mixer": "block_local", "window": 16, "shift": [False, True], "num_layers": 4}
+    )
+    space = encoder.for_interface(BytesInterface(context_length=32, outputs=2))
+    aligned, shifted = space.decode({}), space.decode({"layer1.shift": True, "layer2.shift": True})
+    assert any("reach 15 of 31 positions" in caution for caution in cautions(aligned))
+    assert not cautions(shifted)
+
+
+@pytest.mark.parametrize("kind", ["dft", "dct"])
+def test_a_transform_of_reversed_tokens_is_no_reversed_transform(kind: str) -> None:
+    encoder = load_preset("encoder-full").with_domains({"mixer": kind, "position": "none", "pooling": "mean"})
+    one = encoder.for_interface(BytesInterface(context_length=9, outputs=2)).decode({})
+    tokens = torch.arange(9)[None]
+    model = build_model(one, seed=0).eval()
+    assert not torch.allclose(model(tokens), model(tokens.flip(1)), rtol=1e-3)
+    assert not cautions(one)
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, math.nan])

@@ -4,6 +4,7 @@ import pytest
 
 from space.architecture import BytesInterface, ImageInterface, InterfaceConfig, ValuesInterface
 from space.errors import InvalidInputError
+from space.sampling import enumerate_space
 from space.search_space import SearchSpace, load_preset, preset_names
 
 TEXT = BytesInterface(context_length=64, outputs=256)
@@ -100,6 +101,17 @@ def test_patch_sizes_fit_the_image_the_tasks_own_first(
     assert space.decode({}).interface == image
 
 
+def test_patch_sizes_that_one_image_drops_come_back_for_another() -> None:
+    def image(size: int, own: int) -> ImageInterface:
+        return ImageInterface(height=size, width=size, patch_size=own, outputs=10)
+
+    preset = load_preset("vision-small")
+    space = preset.for_interface(image(8, 2)).for_interface(image(28, 7))
+    assert space == preset.for_interface(image(28, 7))
+    narrowed = preset.for_interface(image(8, 2)).with_domains({"patch_size": [4]})
+    assert narrowed.for_interface(image(64, 16)).domains.patch_size == (4,)
+
+
 def test_a_patch_size_set_by_hand_must_divide_the_image() -> None:
     space = load_preset("vision-small").with_domains({"patch_size": [3]})
     with pytest.raises(InvalidInputError, match="3 does not divide the image 8x8; valid: 1, 2, 4, 8"):
@@ -122,6 +134,23 @@ def test_a_bidirectional_space_that_cannot_see_order_is_refused() -> None:
         InvalidInputError, match="blind to order; add position 'learned' or mixer 'gated_conv'"
     ):
         load_preset("encoder-small").with_domains(blind).for_interface(TEXT)
+
+
+def test_sla_has_no_table_where_tokens_carry_positions_and_the_space_counts_so() -> None:
+    one = {
+        "num_layers": 1, "d_model": 64, "mixer": "sla", "position": ["learned", "rope"], "norm": "rmsnorm",
+        "residual": "serial", "feed_forward": "mlp", "activation": "relu", "ff_ratio": 4,
+        "number_format": "fp32", "head_width": 16,
+    }  # fmt: skip
+    space = load_preset("decoder-small").with_domains(one).for_interface(TEXT)
+    tables = {}
+    for position in ("learned", "rope"):
+        architecture = space.decode({"position": position})
+        mixer = architecture.layers[0].mixer.model_dump()
+        tables[architecture.position.kind] = mixer.get("position_table", True)
+        assert space.contains(architecture)
+    assert tables == {"learned": False, "none": True}
+    assert space.size() == len(enumerate_space(space, 100)) == 2
 
 
 def test_a_space_survives_json_and_is_a_value() -> None:

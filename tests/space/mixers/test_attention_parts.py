@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from space.architecture import parse_architecture
 from space.choice import Foldable, MixerChoice, Surroundings
+from space.errors import InvalidArchitectureError
 from space.export.onnx import export_module
 from space.kernels.attention import attention_explicit
 from space.layer_options import mixer_config
 from space.mixers import SlidingWindowConfig, SoftmaxConfig
 from space.mixing.attention import Attention, AttentionConfig
 from space.mixing.attention_parts import Clip, HeadConvolution, WeightedProjection
+from space.model import build_model
 from space.positions import POSITIONS
 
 D_MODEL, CONTEXT = 24, 20
@@ -308,3 +311,31 @@ def test_the_graph_of_an_untrained_layer_has_the_operators_of_a_trained_one(tmp_
                 x = random(3, tokens, D_MODEL).float()
                 y = session.run(None, {"x": x.numpy()})[0]
                 torch.testing.assert_close(torch.from_numpy(y), module(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("taps", [0, 3])
+def test_an_encoder_without_positions_sees_order_by_convolved_queries_and_keys(taps: int) -> None:
+    described = {
+        "model": "encoder",
+        "interface": {"input": "bytes", "context_length": 12, "outputs": 2},
+        "d_model": 16,
+        "position": {"kind": "none"},
+        "layers": [
+            {
+                "mixer": {"kind": "softmax", "num_heads": 2, "num_kv_heads": 2, "qkv_dconv": taps},
+                "feed_forward": {"kind": "mlp", "d_ff": 16},
+                "norm": {"kind": "rmsnorm"},
+            }
+        ],
+        "final_norm": {"kind": "rmsnorm"},
+        "head": {"kind": "classification"},
+    }
+    if not taps:
+        with pytest.raises(InvalidArchitectureError, match="blind to order"):
+            parse_architecture(described)
+        return
+    architecture = parse_architecture(described)
+    assert parse_architecture(architecture.canonical_json).id == architecture.id
+    model, tokens = spread(build_model(architecture)).eval(), torch.arange(12)[None]
+    moved = tokens[:, [*range(0, 12, 2), *range(1, 12, 2)]]
+    assert not torch.allclose(model(tokens), model(moved), rtol=1e-3)
