@@ -1,7 +1,7 @@
 """The last proposals of a budget: local search from the front (evaluators_and_search.md 12.13).
 
-    between   one-gene neighbours of two members next to each other that lie between them, widest gap first,
-              gaps that something pending lies in last
+    between   one-gene neighbours of two members next to each other that lie between them: first the widest
+              gap that nothing pending lies in, and there the mixers of the two in another depth or width
     format    members in the other number formats, which need no training of their own
     around    one-gene neighbours of members
 
@@ -26,17 +26,17 @@ from .pareto import front, unit
 from .strategies.strategy import Proposal, Told, stream
 
 SHARE = 0.1
-SHORTEST = 6
-"""Trials that polish has at least, as long as they are no more than a quarter of the budget."""
+SHORTEST = 8
+"""Trials that polish has at least, as long as they are no more than a third of the budget."""
 
 
 def polish_trials(budget: int) -> int:
     """How many of a job's trials polish has.
 
-    >>> polish_trials(24), polish_trials(8), polish_trials(200)
-    (6, 2, 20)
+    >>> polish_trials(24), polish_trials(6), polish_trials(200)
+    (8, 2, 20)
     """
-    return max(int(budget * SHARE), min(SHORTEST, budget // 4))
+    return max(int(budget * SHARE), min(SHORTEST, budget // 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,13 @@ class Polish:
             ]
             known = _mixers(low.architecture) | _mixers(high.architecture)
             middle = sum(ends) / 2
-            inside.sort(key=lambda one: (not _mixers(one[1]) <= known, abs(_log_macs(one[1]) - middle)))
+            inside.sort(
+                key=lambda one: (
+                    not _mixers(one[1]) <= known,
+                    _size(one[1]) == _size(one[0].architecture),
+                    abs(_log_macs(one[1]) - middle),
+                )
+            )
             note = f"between {low.number} and {high.number}"
             found = {move.id: Proposal(move, "mutation", (told.number,), note) for told, move in inside}
             if found:
@@ -130,6 +136,10 @@ def _gaps(members: Sequence[Told]) -> Iterator[tuple[Told, Told]]:
 
 def _log_macs(architecture: Architecture) -> float:
     return math.log(costs(architecture).macs)
+
+
+def _size(architecture: Architecture) -> tuple[int, int]:
+    return len(architecture.layers), architecture.d_model
 
 
 def _mixers(architecture: Architecture) -> set[str]:

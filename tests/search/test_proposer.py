@@ -148,8 +148,8 @@ def test_polish_is_the_end_of_the_budget() -> None:
     maker = proposer("random", budget=30)
     fast, slow = (space().decode({"num_layers": n, "d_model": d}) for n, d in ((1, 32), (3, 64)))
     history = [Told(0, fast, (2.0, 1.0)), Told(1, slow, (1.0, 2.0)), Told(2, slow, (3.0, 3.0))]
-    assert maker.candidates(23, 2, history, []).proposals[0].note == ""
-    assert maker.candidates(24, 2, history, []).proposals[0].note == "between 0 and 1"
+    assert maker.candidates(21, 2, history, []).proposals[0].note == ""
+    assert maker.candidates(22, 2, history, []).proposals[0].note == "between 0 and 1"
     assert maker.candidates(30, 2, history, []).proposals[0].note == ""
 
 
