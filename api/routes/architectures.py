@@ -37,10 +37,10 @@ class ScoreRequest(BaseModel):
 
 
 @router.get("/architectures/{architecture_id}")
-def read_architecture(architecture_id: str, database: DatabaseDep, _: TenantDep) -> dict[str, Any]:
-    """An architecture that some job has tried, as canonical JSON."""
+def read_architecture(architecture_id: str, database: DatabaseDep, tenant: TenantDep) -> dict[str, Any]:
+    """An architecture that one of your jobs has tried, as canonical JSON."""
     with database.read() as session:
-        return dict(architectures.get(session, architecture_id))
+        return dict(architectures.get(session, architecture_id, tenant=tenant))
 
 
 @router.post("/architectures:score", openapi_extra=body_of(ScoreRequest))

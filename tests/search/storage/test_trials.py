@@ -37,7 +37,7 @@ def test_a_trial_comes_back_as_it_was_stored(
     assert stored.created_at.timestamp() == 1003.5
     with db.read() as session:
         assert trials.get(session, job.id, 0) == stored
-        assert architectures.get(session, architecture.id) == stored.architecture
+        assert architectures.get(session, architecture.id, tenant="local") == stored.architecture
         newest = events.after(session, job.id, 2)
     assert [(event.kind, event.trial) for event in newest] == [("trial.created", 0)]
     assert newest[0].data == {"architecture_id": architecture.id, "origin": "mutation"}
@@ -65,7 +65,7 @@ def test_missing_trials_and_architectures_are_not_found(sqlite: Database, sqlite
             lambda: trials.all_trials(session, "nothing"),
             lambda: trials.front(session, "nothing"),
             lambda: trials.list_trials(session, "nothing"),
-            lambda: architectures.get(session, "nothing"),
+            lambda: architectures.get(session, "nothing", tenant="local"),
         ):
             with pytest.raises(NotFoundError, match="does not exist"):
                 look()
