@@ -67,8 +67,10 @@ def test_half_of_the_trials_are_not_trained_to_the_end(bench: Bench) -> None:
     plan, database = bench.plan(budget={"trials": 16}), bench.open()
     job_id = bench.create(plan, database)
     bench.work(job_id, plan, database=database)
-    states = [row.state for row in rows(database, job_id) if row.number >= 0]
-    assert 4 <= states.count("pruned") <= 10
+    trials = [row for row in rows(database, job_id) if row.number >= 0]
+    trainings = {row.training_id for row in trials}
+    to_the_end = {row.training_id for row in trials if row.state == "completed"}
+    assert 0.3 <= len(to_the_end) / len(trainings) <= 0.8
 
 
 @pytest.mark.slow
