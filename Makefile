@@ -39,16 +39,17 @@ browser: # chromium for the browser tests: installed where that is allowed, expl
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; }; } || \
 	  echo "chromium is missing: browser tests fail without it; on Debian: sudo apt-get install chromium"
 
-test: install-dev browser ## the whole suite
+test: install-dev browser ## the whole suite but for its long forms
 	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not soak" tests
 
 test-fast: install-dev ## the suite without slow and browser tests
 	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser" tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser and not soak" tests
 
-soak: install-dev ## the long form of what the suite samples: 300 architectures of every preset
+soak: install-dev ## the long forms: 300 architectures of every preset, every variant of every mixer
 	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 tests/space/test_presets.py
+	@$(BIN)/python -m pytest -q -n 2 -m soak tests
 
 check: install-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .

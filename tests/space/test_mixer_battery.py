@@ -84,12 +84,14 @@ def cases() -> list[Case]:
     return list(found.values())
 
 
-def over(chosen: Callable[[Case], bool]) -> pytest.MarkDecorator:
-    """Parametrises a test by the chosen cases."""
+def over(
+    chosen: Callable[[Case], bool], *, others: pytest.MarkDecorator = pytest.mark.slow
+) -> pytest.MarkDecorator:
+    """Parametrises a test by the chosen cases; `others`: the mark of those that are not plain."""
     return pytest.mark.parametrize(
         ("config", "at"),
         [
-            pytest.param(case.config, case.at, id=case.name, marks=[] if case.is_plain else pytest.mark.slow)
+            pytest.param(case.config, case.at, id=case.name, marks=[] if case.is_plain else others)
             for case in cases()
             if chosen(case)
         ],
@@ -97,6 +99,8 @@ def over(chosen: Callable[[Case], bool]) -> pytest.MarkDecorator:
 
 
 every_case = over(lambda case: True)
+plain_first = over(lambda case: True, others=pytest.mark.soak)
+"""For what a gene's value hardly changes."""
 every_plain_case = over(lambda case: case.at.position.kind == "none")
 every_decodable_case = over(lambda case: case.at.causal and case.config.decodable)
 
@@ -129,7 +133,7 @@ def random(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Te
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-@every_case
+@plain_first
 def test_keeps_shape_and_type_at_every_length(config: MixerChoice, at: Surroundings) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         module = built(config, at).to(dtype)
@@ -177,7 +181,7 @@ def test_padding_does_not_change_real_tokens(config: MixerChoice, at: Surroundin
     torch.testing.assert_close(left, alone, rtol=2e-5, atol=2e-5)
 
 
-@every_case
+@plain_first
 def test_a_mask_of_real_tokens_only_changes_nothing(config: MixerChoice, at: Surroundings) -> None:
     module = built(config, at).double()
     x = random(2, 13, D_MODEL)
@@ -225,7 +229,7 @@ def test_counted_macs_equal_the_formula(config: MixerChoice, at: Surroundings) -
         assert config.macs_causal(at, tokens) <= config.macs(at, tokens)
 
 
-@every_case
+@plain_first
 def test_survives_json_state_dict_and_deepcopy(config: MixerChoice, at: Surroundings) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(MixerConfig)
     assert adapter.validate_json(config.model_dump_json()) == config
@@ -250,7 +254,7 @@ def test_exports_with_free_batch_and_length(config: MixerChoice, at: Surrounding
         np.testing.assert_allclose(y, module(x).detach().numpy(), rtol=2e-4, atol=2e-4)
 
 
-@every_case
+@plain_first
 def test_every_parameter_has_a_role_and_parts_fill_the_weight(config: MixerChoice, at: Surroundings) -> None:
     module = built(config, at)
     roles = {

@@ -173,10 +173,14 @@ def whole_models() -> Iterator[tuple[str, Architecture]]:
 
 
 WHOLE = dict(whole_models())
+SEEN_ELSEWHERE = {f"{model}-{kind}" for model in ("encoder", "vision") for kind in (*NORMS, *POSITIONS)}
+"""Decoders have the same."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.soak if n in SEEN_ELSEWHERE else []) for n in WHOLE]
+)
 def test_every_model_exports_and_computes_the_same_at_three_lengths(name: str, tmp_path: Path) -> None:
     point = WHOLE[name]
     model = lively(build_model(point, seed=0))
