@@ -28,7 +28,8 @@ from .positions import NonePositionConfig, PositionConfig, RopeConfig
 from .quantization import NumberFormat
 
 Model = Literal["decoder", "encoder", "vision"]
-Pooling = Literal["mean", "max", "last"]
+Pooling = Literal["mean", "max", "last", "cls"]
+CLASS_TOKEN: Pooling = "cls"
 
 
 class BytesInterface(Choice):
@@ -180,7 +181,7 @@ class ClassificationHead(Choice):
     """One vector per input, then a linear map to the classes."""
 
     kind: Literal["classification"] = "classification"
-    pooling: Pooling = off("mean", description="Over the real tokens.")
+    pooling: Pooling = off("mean", description="Over the real tokens; cls: a trained token before them.")
 
 
 HeadConfig = Annotated[LanguageHead | ClassificationHead, Field(discriminator="kind")]
@@ -193,6 +194,12 @@ class Architecture(Choice):
     model: Model
     interface: InterfaceConfig
     d_model: int = Field(ge=1, le=16_384)
+    embedding_width: int = off(
+        0,
+        ge=0,
+        le=16_384,
+        description="Of the rows of a factorised table of token ids; 0: they have the model's width.",
+    )
     position: PositionConfig
     layers: tuple[LayerConfig, ...] = Field(min_length=1, max_length=256)
     sharing: SharingConfig = NoSharing()
@@ -208,6 +215,11 @@ class Architecture(Choice):
     def tokens(self) -> int:
         """Tokens of one full-length input."""
         return self.interface.tokens
+
+    @property
+    def class_tokens(self) -> int:
+        """Trained tokens before those of the input, 0 or 1: layers run on `tokens` and these."""
+        return int(isinstance(self.head, ClassificationHead) and self.head.pooling == CLASS_TOKEN)
 
     @cached_property
     def canonical_json(self) -> str:
@@ -236,11 +248,11 @@ class Architecture(Choice):
         """What the choices of this architecture may know; a new one for every model."""
         return Surroundings(
             d_model=self.d_model,
-            context_length=self.tokens,
+            context_length=self.tokens + self.class_tokens,
             num_layers=len(self.layers),
             causal=self.is_causal,
             position=self.position,
-            grid=self.interface.grid if isinstance(self.interface, ImageInterface) else None,
+            grid=grid_of(self.interface, self.class_tokens),
             rank_ratio=self.projection.rank_ratio,
         )
 
@@ -253,6 +265,11 @@ class Architecture(Choice):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
+def grid_of(interface: InterfaceConfig, class_tokens: int) -> tuple[int, int] | None:
+    """Rows and columns of the tokens of an image; with a class token before them they are a sequence."""
+    return interface.grid if isinstance(interface, ImageInterface) and not class_tokens else None
+
+
 def canonicalise(architecture: Architecture) -> Architecture:
     """The same function in its one canonical description; idempotent.
 
@@ -260,6 +277,7 @@ def canonicalise(architecture: Architecture) -> Architecture:
       `softmax`, one expert is a dense feed-forward, ...);
     - a position choice that acts inside mixers, in a stack where no mixer reads it, becomes `none`;
     - a layer without feed-forward is serial;
+    - a table of token ids with rows as wide as the model, or wider, has no factors;
     - sharing of one layer, or in as many groups as layers, becomes `none`; in one group `all`.
     """
     at = architecture.surroundings()
@@ -270,6 +288,7 @@ def canonicalise(architecture: Architecture) -> Architecture:
     changed = {
         "layers": layers,
         "position": position,
+        "embedding_width": canonical_embedding_width(architecture.embedding_width, architecture.d_model),
         "sharing": canonical_sharing(architecture.sharing, len(layers)),
     }
     return Architecture(**{**architecture._fields(), **changed})
@@ -285,6 +304,11 @@ def _canonical_layer(layer: LayerConfig, at: Surroundings) -> LayerConfig:
     if (mixer, feed_forward, residual) == (layer.mixer, layer.feed_forward, layer.residual):
         return layer
     return layer.model_copy(update={"mixer": mixer, "feed_forward": feed_forward, "residual": residual})
+
+
+def canonical_embedding_width(width: int, d_model: int) -> int:
+    """0 where the factors of the table would narrow nothing."""
+    return width if width < d_model else 0
 
 
 def canonical_sharing(
@@ -317,6 +341,11 @@ def check_architecture(architecture: Architecture) -> None:
                 f"model '{architecture.model}' takes input '{want_input}' and head '{want_head}', "
                 f"not '{interface.input}' and '{architecture.head.kind}'"
             )
+    if architecture.embedding_width and not isinstance(interface, BytesInterface):
+        raise InvalidArchitectureError(
+            f"embedding_width={architecture.embedding_width} factorises a table of token ids, "
+            f"and input '{interface.input}' has none; leave it out"
+        )
     head = architecture.head
     if isinstance(head, LanguageHead) and head.tied and not _has_one_vector_per_output(interface):
         raise InvalidArchitectureError(
@@ -332,6 +361,11 @@ def check_architecture(architecture: Architecture) -> None:
         if not (mixer.causal if architecture.is_causal else mixer.bidirectional):
             way = "causal" if architecture.is_causal else "bidirectional"
             raise InvalidArchitectureError(f"layer {index}: mixer '{mixer.kind}' has no {way} form")
+        if architecture.class_tokens and isinstance(interface, ImageInterface) and mixer.reads_grid:
+            raise InvalidArchitectureError(
+                f"layer {index}: mixer '{mixer.kind}' reads the grid of an image, and pooling 'cls' puts a "
+                "token beside it; choose pooling mean, max or last"
+            )
         if architecture.is_causal and not layer.norm.causal:
             raise InvalidArchitectureError(f"layer {index}: norm '{layer.norm.kind}' has no causal form")
         if not (layer.feed_forward.is_present or mixer.own_nonlinearity):

@@ -174,15 +174,17 @@ class CostTable:
         key = (
             architecture.model, architecture.d_model, architecture.interface, architecture.position,
             architecture.projection, architecture.head, architecture.final_norm,
+            architecture.embedding_width,
         )  # fmt: skip
         site = self._sites.get(key)
         if site is None:
             at = architecture.surroundings()
             n = checked_tokens(architecture, self.batch_size, self.tokens)
             own = 0 if architecture.position.reads_mixers else position_params(architecture, at)
-            key_of_parts = (at.d_model, n, at.context_length, at.causal, at.grid, at.rank_ratio)
+            run = n + architecture.class_tokens
+            key_of_parts = (at.d_model, run, at.context_length, at.causal, at.grid, at.rank_ratio)
             parts = self._parts.setdefault(key_of_parts, _Parts())
-            site = self._sites[key] = _Site(at, n, end_costs(architecture, at, n), own, parts)
+            site = self._sites[key] = _Site(at, run, end_costs(architecture, at, n), own, parts)
         return site
 
     def _position(self, architecture: Architecture, site: _Site) -> int:

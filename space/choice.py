@@ -232,6 +232,8 @@ class MixerChoice(_LayerChoice):
     padding: ClassVar[Padding]
     positional_by_slot: ClassVar[bool] = False
     """What a token becomes depends on its slot in the batch, so left padding shifts it (block borders)."""
+    reads_grid: ClassVar[bool] = False
+    """On an image it needs the rows and columns of patches, which a class token is no part of."""
     positions: ClassVar[frozenset[str]]
     """Position kinds that change what the mixer computes."""
     order_aware: ClassVar[bool]

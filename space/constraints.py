@@ -10,7 +10,7 @@ Source: evaluators_and_search.md 12.2.
 import random
 from collections.abc import Callable, Mapping
 
-from .architecture import Architecture
+from .architecture import CLASS_TOKEN, Architecture
 from .costs import costs
 from .errors import InvalidInputError, nearest
 from .floor import least
@@ -84,17 +84,21 @@ def cautions(architecture: Architecture) -> tuple[str, ...]:
     """What is valid but doubtful in this architecture (choices.md 14: V7b, V8, V15); empty for most."""
     found = []
     pooling = getattr(architecture.head, "pooling", "mean")
-    if architecture.model == "encoder" and pooling != "last" and not _sees_direction(architecture):
+    # beside a class token, which stays first, a reversed input is another one
+    is_even = pooling in ("mean", "max")
+    if architecture.model == "encoder" and is_even and not _sees_direction(architecture):
         found.append("sees distance but not direction: a reversed input gives the same answer")
     if architecture.model != "decoder":
-        n = architecture.tokens
+        n = architecture.tokens + architecture.class_tokens
         back, ahead = _stack_reach(architecture)
-        reach = back if pooling == "last" else min(back, ahead)
+        seen: dict[str, int] = {"last": back, CLASS_TOKEN: ahead}
+        reach = seen.get(pooling, min(back, ahead))
         if reach < n - 1:
-            sees = {
+            sees: dict[str, str] = {
                 "mean": "only the mean at the end sees all",
                 "max": "only the maximum at the end sees all",
                 "last": f"the answer sees only the last {reach + 1} tokens",
+                CLASS_TOKEN: f"the answer sees only the first {reach} tokens",
             }
             found.append(f"the mixers together reach {reach} of {n - 1} positions; {sees[pooling]}")
     if len(architecture.layers) > 8 and any(layer.placement == "post" for layer in architecture.layers):
@@ -107,7 +111,8 @@ def _stack_reach(architecture: Architecture) -> tuple[int, int]:
 
     Layer by layer from the top: blocks with common borders never see beyond them, however many there are.
     """
-    at, end = architecture.surroundings(), architecture.tokens - 1
+    at = architecture.surroundings()
+    end = at.context_length - 1
     first, last = end, 0
     for layer in reversed(architecture.layers):
         first, last = layer.mixer.seen(at, first)[0], layer.mixer.seen(at, last)[1]

@@ -81,8 +81,10 @@ def costs(architecture: Architecture, *, batch_size: int = 1, tokens: int | None
     """
     n = checked_tokens(architecture, batch_size, tokens)
     at = architecture.surroundings()
-    ends = end_costs(architecture, at, n)
-    parts = [(mixer_costs(layer, at, n), feed_forward_costs(layer, at, n)) for layer in architecture.layers]
+    ends, run = end_costs(architecture, at, n), n + architecture.class_tokens
+    parts = [
+        (mixer_costs(layer, at, run), feed_forward_costs(layer, at, run)) for layer in architecture.layers
+    ]
     params, idle = ends.params + position_params(architecture, at), 0
     bits = 8 * BYTES_PER_NUMBER * params
     for index, (layer, owner) in enumerate(zip(architecture.layers, architecture.owners, strict=True)):
@@ -157,14 +159,15 @@ def feed_forward_costs(layer: LayerConfig, at: Surroundings, n: int) -> PartCost
 
 
 def end_costs(architecture: Architecture, at: Surroundings, n: int) -> EndCosts:
-    """Of what stands around the layers, without the position's own parameters."""
-    stream, outputs = n * at.d_model, architecture.interface.outputs
+    """Of what stands around the layers, without the position's own parameters; `n` tokens of the input."""
+    stream, outputs = (n + architecture.class_tokens) * at.d_model, architecture.interface.outputs
     rows = n if architecture.head.kind == "language" else 1
     sizes = embedding_size(architecture) + _head_size(architecture)
+    sizes += architecture.class_tokens * at.d_model
     return EndCosts(
         params=sizes + architecture.final_norm.params(at.d_model),
         macs=_ends_macs(architecture, n),
-        macs_decode=at.d_model * outputs,
+        macs_decode=_ends_macs(architecture, 1),
         peak=max(n * _numbers_per_token(architecture) + stream, stream + max(stream, rows * outputs)),
     )
 
@@ -230,8 +233,10 @@ def _row_bits(form: Format, inputs: int) -> int:
 
 def embedding_size(architecture: Architecture) -> int:
     """Trainable numbers by which inputs become tokens, positions left out; a tied head is these."""
-    interface = architecture.interface
+    interface, width = architecture.interface, architecture.embedding_width
     if isinstance(interface, BytesInterface):
+        if width:
+            return width * (interface.vocab_size + architecture.d_model)
         return interface.vocab_size * architecture.d_model
     return _numbers_per_token(architecture) * architecture.d_model
 
@@ -254,6 +259,14 @@ def _head_size(architecture: Architecture) -> int:
 def _ends_macs(architecture: Architecture, n: int) -> int:
     """Embedding (a table look-up costs nothing) and head (once per token for language, else once)."""
     is_lookup = isinstance(architecture.interface, BytesInterface)
-    embedding = 0 if is_lookup else n * embedding_size(architecture)
+    widened = architecture.embedding_width * architecture.d_model
     rows = n if architecture.head.kind == "language" else 1
-    return embedding + rows * architecture.d_model * architecture.interface.outputs
+    head = sum(inputs * outputs for inputs, outputs in head_matrices(architecture))
+    return n * (widened if is_lookup else embedding_size(architecture)) + rows * head
+
+
+def head_matrices(architecture: Architecture) -> tuple[tuple[int, int], ...]:
+    """(in, out) of what the head multiplies by in turn: both factors of a table where it is tied to one."""
+    d_model, outputs, head = architecture.d_model, architecture.interface.outputs, architecture.head
+    width = architecture.embedding_width if head.kind == "language" and head.tied else 0
+    return ((d_model, width), (width, outputs)) if width else ((d_model, outputs),)

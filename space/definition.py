@@ -7,12 +7,16 @@ from itertools import chain
 from pydantic import Field
 
 from .architecture import (
+    CLASS_TOKEN,
+    BytesInterface,
     ClassificationHead,
     HeadConfig,
     ImageInterface,
     InterfaceConfig,
     LanguageHead,
     Model,
+    canonical_embedding_width,
+    grid_of,
 )
 from .choice import Choice, Surroundings
 from .errors import InvalidInputError
@@ -24,8 +28,12 @@ from .rules import Rule, domains_at, permitted
 
 ONLY_FOR: Mapping[str, tuple[Model, ...]] = {
     "patch_size": ("vision",), "tied": ("decoder",), "pooling": ("encoder", "vision"),
+    "embedding_width": ("decoder", "encoder"),
 }  # fmt: skip
 """Model genes that exist for some model kinds only."""
+NAMED_ONLY: frozenset[str] = frozenset({"embedding_width"})
+"""Model genes that are genes only where the space names values other than the default, so that the draws of
+a seed in the spaces there were do not change."""
 
 
 class SpaceDefinition(Choice):
@@ -48,7 +56,7 @@ class SpaceDefinition(Choice):
     @cached_property
     def all_genes(self) -> tuple[Gene, ...]:
         """Model genes first, then shared ones, then layer by layer up to the greatest depth."""
-        model = [key for key in MODEL_GENES if self.model in ONLY_FOR.get(key, (self.model,))]
+        model = [key for key in MODEL_GENES if self._has(key)]
         shared = [key for key in self.read_layer_genes if key in self.shared]
         own = [key for key in self.read_layer_genes if key not in self.shared]
         return (
@@ -132,18 +140,20 @@ class SpaceDefinition(Choice):
             genotype[gene.name] = known[0] if known else self.domains.default(gene.key)
         return genotype
 
-    def site(self, d_model: int, interface: InterfaceConfig, position: str) -> Surroundings:
+    def site(
+        self, d_model: int, interface: InterfaceConfig, position: str, *, class_tokens: int = 0
+    ) -> Surroundings:
         """Where the layers of such a model stand, as far as their configs depend on it. Of positions, alibi
         decides a config, which wants heads, and so do those on the tokens, which replace tables of mixers.
         """
         decides = position == "alibi" or POSITIONS[position].on_tokens
         return Surroundings(
             d_model=d_model,
-            context_length=interface.tokens,
+            context_length=interface.tokens + class_tokens,
             num_layers=1,
             causal=self.model == "decoder",
             position=POSITIONS[position if decides else "none"](),
-            grid=interface.grid if isinstance(interface, ImageInterface) else None,
+            grid=grid_of(interface, class_tokens),
         )
 
     def interface_with(self, patch_size: int) -> InterfaceConfig:
@@ -161,6 +171,27 @@ class SpaceDefinition(Choice):
         if self.model == "decoder":
             return LanguageHead(tied=tied)
         return ClassificationHead.model_validate({"pooling": pooling})
+
+    def embedding_width(self, width: int, d_model: int) -> int:
+        """What a model of this width gets when the gene says `width`: only token ids have a table."""
+        has_table = self.interface is None or isinstance(self.interface, BytesInterface)
+        return canonical_embedding_width(width, d_model) if has_table else 0
+
+    def class_tokens(self, genotype: Genotype) -> int:
+        """Trained tokens of a model whose genes ask for this pooling; a decoder has none."""
+        asked = genotype.get("pooling", self.domains.pooling[0])
+        return int(self.model != "decoder" and asked == CLASS_TOKEN)
+
+    @cached_property
+    def plain_poolings(self) -> tuple[str, ...]:
+        """Those that read the tokens of the input alone."""
+        return tuple(pooling for pooling in self.domains.pooling if pooling != CLASS_TOKEN)
+
+    def _has(self, key: str) -> bool:
+        """Whether a model gene is a gene of this space."""
+        if key in NAMED_ONLY and self.domains.of(key) == Domains.model_fields[key].default:
+            return False
+        return self.model in ONLY_FOR.get(key, (self.model,))
 
     def _gene(self, key: str, layer: int | None) -> Gene:
         name = key if layer is None else f"layer{layer}.{key}"

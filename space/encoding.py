@@ -67,8 +67,8 @@ class VectorEncoding:
 
 
 def scaled(gene: Gene, value: Value) -> float:
-    """Place of an option of an ordered gene in [0, 1], by logarithm; by rank what has none: names, domains with a 0. A single option
-    is 1.
+    """Place of an option of an ordered gene in [0, 1], by logarithm; by rank what has none: names, domains
+    with a 0. A single option is 1.
     """
     low, high = gene.options[0], gene.options[-1]
     if low == high:

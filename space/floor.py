@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any, get_args
 
-from .architecture import ImageInterface, InterfaceConfig, LayerConfig, canonical_sharing
+from .architecture import Architecture, InterfaceConfig, LayerConfig, canonical_sharing
 from .choice import FeedForwardChoice, MixerChoice, PositionChoice, Surroundings
 from .costs import BYTES_PER_NUMBER, EndCosts, end_costs, feed_forward_costs, weight_bits
 from .definition import SpaceDefinition
@@ -77,7 +77,7 @@ class _Option:
 def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: int | None = None) -> int:
     """The least `params`, `macs`, `weights_bytes` or `memory_bytes` of the space."""
     best: int | None = None
-    for at, interface, n, ends in _sites(definition, tokens):
+    for at, interface, n, ends in _sites(definition, key, tokens):
         around = _around(key, ends, batch_size)
         if best is not None and around >= best:
             continue
@@ -86,7 +86,9 @@ def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: in
             for position in _positions(definition):
                 kinds = _kinds(definition, position.kind, sum(group.layers for group in groups))
                 here = replace(at, position=position)
-                site = definition.site(at.d_model, interface, position.kind)
+                site = definition.site(
+                    at.d_model, interface, position.kind, class_tokens=at.context_length - interface.tokens
+                )
                 place = _Place(key, here, site, n, batch_size, ends.peak, kinds)
                 layers = _layers(place, groups, fed) if kinds else None
                 found = None if layers is None else layers + around
@@ -97,7 +99,7 @@ def least(definition: SpaceDefinition, key: str, batch_size: int = 1, tokens: in
 
 
 def _sites(
-    definition: SpaceDefinition, tokens: int | None
+    definition: SpaceDefinition, key: str, tokens: int | None
 ) -> list[tuple[Surroundings, InterfaceConfig, int, EndCosts]]:
     """Every width, patch size and rank: tokens of a sequence and least ends there; the cheapest first."""
     domains = definition.domains
@@ -107,28 +109,35 @@ def _sites(
     sizes = domains.patch_size if definition.model == "vision" else (1,)
     for d_model, size in product(domains.d_model, sizes):
         model: dict[str, Value] = {"d_model": d_model}
+        if definition.model != "decoder":  # a class token only adds
+            model["pooling"] = (*definition.plain_poolings, *domains.pooling)[0]
         if definition.model == "vision":
             model["patch_size"] = size
         if definition.model == "decoder":
             model["tied"] = max(domains.tied)
         built = decode(definition, model)
         n = built.tokens if tokens is None else min(tokens, built.tokens)
-        ends = end_costs(built, built.surroundings(), n)
+        ends = _least_ends(definition, built, key, n)
         norm = min(NORMS[kind]().params(d_model) for kind in norms)
         ends = replace(ends, params=ends.params - built.final_norm.params(d_model) + norm)
         interface = built.interface
         for rank_ratio in domains.rank_ratio:
-            at = Surroundings(
-                d_model=d_model,
-                context_length=built.tokens,
-                num_layers=len(built.layers),
-                causal=built.is_causal,
-                position=built.position,
-                grid=interface.grid if isinstance(interface, ImageInterface) else None,
-                rank_ratio=rank_ratio,
-            )
-            found.append((at, interface, n, ends))
+            at = replace(built.surroundings(), rank_ratio=rank_ratio)
+            found.append((at, interface, n + built.class_tokens, ends))
     return sorted(found, key=lambda site: site[3].params + site[3].peak)
+
+
+def _least_ends(definition: SpaceDefinition, built: Architecture, key: str, n: int) -> EndCosts:
+    """Of a model like this with every head and table; their peaks are equal."""
+    domains, found = definition.domains, []
+    heads = [built.head]
+    if definition.model == "decoder":
+        heads = [definition.head(tied=tied) for tied in domains.tied]
+    for head, value in product(heads, domains.embedding_width):
+        width = definition.embedding_width(value, built.d_model)
+        one = built.model_copy(update={"head": head, "embedding_width": width})
+        found.append(end_costs(one, one.surroundings(), n))
+    return min(found, key=lambda ends: ends.macs if key == "macs" else ends.params)
 
 
 def _around(key: str, ends: EndCosts, batch_size: int) -> int:

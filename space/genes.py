@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model
 
+from .architecture import Pooling
 from .choice import Choice
 from .errors import InvalidInputError, nearest
 from .feedforward import FEED_FORWARDS
@@ -53,7 +54,7 @@ OWN_GENES: Mapping[str, LayerGene] = {**MIXER_OWN_GENES, **FEED_FORWARD_OWN_GENE
 
 MODEL_GENES: tuple[str, ...] = (
     "num_layers", "d_model", "patch_size", "tied", "pooling", "position", "rotary_pct", "sharing",
-    "private_norm", "rank_ratio",
+    "private_norm", "rank_ratio", "embedding_width",
 )  # fmt: skip
 MIXER_GENES: tuple[str, ...] = ("mixer", *MIXER_OWN_GENES)
 FEED_FORWARD_GENES: tuple[str, ...] = ("feed_forward", *FEED_FORWARD_OWN_GENES)
@@ -68,12 +69,13 @@ GENE_HELP: Mapping[str, str] = {
     "d_model": "Width of the residual stream.",
     "patch_size": "Side of the square patches of an image, pixels.",
     "tied": "The head's weight is the embedding's.",
-    "pooling": "How tokens become one vector for the classes.",
+    "pooling": "How tokens become one vector for the classes; cls is a trained token before them.",
     "position": "How tokens know where they stand.",
     "rotary_pct": "Share of a head's channels that rope turns.",
     "sharing": "Layers with common weights: one block for all, k blocks repeated (1122) or cycled (1212).",
     "private_norm": "Under sharing, norms stay each layer's own.",
     "rank_ratio": "Inner width of low-rank linear maps over their smaller side; 1 is dense.",
+    "embedding_width": "Width of a factorised table of token ids, then mapped to d_model; 0 is one table.",
     "mixer": "Token mixer.",
     "feed_forward": "Channel mixer.",
     "norm": "Normalisation.",
@@ -123,7 +125,7 @@ _FeedForwardName = Annotated[str, one_of(tuple(FEED_FORWARDS))]
 _NormName = Annotated[str, one_of(tuple(NORMS))]
 _PositionName = Annotated[str, one_of(tuple(POSITIONS))]
 _FormatOption = Annotated[str, one_of(get_args(NumberFormat))]
-_Pooling = Annotated[str, one_of(("mean", "max", "last"))]
+_Pooling = Annotated[str, one_of(get_args(Pooling))]
 _Sharing = Annotated[str, one_of(SHARINGS)]
 _Placement = Annotated[str, one_of(("pre", "post"))]
 _Residual = Annotated[str, one_of(("serial", "parallel", "macaron"))]
@@ -151,6 +153,8 @@ class _FixedDomains(Choice):
     """Under sharing, norms stay each layer's own."""
     rank_ratio: Annotated[tuple[_Ratio, ...], *_Domain] = (1.0,)
     """Inner width of low-rank linear maps over their smaller side; 1: dense."""
+    embedding_width: Annotated[tuple[Annotated[_Int, Field(ge=0, le=4096)], ...], *_Domain] = (0,)
+    """Inputs of token ids only: width of a factorised table's rows; 0, or d_model and more: one table."""
     mixer: Annotated[tuple[_MixerName, ...], *_Domain]
     feed_forward: Annotated[tuple[_FeedForwardName, ...], *_Domain]
     norm: Annotated[tuple[_NormName, ...], *_Domain]

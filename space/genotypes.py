@@ -8,7 +8,6 @@ can say it.
 Source: choices.md 14 (validity, canonical form); evaluators_and_search.md 12.1, 12.2.
 """
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
@@ -18,8 +17,6 @@ from .architecture import (
     IN_MIXERS,
     Architecture,
     GroupedLayers,
-    ImageInterface,
-    LanguageHead,
     LayerConfig,
     NoSharing,
     SharedLayers,
@@ -39,13 +36,13 @@ from .layer_options import (
     World,
     feed_forward_config,
     feed_forward_worlds,
-    hidden_width,
     mixer_config,
     mixer_worlds,
 )
 from .mixers import MIXERS
 from .norms import NORMS
 from .positions import POSITIONS, RopeConfig
+from .reading import block_levels, nearest_option, read_layer, read_model, sharing_genes
 from .rules import breaches
 
 
@@ -92,15 +89,44 @@ def assemble(
     Raises:
         InvalidInputError: as `decode`.
     """
-    for sharing in _sharings(definition, model):
-        levels = _kept(definition, model, layers, sharing)
-        if levels is not None:
-            return _seeing_order(definition, model, levels, sharing)
+    is_blind = False
+    for one in _poolings(definition, model):
+        for sharing in _sharings(definition, one):
+            levels = _kept(definition, one, layers, sharing)
+            if levels is None:
+                continue
+            if _fits(definition, one, levels):
+                architecture = _seeing_order(definition, one, levels, sharing)
+                if architecture is not None:
+                    return architecture
+                is_blind = True
+            break
+    if is_blind:
+        raise InvalidInputError(
+            f"positions {', '.join(definition.domains.position)} with mixers "
+            f"{', '.join(definition.domains.mixer)} leave every '{definition.model}' model blind to order; "
+            "add position 'learned' or mixer 'gated_conv'"
+        )
     rules = " and ".join(rule.told() for rule in definition.rules if rule.is_count)
     raise InvalidInputError(
         f"rules {rules} cannot be kept by {len(layers)} layers of space '{definition.name}'; "
         "leave one out or widen the domains"
     )
+
+
+def _poolings(definition: SpaceDefinition, model: Genotype) -> Iterator[Genotype]:
+    """The model genes, then without the class token for stacks that it cannot stand before."""
+    yield model
+    if definition.class_tokens(model) and definition.plain_poolings:
+        yield {**model, "pooling": definition.plain_poolings[0]}
+
+
+def _fits(definition: SpaceDefinition, model: Genotype, levels: Sequence[Levels]) -> bool:
+    """Whether no mixer reads the grid of an image that begins with a class token."""
+    if definition.model != "vision" or not definition.class_tokens(model):
+        return True
+    at = _site(definition, model, definition.domains.position[0])
+    return not any(MIXERS[_kinds(level, at)[0]].reads_grid for level in levels)
 
 
 def _sharings(
@@ -119,8 +145,8 @@ def _seeing_order(
     model: Genotype,
     levels: list[dict[str, Value]],
     sharing: NoSharing | SharedLayers | GroupedLayers,
-) -> Architecture:
-    """The architecture; where it would be blind to order, with another mixer in its first layer."""
+) -> Architecture | None:
+    """The architecture; where it would be blind to order, with another mixer in its first layer, or None."""
     architecture = _assemble(definition, model, levels, sharing)
     if architecture is not None:
         return architecture
@@ -130,15 +156,11 @@ def _seeing_order(
         others = [
             {**layer, "mixer": kind} if owners[i] in changed else layer for i, layer in enumerate(levels)
         ]
-        if all(map(stands, others)):
+        if all(map(stands, others)) and _fits(definition, model, others):
             architecture = _assemble(definition, model, others, sharing)
             if architecture is not None:
                 return architecture
-    raise InvalidInputError(
-        f"positions {', '.join(definition.domains.position)} with mixers "
-        f"{', '.join(definition.domains.mixer)} leave every '{definition.model}' model blind to order; "
-        "add position 'learned' or mixer 'gated_conv'"
-    )
+    return None
 
 
 def encode(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
@@ -164,11 +186,11 @@ def project(definition: SpaceDefinition, architecture: Architecture) -> dict[str
         return encode(definition, architecture)
     except InvalidArchitectureError:
         pass
-    read = _read_model(architecture)
-    layers = [_read_layer(layer, architecture.surroundings()) for layer in architecture.layers]
+    read = read_model(architecture)
+    layers = [read_layer(layer, architecture.surroundings()) for layer in architecture.layers]
     genotype = definition.genotype(read, layers)
     for gene in definition.all_genes:
-        genotype[gene.name] = _nearest_option(
+        genotype[gene.name] = nearest_option(
             genotype[gene.name], gene.options, definition.domains.default(gene.key)
         )
     return genotype
@@ -201,7 +223,7 @@ def _assemble(
     if position is None:
         return None
     rank_ratio = float(gene("rank_ratio"))
-    at = definition.site(d_model, interface, position)
+    at = _site(definition, model, position)
     configs = tuple(_layer(tuple(level.items()), at) for level in levels)
     projection = {"kind": "dense"} if rank_ratio == 1.0 else {"kind": "lowrank", "rank_ratio": rank_ratio}
     architecture = Architecture.model_validate(
@@ -209,6 +231,7 @@ def _assemble(
             "model": definition.model,
             "interface": interface,
             "d_model": d_model,
+            "embedding_width": definition.embedding_width(int(gene("embedding_width")), d_model),
             "position": position_config(position, float(gene("rotary_pct"))),
             "layers": configs,
             "sharing": sharing,
@@ -236,14 +259,6 @@ def sharing_config(value: str, private_norm: bool) -> NoSharing | SharedLayers |
     return GroupedLayers.model_validate({"groups": int(groups), "order": order, "private_norm": private_norm})
 
 
-def sharing_genes(sharing: NoSharing | SharedLayers | GroupedLayers) -> dict[str, Value]:
-    """The gene values of a sharing."""
-    if isinstance(sharing, NoSharing):
-        return {"sharing": "none"}
-    name = "all" if isinstance(sharing, SharedLayers) else f"{sharing.order}_{sharing.groups}"
-    return {"sharing": name, "private_norm": sharing.private_norm}
-
-
 @lru_cache(maxsize=65_536)
 def _layer(genes: tuple[tuple[str, Value], ...], at: Surroundings) -> LayerConfig:
     """The layer of these genes. Equal layers are one object."""
@@ -268,12 +283,17 @@ def _kept(
     depth = len(layers)
     owners = sharing.owners(depth)
     blocks = {i: definition.ruled(layers[i], i, depth) for i in sorted(set(owners))}
-    interface = definition.interface_with(int(model.get("patch_size", definition.domains.patch_size[0])))
-    d_model = int(model.get("d_model", definition.domains.d_model[0]))
-    at = definition.site(d_model, interface, definition.domains.position[0])
+    at = _site(definition, model, definition.domains.position[0])
     _let_stand(definition, blocks, depth)
     kept = keep_counts(definition, blocks, owners, lambda level: _kinds(level, at))
     return [blocks[owner] for owner in owners] if kept else None
+
+
+def _site(definition: SpaceDefinition, model: Genotype, position: str) -> Surroundings:
+    """Where the layers stand under these model genes."""
+    interface = definition.interface_with(int(model.get("patch_size", definition.domains.patch_size[0])))
+    d_model = int(model.get("d_model", definition.domains.d_model[0]))
+    return definition.site(d_model, interface, position, class_tokens=definition.class_tokens(model))
 
 
 def _kinds(level: Levels, at: Surroundings) -> tuple[str, str]:
@@ -313,7 +333,8 @@ def _check_values(definition: SpaceDefinition, genotype: Genotype) -> None:
 
 
 def _encode_model(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
-    found = _read_model(architecture) | _sharing_behind(definition, architecture)
+    found = read_model(architecture) | _sharing_behind(definition, architecture)
+    found |= _embedding_behind(definition, architecture)
     found.pop("position")
     wrong = [f"{key}={value}" for key, value in found.items() if value not in definition.domains.of(key)]
     if architecture.model != definition.model:
@@ -344,6 +365,15 @@ def _sharing_behind(definition: SpaceDefinition, architecture: Architecture) -> 
     return {}
 
 
+def _embedding_behind(definition: SpaceDefinition, architecture: Architecture) -> dict[str, Value]:
+    """The gene that ends as the architecture's width of a table's rows, itself first; {}: none does."""
+    width, d_model = architecture.embedding_width, architecture.d_model
+    for value in sorted(definition.domains.embedding_width, key=lambda value: value != width):
+        if definition.embedding_width(value, d_model) == width:
+            return {"embedding_width": value}
+    return {}
+
+
 def _positions_behind(definition: SpaceDefinition, architecture: Architecture) -> Iterator[str]:
     """Position genes that can end as the architecture's position, itself first."""
     kind = architecture.position.kind
@@ -362,7 +392,9 @@ def _encode_layers(
     definition: SpaceDefinition, architecture: Architecture, position: str
 ) -> list[dict[str, Value]] | None:
     layers = architecture.layers
-    at = definition.site(architecture.d_model, architecture.interface, position)
+    at = definition.site(
+        architecture.d_model, architecture.interface, position, class_tokens=architecture.class_tokens
+    )
     there = [definition.domains_at(owner, len(layers)) for owner in architecture.owners]
     mixers = _match(
         [mixer_worlds(definition.domains, domains, definition.shared, at) for domains in there],
@@ -391,7 +423,7 @@ def _block_genes(
     definition: SpaceDefinition, layers: Sequence[LayerConfig], there: Sequence[Domains]
 ) -> list[dict[str, Value]] | None:
     """The block genes of every layer; the residual of a layer without feed-forward is free."""
-    blocks = [_block_levels(layer) for layer in layers]
+    blocks = [block_levels(layer) for layer in layers]
     said = [block["residual"] for block, layer in zip(blocks, layers, strict=True) if layer.feed_forwards]
     for block, layer, domains in zip(blocks, layers, there, strict=True):
         if not layer.feed_forwards:
@@ -408,66 +440,3 @@ def _block_genes(
 def _keeps_counts(definition: SpaceDefinition, layers: Sequence[LayerConfig]) -> bool:
     kinds = [(layer.mixer.kind, layer.feed_forward.kind) for layer in layers]
     return all(breaches(rule, kinds) == 0 for rule in definition.rules if rule.is_count)
-
-
-def _block_levels(layer: LayerConfig) -> dict[str, Value]:
-    return {
-        "norm": layer.norm.kind,
-        "placement": layer.placement,
-        "residual": layer.residual,
-        "number_format": layer.number_format,
-    }
-
-
-def _read_model(architecture: Architecture) -> dict[str, Value]:
-    """The model genes of an architecture."""
-    read: dict[str, Value] = {
-        "num_layers": len(architecture.layers),
-        "d_model": architecture.d_model,
-        "position": architecture.position.kind,
-        "rank_ratio": architecture.projection.rank_ratio,
-        **sharing_genes(architecture.sharing),
-    }
-    if isinstance(architecture.position, RopeConfig):
-        read["rotary_pct"] = architecture.position.rotary_pct
-    if isinstance(architecture.interface, ImageInterface):
-        read["patch_size"] = architecture.interface.patch_size
-    head = architecture.head
-    read |= {"tied": head.tied} if isinstance(head, LanguageHead) else {"pooling": head.pooling}
-    return read
-
-
-def _read_layer(layer: LayerConfig, at: Surroundings) -> dict[str, Value]:
-    """The layer genes of a layer, as near as its own fields say them."""
-    mixer, feed_forward = layer.mixer, layer.feed_forward
-    levels: dict[str, Value] = {
-        "mixer": mixer.kind,
-        "feed_forward": feed_forward.kind,
-        **_block_levels(layer),
-    }
-    for field, gene in mixer.genes.items():
-        value = getattr(mixer, field)
-        if gene.name == "head_width":
-            levels["heads"], value = value, at.d_model // value
-        elif gene.name == "kv_heads":
-            heads = getattr(mixer, "num_heads", 1)
-            value = "full" if value == heads else "one" if value == 1 else "half"
-        levels[gene.name] = value
-    for field, gene in feed_forward.genes.items():
-        value = getattr(feed_forward, field)
-        if gene.name == "ff_ratio":
-            value = value / (hidden_width(feed_forward.width_factor, 100.0, at.d_model) / 100)
-        levels[gene.name] = value
-    return levels
-
-
-def _nearest_option(value: Value, options: Sequence[Value], default: Value) -> Value:
-    """The option itself, the nearest number (in ratio, the smaller of two), or the default."""
-    if value in options:
-        return value
-    if isinstance(value, str) or any(isinstance(option, (str, bool)) for option in options):
-        return default
-    numbers = [float(option) for option in options]
-    if float(value) <= 0 or min(numbers) <= 0:
-        return min(options, key=lambda option: (abs(float(option) - float(value)), float(option)))
-    return min(options, key=lambda option: (abs(math.log(float(option) / float(value))), float(option)))

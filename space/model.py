@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, LayerConfig
 from .choice import FeedForward, HasAuxiliaryLoss, Norm, Scheduled, State, Surroundings
-from .embedding import build_embedding, build_head
+from .embedding import ClassToken, build_embedding, build_head
 from .errors import InvalidInputError, UnsupportedError
 from .roles import HasRoles, ParameterRole
 
@@ -137,9 +137,10 @@ class Model(nn.Module):
         d = architecture.d_model
         at = architecture.surroundings()
         self.d_model, self.is_causal = d, architecture.is_causal
-        self.context_length = architecture.tokens
+        self.context_length = architecture.tokens + architecture.class_tokens
         self._undecodable = _undecodable(architecture)
-        self.embedding = build_embedding(architecture.interface, d)
+        embedding = build_embedding(architecture.interface, d, architecture.embedding_width)
+        self.embedding = ClassToken(embedding, d) if architecture.class_tokens else embedding
         self.position = architecture.position.build(at)
         self.blocks = _blocks(architecture, at)
         self.final_norm = architecture.final_norm.build(d)
@@ -157,6 +158,8 @@ class Model(nn.Module):
         for module in self._adding:
             module.auxiliary_loss = None
         x = self.position(self._embedded(inputs))
+        if mask is not None and isinstance(self.embedding, ClassToken):
+            mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
         for block in self.blocks:
             x = block(x, mask)
         logits: Tensor = self.head(self.final_norm(x, mask), mask)
@@ -253,8 +256,10 @@ class Model(nn.Module):
         """Tokens, no more of them than the context length."""
         x: Tensor = self.embedding(inputs)
         if not torch.onnx.is_in_onnx_export() and x.shape[1] > self.context_length:
+            own = int(isinstance(self.embedding, ClassToken))
             raise InvalidInputError(
-                f"{x.shape[1]} tokens are more than the context length, {self.context_length}; cut the input"
+                f"{x.shape[1] - own} tokens are more than the context length, {self.context_length - own}; "
+                "cut the input"
             )
         return x
 

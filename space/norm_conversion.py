@@ -20,6 +20,9 @@ from .choice import Norm
 from .embedding import (
     ByteEmbedding,
     ClassifierHead,
+    ClassToken,
+    FactorisedEmbedding,
+    FactorisedHead,
     LanguageModelHead,
     PatchEmbedding,
     TiedHead,
@@ -125,24 +128,31 @@ def _convert(slot: Slot, maps: tuple[nn.Linear, ...], *, is_slim: bool) -> None:
 
 
 def _untie(model: nn.Module) -> None:
-    """The head keeps the weight that the embedding had before it was centred."""
-    head = model.get_submodule("head")
-    if isinstance(head, TiedHead):
-        weight = model.get_submodule("embedding").get_parameter("weight")
+    """The head keeps the weights that the embedding had before it was centred."""
+    head, embedding = model.get_submodule("head"), model.get_submodule("embedding")
+    if not isinstance(head, TiedHead):
+        return
+    if isinstance(embedding, FactorisedEmbedding):
+        own: nn.Module = FactorisedHead(embedding)
+    else:
+        weight = embedding.get_parameter("weight")
         own = LanguageModelHead(weight.shape[1], weight.shape[0])
         own.projection.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-        model.add_module("head", own.eval())
+    model.add_module("head", own.eval().requires_grad_(False))
 
 
 def _sources(model: nn.Module) -> list[tuple[Tensor, int]]:
     """What tokens are made of, and its axis of channels: embedding and positions."""
     embedding, position = model.get_submodule("embedding"), model.get_submodule("position")
     found: list[tuple[Tensor, int]] = []
+    if isinstance(embedding, ClassToken):
+        found.append((embedding.weight, -1))
+        embedding = embedding.tokens
     if isinstance(embedding, ByteEmbedding):
         found.append((embedding.weight, -1))
     elif isinstance(embedding, PatchEmbedding):
         found.append((embedding.weight, 0))
-    elif isinstance(embedding, ValuesEmbedding):
+    elif isinstance(embedding, (ValuesEmbedding, FactorisedEmbedding)):
         found.append((embedding.projection.weight, 0))
     tables = [*position.parameters(), *position.buffers()]
     if any(table.ndim != 2 for table in tables):

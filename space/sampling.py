@@ -27,7 +27,7 @@ DEVIATION = 0.1
 NEIGHBOUR_STEP, DEPTH_STEP, ONE_POINT = 0.8, 0.2, 0.5
 """Probabilities: an ordinal moves to the next option, depth changes by one, crossover cuts once."""
 RARE = 0.1
-"""Probability that a rare option, sharing or low rank is drawn at all."""
+"""Probability that a rare option is drawn at all; sharing, low rank and a factorised table are one such."""
 _RARE = frozenset(name for name, gene in OWN_GENES.items() if gene.rare)
 _TRIES = 50
 
@@ -42,7 +42,7 @@ def sample(space: SearchSpace, rng: random.Random) -> Architecture:
     template: _Levels = {key: _drawn(options, is_rare, rng) for key, options, is_rare in genes}
     second: _Levels = {key: _drawn(options, is_rare, rng) for key, options, is_rare in genes}
     if rng.random() >= RARE:
-        model["sharing"], model["rank_ratio"] = domains.sharing[0], domains.rank_ratio[0]
+        model |= {key: domains.default(key) for key in ("sharing", "rank_ratio", "embedding_width")}
     pattern = rng.choices(list(PATTERNS), weights=list(PATTERNS.values()))[0]
     layers = []
     for use_second in lay_out(pattern, int(model["num_layers"]), rng):

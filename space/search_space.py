@@ -158,6 +158,11 @@ class SearchSpace(SpaceDefinition):
                 raise InvalidInputError(
                     f"gene 'mixer': '{kind}' has no {way} form; leave it out of '{self.model}' models"
                 )
+            if self.model == "vision" and not self.plain_poolings and MIXERS[kind].reads_grid:
+                raise InvalidInputError(
+                    f"gene 'mixer': '{kind}' reads the grid of an image, and gene 'pooling' always puts a "
+                    f"class token beside it; leave '{kind}' out or add pooling mean"
+                )
         for kind in self.domains.norm if self.model == "decoder" else ():
             if not NORMS[kind].causal:
                 raise InvalidInputError(

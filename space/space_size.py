@@ -43,16 +43,27 @@ def count(definition: SpaceDefinition) -> int:
     """Number of distinct canonical architectures."""
     domains = definition.domains
     sizes = domains.patch_size if definition.model == "vision" else (1,)
-    heads = len(domains.tied) if definition.model == "decoder" else len(domains.pooling)
+    ends = [(0, len(definition.plain_poolings)), (1, len(domains.pooling) - len(definition.plain_poolings))]
+    if definition.model == "decoder":
+        ends = [(0, len(domains.tied))]
     once = math.prod(len(domains.of(key)) for key in _ALONE if key in definition.shared)
     total = sum(
-        _stacks(definition, patch_size, d_model, depth, owners)
+        heads
+        * _tables(definition, d_model)
+        * _stacks(definition, patch_size, d_model, depth, owners, class_tokens)
+        for class_tokens, heads in ends
+        if heads
         for patch_size in sizes
         for d_model in domains.d_model
         for depth in domains.num_layers
         for owners in _sharings(definition, depth)
     )
-    return heads * len(domains.rank_ratio) * once * total
+    return len(domains.rank_ratio) * once * total
+
+
+def _tables(definition: SpaceDefinition, d_model: int) -> int:
+    """How many forms the embedding has in models of this width."""
+    return len({definition.embedding_width(width, d_model) for width in definition.domains.embedding_width})
 
 
 def _sharings(definition: SpaceDefinition, depth: int) -> list[tuple[int, ...]]:
@@ -66,7 +77,12 @@ def _sharings(definition: SpaceDefinition, depth: int) -> list[tuple[int, ...]]:
 
 
 def _stacks(
-    definition: SpaceDefinition, patch_size: int, d_model: int, depth: int, owners: tuple[int, ...]
+    definition: SpaceDefinition,
+    patch_size: int,
+    d_model: int,
+    depth: int,
+    owners: tuple[int, ...],
+    class_tokens: int,
 ) -> int:
     """Distinct stacks of layers with their final positions."""
     behind: tuple[str, ...] = ()
@@ -76,7 +92,7 @@ def _stacks(
         if owners[layer] != layer:
             continue
         there = definition.domains_at(layer, depth)
-        behind, num_fed, layers = _layer_kinds(definition, there, d_model, patch_size)
+        behind, num_fed, layers = _layer_kinds(definition, there, d_model, patch_size, class_tokens)
         if states is None:
             worlds, fed = (1 << len(behind)) - 1, (1 << num_fed) - 1
             states = Counter({_State(worlds, fed, counts=(0,) * len(rules)): 1})
@@ -96,14 +112,14 @@ _Layer = tuple[int, int, frozenset[str], bool, bool, str, str]
 
 @lru_cache(maxsize=256)
 def _layer_kinds(
-    definition: SpaceDefinition, there: Domains, d_model: int, patch_size: int
+    definition: SpaceDefinition, there: Domains, d_model: int, patch_size: int, class_tokens: int
 ) -> tuple[tuple[str, ...], int, Counter[_Layer]]:
     """Position genes behind the numbered worlds, how many worlds feed-forwards have, what a layer can be."""
     interface = definition.interface_with(patch_size)
     behind: list[str] = []
     worlds: list[World] = []
     for position in definition.domains.position:
-        at = definition.site(d_model, interface, position)
+        at = definition.site(d_model, interface, position, class_tokens=class_tokens)
         for world in mixer_worlds(definition.domains, there, definition.shared, at):
             behind.append(position)
             worlds.append(world)
@@ -113,6 +129,8 @@ def _layer_kinds(
     counted = any(rule.is_count for rule in definition.rules)
     mixers = Counter[tuple[int, frozenset[str], bool, bool, str]]()
     for mixer, (mask, weight) in _masks(worlds).items():
+        if mixer.reads_grid and class_tokens and definition.model == "vision":
+            continue
         kind = mixer.kind if counted else ""
         mixers[mask, mixer.positions, mixer.order_aware, mixer.own_nonlinearity, kind] += weight
     feed_forwards = Counter[tuple[int, bool, str]]()

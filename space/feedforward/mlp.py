@@ -85,7 +85,7 @@ class Mlp(FeedForward):
 
     def nonlinearities(self) -> tuple[nn.Module, ...]:
         """One per hidden layer."""
-        return (self.activation, *self.deeper[1::2])
+        return (self.activation, *list(self.deeper)[1::2])
 
     def forward(
         self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None

@@ -41,6 +41,7 @@ class AxialConfig(AttentionConfig):
     """On an image the grid decides the columns."""
 
     positional_by_slot: ClassVar[bool] = True
+    reads_grid: ClassVar[bool] = True
     genes: ClassVar[Mapping[str, LayerGene]] = {
         **ATTENTION_GENES,
         "form": LayerGene(

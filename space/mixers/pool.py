@@ -42,6 +42,7 @@ class PoolConfig(MixerChoice):
     causal: ClassVar[bool] = True
     bidirectional: ClassVar[bool] = True
     padding: ClassVar[Padding] = "masked"
+    reads_grid: ClassVar[bool] = True
     positions: ClassVar[frozenset[str]] = frozenset()
     order_aware: ClassVar[bool] = True
     has_probabilities: ClassVar[bool] = False

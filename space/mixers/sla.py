@@ -36,6 +36,7 @@ class SlaConfig(LinearAttentionConfig):
     order_aware: ClassVar[bool] = True
     direction_aware: ClassVar[bool] = True
     positional_by_slot: ClassVar[bool] = True
+    reads_grid: ClassVar[bool] = True
     genes: ClassVar[Mapping[str, LayerGene]] = {
         "num_heads": HEAD_WIDTH,
         "conv_width": LayerGene(

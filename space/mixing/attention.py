@@ -264,7 +264,7 @@ class Attention(Mixer):
     A cache holds keys and values [batch, groups, kept, width]; values of padded tokens are marked absent.
     """
 
-    probability_points = ("clip",)
+    probability_points: ClassVar[tuple[str, ...]] = ("clip",)
 
     def __init__(self, config: AttentionConfig, at: Surroundings) -> None:
         super().__init__()

@@ -38,6 +38,8 @@ def pooled(x: Tensor, real: Tensor, pooling: Pooling) -> Tensor:
             rows.append(torch.stack(kept).sum(0) / len(kept))
         elif pooling == "last":
             rows.append(kept[-1])
+        elif pooling == "cls":
+            rows.append(tokens[0] if mask[0] else torch.zeros_like(tokens[0]))
         else:
             rows.append(torch.stack([torch.stack([token[c] for token in kept]).max() for c in range(5)]))
     return torch.stack(rows)

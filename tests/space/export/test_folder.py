@@ -60,12 +60,13 @@ def test_the_readme_snippet_runs_without_this_project(model: str, make: Factory,
     architecture = make(model)
     exported = write_folder(build_model(architecture, seed=0), architecture, tmp_path, quantize="int8")
     text = (exported.path / "README.md").read_text()
-    onnx_snippet, torch_snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    onnx_snippet, fixed_snippet, torch_snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(onnx_snippet.strip().splitlines()) == 5
     assert "model.int8.onnx" in onnx_snippet
+    again = "\n".join(onnx_snippet.strip().splitlines()[-2:])
     without = "import sys; sys.modules['space'] = sys.modules['torch'] = None\n"
     run = subprocess.run(
-        [sys.executable, "-c", without + onnx_snippet],
+        [sys.executable, "-c", without + onnx_snippet + fixed_snippet + again],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -73,6 +74,8 @@ def test_the_readme_snippet_runs_without_this_project(model: str, make: Factory,
     )
     outputs = {"decoder": "(1, 8, 256)", "encoder": "(1, 5)", "vision": "(1, 10)"}[model]
     assert run.stdout.startswith(outputs)
+    once, with_one_shape = run.stdout.splitlines()
+    assert once == with_one_shape
     assert "load_folder" in torch_snippet
 
 
