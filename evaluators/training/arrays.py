@@ -1,4 +1,4 @@
-"""Tasks from arrays: scikit-learn's digits, and a user's `.npz` file.
+"""Tasks from arrays, and from a user's `.npz` file.
 
 A file holds `x_train, y_train, x_test, y_test`, or `x, y`; a fifth of what may be used for it, at most 2,000
 examples, becomes the validation part (and without `x_test` as many more the test part), every class in its
@@ -27,15 +27,6 @@ MAX_TOKEN = 999_999
 MAX_BYTES = 2**32
 SPLIT_SEED = 0
 KEYS = ({"x", "y"}, {"x_train", "y_train", "x_test", "y_test"})
-
-
-def digits() -> TaskData:
-    """1,797 handwritten digits of 8x8 pixels (scikit-learn): a smoke test, not a benchmark."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    arrays = {"x": images.reshape(-1, 8, 8).astype(np.float32), "y": labels.astype(np.int64)}
-    return array_task("digits", "image", arrays, where="digits")
 
 
 def npz_path(path: Path, kind: TaskKind) -> TaskData:

@@ -2,13 +2,14 @@
 
 A text task keeps its training part as one stream of bytes; its validation and test parts are fixed windows of
 `length + 1` bytes, of which the first `length` go in and the last `length` are predicted. Every other task
-has one class per example. Arrays may be read-only (a shared object store): nothing here writes into them.
+has one class per example, or (a recall task) one per token, where IGNORED asks nothing. Arrays may be
+read-only (a shared object store): nothing here writes into them.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -33,7 +34,8 @@ CALIBRATION_EXAMPLES = 32
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Examples [examples, ...] and their classes [examples]; a text part has no targets of its own."""
+    """Examples [examples, ...] and their classes, [examples] or [examples, tokens]; a text part has none of
+    its own."""
 
     inputs: Array
     targets: Array | None = None
@@ -62,17 +64,26 @@ class TaskData:
     """JSON: how raw inputs become model inputs (normalisation, padding), and the class names."""
     source: Mapping[str, Any] = field(default_factory=dict)
     """JSON: where the data came from, how it was split, and the floors of a text."""
+    recipe: str = ""
+    """Name of the task of an installed package whose batches and loss train it; empty: the ordinary ones."""
+    recipe_version: int = 0
 
     @property
     def is_language_model(self) -> bool:
         return self.kind == "language-model"
 
     @property
+    def is_per_token(self) -> bool:
+        """Every token is answered, from those before it."""
+        targets = self.validation.targets
+        return self.is_language_model or (targets is not None and targets.ndim == 2)
+
+    @property
     def model(self) -> Model:
         """Kind of model that fits the task."""
         if self.input == "image":
             return "vision"
-        return "decoder" if self.is_language_model else "encoder"
+        return "decoder" if self.is_per_token else "encoder"
 
     @property
     def default_preset(self) -> str:
@@ -97,8 +108,10 @@ class TaskData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (64 hex characters) over names, types, shapes and contents of all arrays."""
-        total = hashlib.sha256(f"{self.kind}/{self.input}/{self.outputs}/{self.vocab_size}".encode())
+        """SHA-256 (64 hex characters) over types, shapes and contents of all arrays, and the recipe."""
+        recipe = f"/{self.recipe}/{self.recipe_version}" if self.recipe else ""
+        about = f"{self.kind}/{self.input}/{self.outputs}/{self.vocab_size}{recipe}"
+        total = hashlib.sha256(about.encode())
         for name in ("train", "validation", "test"):
             part: Part = getattr(self, name)
             for array in (part.inputs, part.targets):
@@ -109,6 +122,15 @@ class TaskData:
 
     def part(self, name: PartName) -> Part:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def thinned(self, count: int) -> "TaskData":
+        """The same task with at most `count` evenly spaced validation examples."""
+        part = self.validation
+        if len(part) <= count:
+            return self
+        chosen = np.linspace(0, len(part) - 1, count).astype(np.int64)
+        targets = None if part.targets is None else part.targets[chosen]
+        return replace(self, validation=Part(part.inputs[chosen], targets))
 
     def interface(self, patch_size: int | None = None) -> BytesInterface | ValuesInterface | ImageInterface:
         """The interface of every architecture for this task. `patch_size` is for images only."""
@@ -159,6 +181,7 @@ class TaskData:
             if self.is_language_model
             else dict.fromkeys(("train", "validation", "test"), "examples"),
             "preprocessing": dict(self.preprocessing),
+            **({"recipe": self.recipe, "recipe_version": self.recipe_version} if self.recipe else {}),
             **self.source,
         }
 

@@ -1,7 +1,9 @@
 """How good a model is on a part of a task, whoever runs it: torch, or ONNX Runtime on the exported file.
 
 loss = mean over examples of the mean over their targets of -ln p(target)
-bits_per_byte = loss / ln 2              error = fraction of examples whose largest logit is another class
+bits_per_byte = loss / ln 2              error = fraction of targets whose largest logit is another class
+
+A task of an installed package may define loss and error of an example otherwise.
 """
 
 import math
@@ -13,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional as F
 
 from space.errors import EvaluationError
 
 from .data import Array, TaskData
 from .linear import fast_linear
+from .task import Recipe
+from .tasks import recipe_of
 
 Predict = Callable[[Array], Array]
 """Inputs as a model takes them -> float32 logits."""
@@ -46,9 +49,9 @@ def evaluate(
         EvaluationError: a logit is not finite (`invalid_result`).
     """
     size = max_batch or EVALUATION_BATCH[data.input]
-    count = len(data.part(part))
+    count, recipe = len(data.part(part)), recipe_of(data)
     pieces = [
-        _losses_and_errors(predict, data, part, np.arange(first, min(first + size, count)))
+        _losses_and_errors(predict, data, recipe, part, np.arange(first, min(first + size, count)))
         for first in range(0, count, size)
     ]
     losses = np.concatenate([piece[0] for piece in pieces])
@@ -65,22 +68,12 @@ def evaluate(
 
 
 def _losses_and_errors(
-    predict: Predict, data: TaskData, part: Literal["validation", "test"], indices: Array
+    predict: Predict, data: TaskData, recipe: Recipe, part: Literal["validation", "test"], indices: Array
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     inputs, targets = data.examples(part, indices)
     logits = torch.from_numpy(np.array(predict(inputs), dtype=np.float32))
-    wanted = torch.from_numpy(targets)
-    losses = mean_loss(logits, wanted, per_example=True)
-    wrong = (logits.argmax(-1) != wanted).double().view(len(indices), -1).mean(1)
-    return losses.numpy(), wrong.numpy()
-
-
-def mean_loss(logits: torch.Tensor, targets: torch.Tensor, *, per_example: bool = False) -> torch.Tensor:
-    """Mean cross-entropy in nats, over everything or (float64) per example."""
-    flat, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-    if not per_example:
-        return F.cross_entropy(flat, wanted)
-    return F.cross_entropy(flat, wanted, reduction="none").view(len(targets), -1).double().mean(1)
+    losses, errors = recipe.per_example(logits, torch.from_numpy(targets))
+    return losses.double().numpy(), errors.double().numpy()
 
 
 def _standard_error(values: NDArray[np.float64]) -> float:

@@ -1,14 +1,11 @@
-"""Text classification from a `.csv` or `.jsonl` file with the columns `text` and `label`.
+"""Text classification from a table with the columns `text` and `label`, or a folder of text files by class.
 
 A text is its UTF-8 bytes, cut at the task's length or filled with byte 0. The fill is an ordinary token: the
 trained model and the exported file, which takes no mask, see the same. So every batch has one length, which
 mixers that transform the whole axis (dft, dct) ask for; what they compute depends on the fill.
 """
 
-import csv
-import io
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,86 +13,66 @@ import numpy as np
 from space.errors import InvalidInputError
 
 from .arrays import array_task
-from .data import TaskData
+from .class_folders import class_files
+from .data import Array, TaskData
+from .tables import MAX_BYTES, Row, decoded, label_of, need_columns, read_rows
 
 MIN_LENGTH, MAX_DEFAULT_LENGTH = 16, 512
-MAX_BYTES = 2**30
 
-Rows = Sequence[tuple[str, str]]
+Texts = Sequence[tuple[str, str]]
 """(text, label)."""
 
 
 def labelled_text_path(path: Path, length: int | None) -> TaskData:
-    """The file as a task; default length: the power of two that holds nine of ten texts, at most 512."""
-    rows = read_rows(path)
-    texts = [text.encode("utf-8", "replace") for text, _ in rows]
-    length = _default_length(texts) if length is None else length
+    """The data as a task; default length: the power of two that holds nine of ten texts, at most 512."""
+    parts = _folder_texts(path) if path.is_dir() else {"": _table_texts(path)}
+    encoded = {
+        suffix: [text.encode("utf-8", "replace") for text, _ in texts] for suffix, texts in parts.items()
+    }
+    if length is None:
+        length = _default_length([text for texts in encoded.values() for text in texts])
+    arrays: dict[str, Array] = {}
+    for suffix, texts in parts.items():
+        arrays[f"x{suffix}"] = _tokens(encoded[suffix], length)
+        arrays[f"y{suffix}"] = np.array([label for _, label in texts])
+    return array_task(path.name, "text-classification", arrays, where=f"'{path}'", vocab_size=256)
+
+
+def _tokens(texts: Sequence[bytes], length: int) -> Array:
     tokens = np.zeros((len(texts), length), dtype=np.int32)
     for row, text in zip(tokens, texts, strict=True):
         cut = text[:length]
         row[: len(cut)] = np.frombuffer(cut, dtype=np.uint8)
-    arrays = {"x": tokens, "y": np.array([label for _, label in rows])}
-    return array_task(path.name, "text-classification", arrays, where=f"'{path}'", vocab_size=256)
+    return tokens
 
 
-def read_rows(path: Path) -> Rows:
-    """(text, label) of every row.
+def _table_texts(path: Path) -> Texts:
+    rows = read_rows(path)
+    need_columns(path, rows, ("text", "label"))
+    return [(_text_of(row), label_of(row)) for row in rows]
 
-    Raises:
-        InvalidInputError: another format, not UTF-8, a missing column, or a row without text or label.
-    """
+
+def _text_of(row: Row) -> str:
+    text = row.values.get("text")
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{row.where} has the text {text!r}; write a text or drop the row")
+    return text
+
+
+def _folder_texts(path: Path) -> Mapping[str, Texts]:
+    found = class_files(path)
+    files = [file for examples in found.values() for file, _ in examples]
+    total = sum(file.stat().st_size for file in files)
+    if total > MAX_BYTES:
+        raise InvalidInputError(f"'{path}' has {total:,} bytes; at most {MAX_BYTES:,}: leave some files out")
+    return {suffix: [(_read(file), label) for file, label in examples] for suffix, examples in found.items()}
+
+
+def _read(file: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidInputError(f"'{path}' has more than {MAX_BYTES:,} bytes; name a smaller file")
-        text = path.read_bytes().decode("utf-8-sig")
+        return decoded(file, file.read_bytes())
     except OSError as error:
-        raise InvalidInputError(f"'{path}' cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"'{path}' is not UTF-8 text (byte {error.start}); convert it") from error
-    rows = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _jsonl_rows(path, text)
-    if not rows:
-        raise InvalidInputError(f"'{path}' has no row; give it rows with 'text' and 'label'")
-    return rows
-
-
-def _csv_rows(path: Path, text: str) -> Rows:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        missing = {"text", "label"} - set(reader.fieldnames or ())
-        if missing:
-            raise InvalidInputError(
-                f"'{path}' has the columns {', '.join(reader.fieldnames or ()) or 'none'}; "
-                "it needs 'text' and 'label'"
-            )
-        return [_row(path, reader.line_num, record) for record in reader]
-    except csv.Error as error:
-        raise InvalidInputError(f"'{path}', line {reader.line_num}: {error}") from error
-
-
-def _jsonl_rows(path: Path, text: str) -> Rows:
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InvalidInputError(
-                f"'{path}', line {number} is not JSON; write one object per line"
-            ) from error
-        rows.append(_row(path, number, record))
-    return rows
-
-
-def _row(path: Path, number: int, record: object) -> tuple[str, str]:
-    if isinstance(record, dict):
-        text, label = record.get("text"), record.get("label")
-        if isinstance(text, str) and isinstance(label, (str, int)):
-            return text, str(label)
-    raise InvalidInputError(
-        f"'{path}', line {number} has no 'text' string with a 'label' (string or integer); "
-        "add both or drop the line"
-    )
+        raise InvalidInputError(f"'{file}' cannot be read: {error.strerror}") from error
 
 
 def _default_length(texts: Sequence[bytes]) -> int:

@@ -5,23 +5,25 @@ afterwards. Weights start from a seed derived from (training id, seed), the data
 resumed training ends in the same bits as one that ran through, on the same machine and threads.
 
 Modules that change over a training are told before every step how far it is. What modules add to the loss is
-optimised and not reported. A step of a model with nested feed-forwards runs its batch once at every
-granularity, and optimises and reports the mean of the losses.
+optimised and not reported, nor is a teacher's term. A step of a model with nested feed-forwards runs its
+batch once at every granularity, and optimises and reports the mean of the losses. A training whose loss goes
+to twice that of guessing and stays there is stopped as diverged.
 """
 
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from space.architecture import Architecture
-from space.choice import Granular
 from space.errors import EvaluationError
 from space.model import Model, build_model
 
@@ -34,14 +36,26 @@ from .checkpoints import (
     save_checkpoint,
     training_folder,
 )
-from .data import Array, TaskData, TrainingBatches
-from .evaluation import Metrics, evaluate, mean_loss, module_predictor
-from .linear import fast_linear
+from .data import Array, TaskData
+from .distillation import Distiller, Teacher, build_teacher
+from .evaluation import EVALUATION_BATCH, Metrics, evaluate, module_predictor
+from .gradients import Gradients
+from .out_of_memory import is_out_of_memory, out_of_memory_named
+from .pairs import save_losses
 from .plan import TrainingPlan, training_fingerprint
+from .tasks import recipe_of
 
 CHECKPOINT_EVERY_S = 10.0
 CURVE_POINTS = 60
 """Points of a full training curve, each the mean loss of the steps since the last."""
+DIVERGED_FACTOR, DIVERGED_POINTS = 2.0, 3
+"""A training has diverged when so many points in a row are above so many times the loss of guessing, or of
+its first point where that is more."""
+FIRST_WATCHED = 0.04
+"""Fraction of the steps before the first point of a validation curve."""
+WATCHED_EXAMPLES = 128
+WATCHED_WINDOWS = 32
+"""What a point of a validation curve is read from: the same examples, or windows of text, for every point."""
 
 StepGuard = Callable[[], AbstractContextManager[None]]
 
@@ -57,6 +71,10 @@ class TrainingResult:
     """Of the metrics, over the validation examples."""
     train_curve: tuple[tuple[int, float], ...]
     """(steps done, mean training loss since the point before)."""
+    validation_curve: tuple[tuple[int, float], ...]
+    """(steps done, loss in nats on a fixed slice of the validation part), where it was asked for."""
+    losses: NDArray[np.float64] | None = field(compare=False, repr=False)
+    """Of every validation example, in nats: two architectures compare by their differences."""
     checkpoint: Path | None
     wall_s: float
     """Of this call, which may have continued an earlier one."""
@@ -93,12 +111,15 @@ def train(
     step_guard: StepGuard = nullcontext,
     should_stop: Callable[[], bool] | None = None,
     on_progress: Callable[[int, float], None] | None = None,
+    teacher: Teacher | None = None,
+    watched: int = 0,
 ) -> TrainingResult:
     """Trains to `until` steps from the newest checkpoint in `folder`, then evaluates on the validation part.
 
     Every step, and every batch of the evaluation, runs inside `step_guard()`. `should_stop` is asked before
     every step; a stopped training leaves a checkpoint. `on_progress(steps, loss)` is called about 60 times
-    per full training.
+    per full training. `teacher`: the one that the plan names. `watched`: points of a validation curve over
+    the whole plan, evenly spaced in the logarithm of the steps.
 
     Raises:
         EvaluationError: `diverged` with the step, or `out_of_memory`.
@@ -106,21 +127,30 @@ def train(
     """
     if not 1 <= until <= plan.steps:
         raise ValueError(f"until={until} must be from 1 to the plan's {plan.steps} steps")
+    if bool(plan.teacher) != (teacher is not None):
+        raise ValueError(
+            f"the plan names the teacher '{plan.teacher}', the call {teacher}; give both or none"
+        )
     wall, cpu = time.perf_counter(), time.process_time()
     place = None
     if folder is not None:
         place = training_folder(folder, architecture.training_id, training_fingerprint(data, plan), seed)
-    with _out_of_memory_named():
-        training = _Training(architecture, data, plan, seed, place)
+    with out_of_memory_named():
+        training = _Training(architecture, data, plan, seed, place, teacher)
+        training.watched = watched_steps(plan.steps, watched)
         training.resume(until)
         done = training.run(until, step_guard, should_stop, on_progress)
         path = training.save(keep=done)
         metrics = training.evaluate(step_guard) if done else None
+        if metrics and path:
+            save_losses(path, metrics.losses)
     return TrainingResult(
         step=training.step,
         metrics=metrics.values if metrics else {},
         standard_error=metrics.standard_error if metrics else {},
         train_curve=tuple(training.curve.points),
+        validation_curve=tuple(training.seen),
+        losses=metrics.losses if metrics else None,
         checkpoint=path,
         wall_s=time.perf_counter() - wall,
         cpu_s=time.process_time() - cpu,
@@ -137,20 +167,48 @@ def init_seed(training_id: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"init/{training_id}/{seed}".encode()).digest()[:8]) >> 1
 
 
+def watched_steps(steps: int, points: int) -> frozenset[int]:
+    """After which steps the points of a validation curve lie.
+
+    >>> sorted(watched_steps(100, 4))
+    [4, 12, 34, 100]
+    """
+    if points < 1:
+        return frozenset()
+    spread = np.geomspace(max(1.0, FIRST_WATCHED * steps), steps, points)
+    return frozenset(int(step) for step in np.round(spread))
+
+
 class _Training:
     """Model, optimizer and position of one training."""
 
     def __init__(
-        self, architecture: Architecture, data: TaskData, plan: TrainingPlan, seed: int, place: Path | None
+        self,
+        architecture: Architecture,
+        data: TaskData,
+        plan: TrainingPlan,
+        seed: int,
+        place: Path | None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.data, self.plan, self.seed, self.place = data, plan, seed, place
         self.d_model = architecture.d_model
-        self.batches = TrainingBatches(data, seed=seed, batch_size=plan.batch_size)
+        recipe = recipe_of(data)
+        self.batches = recipe.batches(data, seed=seed, batch_size=plan.batch_size)
         plain = architecture.with_number_format("fp32")
         self.model: Model = build_model(plain, seed=init_seed(architecture.training_id, seed))
-        self.nested = [module for module in self.model.modules() if isinstance(module, Granular)]
-        self.granularities = sorted({divisor for module in self.nested for divisor in module.granularities})
         self.model.train()
+        distiller = None
+        if teacher is not None:
+            distiller = Distiller(
+                build_teacher(teacher, architecture),
+                self.model,
+                weight=plan.distillation,
+                temperature=plan.temperature,
+            )
+        self.gradients = Gradients(self.model, recipe, distiller)
+        self.watched: frozenset[int] = frozenset()
+        self.seen: list[tuple[int, float]] = []
         self.parameters = dict(self.model.named_parameters())
         self.optimizer = _optimizer(self.parameters, plan)
         self.step = 0
@@ -174,6 +232,8 @@ class _Training:
         curve = found.state["curve"]
         self.curve.points = [(int(step), float(loss)) for step, loss in curve["points"]]
         self.curve.pending = [float(loss) for loss in curve["pending"]]
+        self.seen = [(int(step), float(loss)) for step, loss in curve.get("validation", ())]
+        self.gradients.part_size = found.state.get("part_size")
 
     def run(
         self,
@@ -190,8 +250,12 @@ class _Training:
             with step_guard():
                 loss = self._one_step()
             self.step += 1
-            if self.curve.add(self.step, loss) and on_progress is not None:
-                on_progress(*self.curve.points[-1])
+            if self.curve.add(self.step, loss):
+                self._check_divergence()
+                if on_progress is not None:
+                    on_progress(*self.curve.points[-1])
+            if self.step in self.watched:
+                self._watch(step_guard)
             if time.monotonic() - saved > CHECKPOINT_EVERY_S and self.step < until:
                 self.save(keep=False)
                 saved = time.monotonic()
@@ -211,7 +275,12 @@ class _Training:
             state={
                 "seed": self.seed,
                 "data_cursor": self.step * self.plan.batch_size,
-                "curve": {"points": self.curve.points, "pending": self.curve.pending},
+                "curve": {
+                    "points": self.curve.points,
+                    "pending": self.curve.pending,
+                    "validation": self.seen,
+                },
+                "part_size": self.gradients.part_size,
             },
         )
         path = save_checkpoint(self.place, checkpoint, keep=keep)
@@ -219,6 +288,24 @@ class _Training:
         return path
 
     def evaluate(self, step_guard: StepGuard) -> Metrics:
+        """On the validation part, in batches as large as fit."""
+        size = EVALUATION_BATCH[self.data.input]
+        while True:
+            try:
+                return self._evaluated(step_guard, self.data, size)
+            except (MemoryError, RuntimeError) as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+            size //= 2
+
+    def _watch(self, step_guard: StepGuard) -> None:
+        """A point of the validation curve; it changes nothing in the training."""
+        count = WATCHED_WINDOWS if self.data.is_language_model else WATCHED_EXAMPLES
+        few = self.data.thinned(count)
+        metrics = self._evaluated(step_guard, few, self.gradients.part_size or EVALUATION_BATCH[few.input])
+        self.seen.append((self.step, metrics.values["loss"]))
+
+    def _evaluated(self, step_guard: StepGuard, data: TaskData, size: int) -> Metrics:
         self.model.set_progress(self.step / self.plan.steps)
         predict = module_predictor(self.model)
 
@@ -227,7 +314,7 @@ class _Training:
                 return predict(inputs)
 
         try:
-            return evaluate(guarded, self.data, "validation")
+            return evaluate(guarded, data, "validation", max_batch=size)
         except EvaluationError as error:
             raise EvaluationError(
                 f"training diverged by step {self.step}: {error.message}", reason="diverged"
@@ -235,9 +322,9 @@ class _Training:
 
     def _one_step(self) -> float:
         inputs, targets = (torch.from_numpy(array) for array in self.batches(self.step))
-        self.model.set_progress(self.step / self.plan.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        value = self._accumulate(inputs, targets)
+        progress = self.step / self.plan.steps
+        self.model.set_progress(progress)
+        value = self.gradients.add(inputs, targets, progress)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.plan.clip)
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise EvaluationError(
@@ -249,24 +336,16 @@ class _Training:
         self.optimizer.step()
         return value
 
-    def _accumulate(self, inputs: Tensor, targets: Tensor) -> float:
-        """Adds the gradients of the batch to the parameters and returns its mean loss."""
-        if not self.granularities:
-            return self._backward(inputs, targets, 1.0)
-        values = []
-        for divisor in self.granularities:
-            for module in self.nested:
-                module.set_granularity(divisor)
-            values.append(self._backward(inputs, targets, 1 / len(self.granularities)))
-        return math.fsum(values) / len(values)
-
-    def _backward(self, inputs: Tensor, targets: Tensor, weight: float) -> float:
-        with fast_linear():
-            loss = mean_loss(self.model(inputs), targets)
-        added = self.model.auxiliary_loss()
-        optimised = weight * (loss if added is None else loss + added)
-        optimised.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        return loss.item()
+    def _check_divergence(self) -> None:
+        """Raises EvaluationError when the last points are all far worse than guessing."""
+        points = self.curve.points
+        limit = DIVERGED_FACTOR * max(math.log(self.data.outputs), points[0][1])
+        if len(points) > DIVERGED_POINTS and min(loss for _, loss in points[-DIVERGED_POINTS:]) > limit:
+            raise EvaluationError(
+                f"training diverged by step {self.step}: its mean loss of {points[-1][1]:.4g} is more than "
+                f"{limit:.4g}, {DIVERGED_FACTOR:g} times that of guessing",
+                reason="diverged",
+            )
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {
@@ -294,18 +373,3 @@ def _optimizer(parameters: Mapping[str, Tensor], plan: TrainingPlan) -> torch.op
         betas=(plan.beta1, plan.beta2),
         fused=True,
     )
-
-
-@contextmanager
-def _out_of_memory_named() -> Iterator[None]:
-    """torch reports a failed allocation on the CPU as a bare RuntimeError."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise EvaluationError(f"out of memory: {error}", reason="out_of_memory") from error
-    except RuntimeError as error:
-        if "not enough memory" not in str(error):
-            raise
-        raise EvaluationError(
-            "out of memory; use a smaller batch or length", reason="out_of_memory"
-        ) from error

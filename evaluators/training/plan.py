@@ -3,7 +3,8 @@
     rate(t) = 0.003 sqrt(64 / d_model) min(1, (t + 1) / w, (S - t) / D),    t = 0 .. S - 1
 
 Warm-up w = 5 % and decay D = 20 % of the S steps; between them the rate is constant, so that rungs before the
-decay compare at equal steps. AdamW: Loshchilov & Hutter 2017, arXiv:1711.05101.
+decay compare at equal steps. AdamW: Loshchilov & Hutter 2017, arXiv:1711.05101. A budget may also be given in
+tokens: as many steps as see at least so many.
 """
 
 import math
@@ -36,6 +37,12 @@ class TrainingPlan:
     """Fraction of the steps, at the end."""
     beta1: float = 0.9
     beta2: float = 0.95
+    teacher: str = ""
+    """Which trained checkpoint teaches beside the targets (its folder's name); empty: none."""
+    distillation: float = 0.5
+    """Weight of the teacher's term."""
+    temperature: float = 2.0
+    """Of the softmax that teacher and student are compared by."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
@@ -49,7 +56,16 @@ class TrainingPlan:
         return self.learning_rate * math.sqrt(64 / d_model) * factor
 
 
+def steps_of_tokens(tokens: int, data: TaskData, batch_size: int) -> int:
+    """Steps that see at least so many tokens; an image counts its patches at the default size."""
+    return max(1, math.ceil(tokens / (batch_size * data.length)))
+
+
 def training_fingerprint(data: TaskData, plan: TrainingPlan) -> str:
     """Key under which the results of this plan on these data compare (32 hex characters)."""
-    conditions = {"data": data.digest, "plan": asdict(plan), "torch": torch.__version__}
+    numbers = asdict(plan)
+    if not plan.teacher:  # trainings without a teacher keep the keys from before there were teachers
+        for name in ("teacher", "distillation", "temperature"):
+            del numbers[name]
+    conditions = {"data": data.digest, "plan": numbers, "torch": torch.__version__}
     return fingerprint("training", TRAINING_VERSION, **conditions)

@@ -1,4 +1,4 @@
-"""Byte language models: the standard library of the running Python, a text file, or a folder of text files.
+"""Byte language models from a text file or a folder of text files.
 
 Parts are 80/10/10 % for training, validation and test: many files by SHA-256 of their relative path, one file
 (or a few) as three consecutive stretches. Validation and test are evenly spaced windows that do not overlap.
@@ -6,7 +6,6 @@ Parts are 80/10/10 % for training, validation and test: many files by SHA-256 of
 
 import hashlib
 import os
-import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,30 +22,21 @@ MAX_WINDOWS = 512
 MIN_WINDOWS = 8
 """Fewest windows of the validation and the test part."""
 MAX_BYTES = 2**30
-EXCLUDED = frozenset(
-    {"test", "tests", "encodings", "idlelib", "site-packages", "dist-packages", "__pycache__"}
-)
-"""Folders of the standard library that are left out: tests, tables, and what is not the standard library."""
+LENGTHS = "128, or any from 8 to 8,192"
+"""Of a window, in words."""
 
 Files = list[tuple[str, bytes]]
 """(relative path with forward slashes, contents), sorted by path."""
 
 
-def python_stdlib(length: int | None) -> TaskData:
-    """The `.py` files of the running interpreter's standard library."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    paths = [path for path in _walk(root, without=EXCLUDED) if path.suffix == ".py"]
-    return language_model("python-stdlib", _read(root, paths), length, folder=True)
-
-
 def text_path(path: Path, length: int | None) -> TaskData:
     """A text file, or every text file below a folder (hidden and binary files are left out)."""
     if path.is_dir():
-        files = [(name, raw) for name, raw in _read(path, list(_walk(path))) if b"\0" not in raw[:8192]]
+        files = [(name, raw) for name, raw in read_files(path, list(walk(path))) if b"\0" not in raw[:8192]]
         if not files:
             raise InvalidInputError(f"folder '{path}' has no text file; name one that has")
         return language_model(path.name, files, length, folder=True)
-    files = _read(path.parent, [Path(path.name)])
+    files = read_files(path.parent, [Path(path.name)])
     position = files[0][1].find(b"\0")
     if position >= 0:
         raise InvalidInputError(
@@ -95,7 +85,7 @@ def language_model(name: str, files: Files, length: int | None, *, folder: bool)
     )
 
 
-def _walk(root: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
+def walk(root: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Files below `root` as relative paths, sorted; hidden ones and links to folders are left out."""
     found = []
     for folder, subfolders, names in os.walk(root):
@@ -105,7 +95,12 @@ def _walk(root: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
     return iter(sorted(found, key=lambda path: path.as_posix()))
 
 
-def _read(root: Path, paths: Sequence[Path]) -> Files:
+def read_files(root: Path, paths: Sequence[Path]) -> Files:
+    """The files at relative paths.
+
+    Raises:
+        InvalidInputError: one cannot be read, or they are too large together.
+    """
     files: Files = []
     total = 0
     for path in paths:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.training.arrays import digits
 from evaluators.training.data import TaskData
+from evaluators.training.tasks.digits import Digits
 from evaluators.training.text import language_model
 from space.architecture import Architecture, parse_architecture
 
@@ -32,7 +32,7 @@ def text_data() -> TaskData:
 
 @pytest.fixture(scope="session")
 def digits_data() -> TaskData:
-    return digits()
+    return Digits().prepare(None)
 
 
 def _architecture(data: TaskData, d_model: int, num_layers: int, number_format: str) -> Architecture:

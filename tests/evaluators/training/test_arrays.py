@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.training.arrays import digits, held_out, npz_path
+from evaluators.training.arrays import held_out, npz_path
 from evaluators.training.data import Array, TaskData, TaskKind
+from evaluators.training.tasks.digits import Digits
 from space.errors import InvalidInputError
 
 RNG = np.random.default_rng(0)
@@ -22,7 +23,7 @@ def _task(tmp_path: Path, kind: TaskKind = "image", **arrays: Any) -> TaskData:
 
 
 def test_digits_have_all_classes_in_every_part() -> None:
-    data = digits()
+    data = Digits().prepare(None)
     assert (len(data.train), len(data.validation), len(data.test)) == (1079, 359, 359)
     for part in (data.train, data.validation, data.test):
         assert part.targets is not None

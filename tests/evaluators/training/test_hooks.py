@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from evaluators.training import TaskData, TrainingPlan, TrainingResult, loop, train
 from evaluators.training.checkpoints import load_checkpoint
 from evaluators.training.data import TrainingBatches
-from evaluators.training.evaluation import mean_loss
+from evaluators.training.losses import mean_loss
 from space.architecture import Architecture, parse_architecture
 from space.choice import Scheduled
 from space.feedforward.nested import Nested

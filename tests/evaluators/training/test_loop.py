@@ -172,6 +172,32 @@ def test_divergence_is_named_with_its_step(text_data: TaskData, text_architectur
     assert caught.value.reason == "diverged"
 
 
+def test_a_training_that_stays_far_above_guessing_is_stopped(
+    text_data: TaskData, text_architecture: Architecture
+) -> None:
+    """Finite all along; with this rate it comes to twice the loss of guessing and does not come back."""
+    plan = replace(PLAN, steps=200, learning_rate=3.0, clip=1e9)
+    with pytest.raises(EvaluationError, match=r"more than .* 2 times that of guessing") as caught:
+        train(text_architecture, text_data, plan, seed=0, until=200, folder=None)
+    assert caught.value.reason == "diverged"
+
+
+def test_validation_is_watched_without_changing_the_training(
+    tmp_path: Path, text_data: TaskData, text_architecture: Architecture
+) -> None:
+    plain = train(text_architecture, text_data, PLAN, seed=1, until=24, folder=tmp_path / "plain")
+    whole = train(text_architecture, text_data, PLAN, seed=1, until=24, folder=tmp_path / "whole", watched=6)
+    for until in (6, 24):
+        parts = train(
+            text_architecture, text_data, PLAN, seed=1, until=until, folder=tmp_path / "parts", watched=6
+        )
+    assert plain.validation_curve == ()
+    assert whole.validation_curve == parts.validation_curve
+    assert (whole.metrics, whole.train_curve) == (plain.metrics, plain.train_curve)
+    assert [step for step, _ in whole.validation_curve] == sorted(loop.watched_steps(24, 6))
+    assert whole.validation_curve[-1][1] == pytest.approx(whole.metrics["loss"], rel=0.1)
+
+
 def test_a_training_ends_within_its_plan(text_data: TaskData, text_architecture: Architecture) -> None:
     with pytest.raises(ValueError, match="until=25 must be from 1 to the plan's 24 steps"):
         train(text_architecture, text_data, PLAN, seed=0, until=25, folder=None)
@@ -214,13 +240,13 @@ _KILLED = """
 import sys
 from pathlib import Path
 import torch
-from evaluators.training import TrainingPlan, loop, train
-from evaluators.training.arrays import digits
+from evaluators.training import TrainingPlan, loop, prepare_task, train
 from space.architecture import parse_architecture
 torch.set_num_threads(1)
 loop.CHECKPOINT_EVERY_S = 0.0
 plan = TrainingPlan(steps=100000, batch_size=8)
-train(parse_architecture(sys.argv[1]), digits(), plan, seed=4, until=100000, folder=Path(sys.argv[2]))
+data = prepare_task("image", "digits")
+train(parse_architecture(sys.argv[1]), data, plan, seed=4, until=100000, folder=Path(sys.argv[2]))
 """
 
 

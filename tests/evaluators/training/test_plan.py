@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from evaluators.training import TaskData, TrainingPlan, training_fingerprint
+from evaluators.training import TaskData, TrainingPlan, steps_of_tokens, training_fingerprint
 
 PLAN = TrainingPlan(steps=300, batch_size=16)
 
@@ -40,3 +40,10 @@ def test_the_fingerprint_changes_with_plan_and_data(text_data: TaskData, digits_
 def test_an_empty_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="steps=0"):
         TrainingPlan(steps=0, batch_size=16)
+
+
+def test_a_budget_of_tokens_is_as_many_steps_as_see_them(text_data: TaskData) -> None:
+    tokens = 16 * text_data.length
+    assert steps_of_tokens(10 * tokens, text_data, 16) == 10
+    assert steps_of_tokens(10 * tokens + 1, text_data, 16) == 11
+    assert steps_of_tokens(1, text_data, 16) == 1

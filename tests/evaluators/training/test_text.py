@@ -3,21 +3,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators.training.text import python_stdlib, text_path
+from evaluators.training.tasks.python_stdlib import PythonStdlib
+from evaluators.training.text import text_path
 from space.errors import InvalidInputError
 
 
 def test_the_standard_library_is_split_by_file_without_tests() -> None:
-    data = python_stdlib(None)
+    data = PythonStdlib().prepare(None)
     assert data.source["bytes"] > 5_000_000
     assert len(data.validation) == len(data.test) == 512
     assert 0.7 * data.source["bytes"] < len(data.train) < 0.9 * data.source["bytes"]
     assert data.length == 128
-    assert python_stdlib(None).digest == data.digest
+    assert PythonStdlib().prepare(None).digest == data.digest
 
 
 def test_floors_fall_with_the_order() -> None:
-    floors = python_stdlib(64).source["floors"]
+    floors = PythonStdlib().prepare(64).source["floors"]
     assert 5 > floors["order0"] > floors["order1"] > floors["order2"] > 1.5
 
 

@@ -2,15 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.training import BUILT_IN, prepare_task
+from evaluators.training import FORMATS, TASK_KINDS, prepare_task
 from space.errors import InvalidInputError
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_every_built_in_data_set_can_be_prepared(name: str) -> None:
-    data = prepare_task(BUILT_IN[name], name)
-    assert data.name == name
-    assert data.kind == BUILT_IN[name]
 
 
 def test_a_path_may_hold_a_text(tmp_path: Path) -> None:
@@ -25,10 +18,13 @@ def test_a_path_may_hold_a_text(tmp_path: Path) -> None:
         (("langage-model", "x", None), "unknown task kind 'langage-model'; did you mean 'language-model'"),
         (("language-model", "python-stdlb", None), "did you mean 'python-stdlib'"),
         (("image", "python-stdlib", None), "is of kind 'language-model', not 'image'"),
-        (("image", "missing.npz", None), r"'missing.npz' does not exist; give an .npz file, or .* digits"),
+        (
+            ("image", "missing.npz", None),
+            r"'missing.npz' does not exist; give an .npz file or a folder of .* digits",
+        ),
         (("image", "digits", 16), "task.length=16 is for text"),
         (("language-model", "python-stdlib", 4), "task.length=4 must be from 8 to 8192"),
-        (("image", ".", None), r"'\.' is a folder; task kind 'image' needs an .npz file"),
+        (("sequence", ".", None), r"'\.' is a folder; task kind 'sequence' needs an .npz file or a .csv"),
         (("text-classification", "pyproject.toml", None), "is of format '.toml'"),
     ],
 )
@@ -38,6 +34,10 @@ def test_a_mistake_gets_one_line_with_the_way_out(
     with pytest.raises(InvalidInputError, match=message) as caught:
         prepare_task(*arguments)
     assert "\n" not in caught.value.message
+
+
+def test_every_kind_has_a_form_of_its_own() -> None:
+    assert set(FORMATS) == set(TASK_KINDS)
 
 
 def test_arrays_are_not_read_as_text(tmp_path: Path) -> None:
