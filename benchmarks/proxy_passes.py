@@ -8,7 +8,6 @@ quartiles. Kendall's tau compares ranks of random architectures: one seed with a
 count and with depth. Writes `benchmarks/results/proxy_passes.json` with the machine.
 """
 
-import itertools
 import json
 import random
 import time
@@ -21,7 +20,8 @@ import torch
 
 from evaluators.latency.target import device_facts
 from evaluators.protocol import Measurement
-from evaluators.proxies import probe_size, proxy_names, score
+from evaluators.proxies import PROXIES, probe_size, score
+from evaluators.rank_statistics import kendall
 from evaluators.training import prepare_task, probe_batch
 from space.architecture import Architecture, BytesInterface, parse_architecture
 from space.costs import costs
@@ -31,6 +31,8 @@ from space.search_space import load_preset
 REPEATS = 9
 POPULATION = 24
 SIZES = {"2x64": (2, 64), "4x128": (4, 128), "4x256": (4, 256)}
+NAMES = tuple(one.id for one in PROXIES if one.groups <= set("BCDE"))
+"""Those of the shared passes; closed forms have no seed, groups F and H have passes of their own."""
 RESULT = Path(__file__).parent / "results" / "proxy_passes.json"
 
 
@@ -67,13 +69,13 @@ def spread(times: Sequence[float]) -> dict[str, float]:
 
 
 def timings(architecture: Architecture, inputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
-    names = proxy_names()
+    names = NAMES
 
     def shared() -> object:
-        return score(architecture, inputs, targets, names, seed=0)
+        return score(architecture, inputs, targets, names, seed=0, num_seeds=1)
 
     def separate() -> object:
-        return [score(architecture, inputs, targets, [name], seed=0) for name in names]
+        return [score(architecture, inputs, targets, [name], seed=0, num_seeds=1) for name in names]
 
     shared()
     times: dict[str, list[float]] = {"shared": [], "separate": []}
@@ -81,7 +83,7 @@ def timings(architecture: Architecture, inputs: np.ndarray, targets: np.ndarray)
         order = (("shared", shared), ("separate", separate))
         for name, run in order if repeat % 2 == 0 else reversed(order):
             times[name].append(seconds(run))
-    own = score(architecture, inputs, targets, names, seed=0)
+    own = score(architecture, inputs, targets, names, seed=0, num_seeds=1)
     result: dict[str, Any] = {name: spread(values) for name, values in times.items()}
     result["speedup_p10"] = result["separate"]["p10_s"] / result["shared"]["p10_s"]
     result["parts_s"] = {name: own[name].wall_s for name in names} | {
@@ -90,32 +92,23 @@ def timings(architecture: Architecture, inputs: np.ndarray, targets: np.ndarray)
     return result
 
 
-def kendall(a: Sequence[float], b: Sequence[float]) -> float:
-    """Kendall's tau-b."""
-    concordance = ties_a = ties_b = pairs = 0
-    for (a1, b1), (a2, b2) in itertools.combinations(zip(a, b, strict=True), 2):
-        concordance += int(np.sign(a1 - a2) * np.sign(b1 - b2))
-        ties_a += a1 == a2
-        ties_b += b1 == b2
-        pairs += 1
-    return concordance / float(np.sqrt((pairs - ties_a) * (pairs - ties_b)))
-
-
 def seed_agreement(interface: BytesInterface, inputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     """Tau between two seeds, and with parameters and depth, over random architectures."""
     space = load_preset("decoder-small").for_interface(interface)
     rng = random.Random(0)
     population = [sample(space, rng) for _ in range(POPULATION)]
     first, second = (
-        [score(a, inputs, targets, proxy_names(), seed=seed) for a in population] for seed in (0, 1)
+        [score(a, inputs, targets, NAMES, seed=seed, num_seeds=1) for a in population] for seed in (0, 1)
     )
     result = {}
-    for name in proxy_names():
+    for name in NAMES:
         rows = [
             (x, y, float(costs(a).params), float(len(a.layers)))
             for a, x, y in zip(population, values(first, name), values(second, name), strict=True)
             if x is not None and y is not None
         ]
+        if len(rows) < 2:
+            continue
         one, two, params, depth = (list(column) for column in zip(*rows, strict=True))
         result[name] = {
             "architectures": len(rows),

@@ -1,7 +1,8 @@
 """The base of every training-free proxy, and the harness that runs them on shared passes.
 
 A proxy reads a `Passes` record and returns the raw number, NaN included. The harness alone builds the model,
-decides what a number that is not finite means, and restores the random state.
+decides what a number that is not finite means, and restores the random state. Proxies that read only the
+architecture cost no model.
 """
 
 import hashlib
@@ -17,11 +18,24 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 
-from space.architecture import Architecture
+from space.architecture import Architecture, BytesInterface
+from space.costs import num_params
 from space.errors import InvalidInputError, UnsupportedError
-from space.model import Model, build_model, parameter_roles
+from space.model import Model, build_model
 
-from .passes import GRADIENT_EXAMPLES, MICRO_BATCHES, Need, Passes, collect
+from .passes import (
+    GRADIENT_EXAMPLES,
+    GROUPS,
+    MAX_TOKENS,
+    MICRO_BATCHES,
+    Group,
+    Loss,
+    Need,
+    Passes,
+    ProbeInput,
+    collect,
+    points_of,
+)
 from .protocol import Measurement, Status, fingerprint
 
 MAX_SEEDS = 10
@@ -52,10 +66,46 @@ class Proxy(ABC):
     needs: ClassVar[frozenset[Need]]
     summary: ClassVar[str]
     """One line for a person."""
+    num_seeds: ClassVar[int] = 1
+    """Initialisations whose mean is the number; one where two of them rank alike."""
+
+    @property
+    def groups(self) -> frozenset[Group]:
+        """The passes it stands on; A is none."""
+        return frozenset(GROUPS[need] for need in self.needs) or frozenset({"A"})
 
     @abstractmethod
     def score(self, passes: Passes) -> Score:
         """The raw number of one initialisation."""
+
+
+class StaticProxy(Proxy):
+    """A closed form of the architecture; no model is built for it."""
+
+    needs = frozenset()
+
+    @abstractmethod
+    def value(self, architecture: Architecture) -> Score:
+        """Its number."""
+
+    def score(self, passes: Passes) -> Score:
+        if passes.architecture is None:
+            raise UnsupportedError(
+                f"{self.id}: the network is not of the space; its measures have no closed form"
+            )
+        return self.value(passes.architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOptions:
+    """How a probe runs; another setting gives another number, under another fingerprint."""
+
+    loss: Loss = "task"
+    """What groups C, F and H take gradients of; `projection` needs no labels."""
+    probe: ProbeInput = "real"
+
+
+DEFAULT_PROBE = ProbeOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,34 +123,74 @@ def measure_proxies(
     proxies: Sequence[Proxy],
     *,
     seed: int,
-    num_seeds: int = 1,
+    num_seeds: int | None = None,
+    options: ProbeOptions = DEFAULT_PROBE,
 ) -> dict[str, Measurement]:
-    """Proxy id -> measurement, the mean over `num_seeds` initialisations, each with one shared run.
+    """Proxy id -> measurement, the mean over initialisations, each with one shared run.
 
-    One initialisation is enough to screen: `benchmarks/proxy_passes.py` compares the ranks of two. Number
-    formats do not matter here. `wall_s` is the proxy's own time, `detail["passes_s"]` the shared one.
+    `num_seeds` None: as many as each proxy asks for. Only proxies that name number formats in what they read
+    depend on them. `wall_s` is the proxy's own time, `detail["passes_s"]` that of building and shared passes.
     """
-    if not 1 <= num_seeds <= MAX_SEEDS:
+    if num_seeds is not None and not 1 <= num_seeds <= MAX_SEEDS:
         raise InvalidInputError(f"num_seeds={num_seeds} is outside 1 to {MAX_SEEDS}")
-    if not proxies:
-        return {}
-    needs = frozenset[Need]().union(*(proxy.needs for proxy in proxies))
     outcomes: dict[str, list[_Outcome]] = {proxy.id: [] for proxy in proxies}
-    plain, passes_s = architecture.with_number_format("fp32"), 0.0
-    for index in range(num_seeds):
+    passes_s: dict[str, float] = dict.fromkeys(outcomes, 0.0)
+    for index in range(max((seeds_of(proxy, num_seeds) for proxy in proxies), default=0)):
         start = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
-            model = build_model(plain, seed=initialisation_seed(architecture, seed, index))
-        passes = model_passes(model, inputs, targets, needs)
-        passes_s += time.perf_counter() - start
-        for proxy in proxies:
+        due = [proxy for proxy in proxies if index < seeds_of(proxy, num_seeds)]
+        needs = frozenset[Need]().union(*(proxy.needs for proxy in due))
+        passes = _passes(architecture, inputs, targets, needs, options, seed=seed, index=index)
+        spent = time.perf_counter() - start
+        for proxy in due:
+            passes_s[proxy.id] += spent
             outcomes[proxy.id].append(_run(proxy, passes))
     conditions = {
         "batch": min(len(inputs), GRADIENT_EXAMPLES),
-        "micro_batches": passes.num_micro_batches,
-        "passes_s": passes_s,
+        "micro_batches": min(len(inputs), MICRO_BATCHES),
+        "loss": options.loss,
+        "probe": options.probe,
     }
-    return {proxy.id: _measurement(proxy, outcomes[proxy.id], conditions) for proxy in proxies}
+    return {
+        proxy.id: _measurement(
+            proxy, outcomes[proxy.id], {**conditions, "passes_s": passes_s[proxy.id]} if proxy.needs else {}
+        )
+        for proxy in proxies
+    }
+
+
+def seeds_of(proxy: Proxy, num_seeds: int | None) -> int:
+    """Initialisations of a proxy; a closed form has nothing to initialise."""
+    return (num_seeds or proxy.num_seeds) if proxy.needs else 1
+
+
+def _passes(
+    architecture: Architecture,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    needs: frozenset[Need],
+    options: ProbeOptions,
+    *,
+    seed: int,
+    index: int,
+) -> Passes:
+    """One initialisation's passes; without needs nothing is built."""
+    if not needs:
+        return Passes(architecture=architecture, num_params=num_params(architecture))
+    own = initialisation_seed(architecture, seed, index)
+    model = build_model(architecture.with_number_format("fp32"), seed=own)
+    if options.probe == "uniform_tokens":
+        inputs = _random_tokens(architecture, inputs, own)
+    return model_passes(model, inputs, targets, needs, architecture=architecture, options=options, seed=own)
+
+
+def _random_tokens(architecture: Architecture, inputs: np.ndarray, seed: int) -> np.ndarray:
+    if not isinstance(architecture.interface, BytesInterface):
+        raise UnsupportedError(
+            f"probe input 'uniform_tokens': an architecture on '{architecture.interface.input}' reads no "
+            "tokens; choose 'real' or 'gaussian_embedding'"
+        )
+    size = architecture.interface.vocab_size
+    return np.random.default_rng(seed).integers(0, size, inputs.shape, dtype=np.int64)
 
 
 def initialisation_seed(architecture: Architecture, seed: int, index: int) -> int:
@@ -120,14 +210,24 @@ def probe_digest(
     return digest.hexdigest()
 
 
-def proxy_fingerprint(proxy: Proxy, *, digest: str, num_seeds: int = 1) -> str:
-    """Every condition a proxy's number depends on beside architecture and seed; `digest`: `probe_digest`."""
+def proxy_fingerprint(
+    proxy: Proxy, *, digest: str, num_seeds: int | None = None, options: ProbeOptions = DEFAULT_PROBE
+) -> str:
+    """Every condition a proxy's number depends on beside architecture and seed; `digest`: `probe_digest`.
+
+    A closed form depends on nothing else.
+    """
+    if not proxy.needs:
+        return fingerprint(f"proxy:{proxy.id}", proxy.version)
     return fingerprint(
         f"proxy:{proxy.id}",
         proxy.version,
         probe=digest,
+        max_tokens=MAX_TOKENS,
         micro_batches=MICRO_BATCHES,
-        num_seeds=num_seeds,
+        num_seeds=seeds_of(proxy, num_seeds),
+        loss=options.loss,
+        input=options.probe,
         torch=torch.__version__,
     )
 
@@ -137,10 +237,19 @@ def model_passes(
     inputs: Shaped[np.ndarray, "examples ..."],
     targets: Shaped[np.ndarray, "labels ..."],
     needs: frozenset[Need],
+    *,
+    architecture: Architecture | None = None,
+    options: ProbeOptions = DEFAULT_PROBE,
+    seed: int = 0,
 ) -> Passes:
-    """One shared run of a model, with the roles and hook points that the space gives it."""
-    hidden = dict(enumerate(feed_forward.hidden for feed_forward in model.feed_forwards()))
-    return collect(model, inputs, targets, roles=parameter_roles(model), hidden=hidden, needs=needs)
+    """One shared run of a model, untrained or trained, with the roles and hook points the space gives it.
+
+    `architecture`: what it is a model of, for closed forms and number formats. `seed`: of random directions.
+    """
+    return collect(
+        model, inputs, targets, points=points_of(model), needs=needs, seed=seed, loss=options.loss,
+        probe=options.probe, architecture=architecture,
+    )  # fmt: skip
 
 
 def _run(proxy: Proxy, passes: Passes) -> _Outcome:
@@ -162,7 +271,7 @@ def _run(proxy: Proxy, passes: Passes) -> _Outcome:
 
 
 def _measurement(
-    proxy: Proxy, outcomes: Sequence[_Outcome], conditions: Mapping[str, int | float]
+    proxy: Proxy, outcomes: Sequence[_Outcome], conditions: Mapping[str, int | float | str]
 ) -> Measurement:
     """One row: the mean over seeds when every seed has a number, else the first failure."""
     wall_s = sum(outcome.wall_s for outcome in outcomes)

@@ -8,21 +8,18 @@ instead of a sum of outputs, and query, key and value matrices one by one where 
 
 import math
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from space.errors import UnsupportedError
 
 from ..passes import Passes
 from ..proxy import Proxy, Score
+from ..spectra import nuclear_norm
 
 
 class SynapticDiversity(Proxy):
     id = "synaptic_diversity"
     version = 1
     direction = "max"
-    needs = frozenset({"labels", "gradients"})
+    needs = frozenset({"gradients"})
     summary = "nuclear norms of the mixers' weights and of their gradients"
 
     def score(self, passes: Passes) -> Score:
@@ -38,16 +35,3 @@ class SynapticDiversity(Proxy):
             )
         products = [nuclear_norm(value) * nuclear_norm(gradient) for value, gradient in pairs]
         return Score(math.fsum(products), {"matrices": float(len(products))})
-
-
-def nuclear_norm(matrix: Float[Tensor, "outputs inputs"]) -> float:
-    """Sum of the singular values; NaN where an entry is not finite."""
-    if not bool(torch.isfinite(matrix).all()):
-        return math.nan
-    return float(torch.linalg.svdvals(matrix).sum())
-
-
-def nuclear_norm_reference(matrix: Float[Tensor, "outputs inputs"]) -> float:
-    """Trace of the square root of M^T M, in float64."""
-    eigenvalues = torch.linalg.eigvalsh(matrix.double().T @ matrix.double())
-    return float(eigenvalues.clamp_min(0.0).sqrt().sum())

@@ -26,7 +26,7 @@ _ROUND_OFF = 1e-9
 
 class WPca(Proxy):
     id = "w_pca"
-    version = 1
+    version = 2
     direction = "max"
     needs = frozenset({"hidden"})
     summary = "effective dimension of the feed-forward activations, times parameters"
@@ -42,8 +42,9 @@ class WPca(Proxy):
 
 def components(rows: Float[Tensor, "rows units"], share: float = SHARE) -> float:
     """Leading principal components that hold `share` of the variance; NaN when there is no variance."""
-    centred = rows.double() - rows.double().mean(0)
-    covariance = centred.T @ centred / len(rows)
+    centred = (rows.double() - rows.double().mean(0)).to(rows.dtype)
+    # the share of the smallest eigenvalues is far above the rounding of a float32 product
+    covariance = (centred.T @ centred).double() / len(rows)
     if not torch.isfinite(covariance).all():
         return math.nan
     variances = torch.linalg.eigvalsh(covariance).clamp_min(0.0).flip(0)

@@ -24,7 +24,7 @@ class ZiCo(Proxy):
     id = "zico"
     version = 1
     direction = "max"
-    needs = frozenset({"labels", "gradients"})
+    needs = frozenset({"gradients"})
     summary = "steadiness of the gradients over micro-batches"
 
     def score(self, passes: Passes) -> Score:
