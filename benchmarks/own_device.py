@@ -1,15 +1,17 @@
 """How well a model's latency is composed from its blocks on this machine, against measuring it whole.
 
-    python benchmarks/own_device.py [--preset NAME]... [--count N] [--json] [--fresh]
+    python benchmarks/own_device.py [--preset NAME]... [--count N] [--minutes M] [--json FILE] [--fresh]
 
 Random architectures of a preset, ONNX Runtime, one thread, batch 1. Each is measured whole as the search
-measures front candidates, and predicted twice: by the bare sum of its measured blocks, and by that sum with
+measures front candidates, and predicted three times: by the bare sum of its measured blocks; by that sum with
 the correction fitted on all the other architectures of its preset (leave one out), which is what a job has
-after as many whole measurements. Error: predicted / measured - 1; tau: Kendall's, between the two orders.
+after as many whole measurements; and by the roofline of this machine as `device calibrate` fits it. Error:
+predicted / measured - 1; tau: Kendall's, between the two orders. A flagged value is one whose measurement was
+disturbed (`contended`) or did not repeat to 5 % (`noisy`); errors stand without those too.
 
-Every architecture is written to `benchmarks/results/own_device.json` as soon as it is done; a run that was
-interrupted goes on after the last one. `--fresh` forgets them. Results of another machine, runtime version or
-seed are forgotten too.
+Every architecture is written to `benchmarks/results/own_device.json` as soon as it is done, the presets in
+turn; a run that was interrupted, or whose minutes are over, goes on after the last one. `--fresh` forgets
+them. Results of another machine, runtime version or seed are forgotten too.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import os
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,16 +30,16 @@ from typing import Any, get_args
 
 import numpy as np
 
+from evaluators.devices import Device, analytic, calibrate
 from evaluators.latency import (
     Target,
-    composed_s,
+    composition,
     device_facts,
     fit_correction,
     latency_fingerprint,
     measure_blocks,
     measure_model,
     missing_blocks,
-    predict_latency,
 )
 from evaluators.protocol import Measurement
 from space.architecture import (
@@ -53,7 +56,7 @@ from space.search_space import load_preset
 
 SEED = 0
 TARGET = Target()
-COUNTS = {"decoder-small": 15, "vision-small": 10}
+COUNTS = {"decoder-small": 60, "vision-small": 60}
 INTERFACES: Mapping[str, InterfaceConfig] = {
     "decoder-small": BytesInterface(context_length=128, outputs=256),
     "encoder-small": BytesInterface(context_length=128, outputs=2),
@@ -69,28 +72,36 @@ Row = dict[str, Any]
 
 def main() -> None:
     arguments = parsed_arguments()
-    result = {} if arguments.fresh else stored()
-    for preset in arguments.preset or list(COUNTS):
-        own = result.setdefault("presets", {}).setdefault(preset, {"blocks": {}, "rows": []})
-        for architecture in drawn(preset, arguments.count or COUNTS.get(preset, 10))[len(own["rows"]) :]:
-            own["rows"].append(measured_row(architecture, own["blocks"]))
-            own["summary"] = summary(own["rows"], own["blocks"])
-            store(result)
-            if not arguments.json:
-                print(f"{preset}: {described(own['rows'][-1])}", flush=True)
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-        return
+    ends = time.monotonic() + 60 * arguments.minutes
+    result = {} if arguments.fresh else stored(arguments.json)
+    if "calibration" not in result:
+        result["calibration"] = calibrate(TARGET, scratch=SCRATCH).described()
+    machine = Device.model_validate(result["calibration"]["device"])
+    waiting = {
+        preset: drawn(preset, arguments.count or COUNTS.get(preset, 60))
+        for preset in arguments.preset or COUNTS
+    }
+    for index in range(max(len(models) for models in waiting.values())):
+        for preset, models in waiting.items():
+            own = result.setdefault("presets", {}).setdefault(preset, {"blocks": {}, "rows": []})
+            if time.monotonic() > ends or not len(own["rows"]) == index < len(models):
+                continue
+            own["rows"].append(measured_row(models[index], own["blocks"]))
+            own["summary"] = summary(own["rows"], own["blocks"], machine)
+            store(result, arguments.json)
+            print(f"{preset}: {described(own['rows'][-1])}", flush=True)
     for preset, own in result["presets"].items():
-        for name in ("sum_of_blocks", "leave_one_out"):
-            print(f"{preset:>14} {name:>14}: {in_words(own['summary'][name])}")
+        for name, errors_ in own["summary"].items():
+            if isinstance(errors_, Mapping) and "within_10" in errors_:
+                print(f"{preset:>14} {name:>14}: {in_words(errors_)}")
 
 
 def parsed_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", action="append", choices=sorted(INTERFACES), help="may be repeated")
     parser.add_argument("--count", type=int, help="architectures per preset")
-    parser.add_argument("--json", action="store_true", help="print the whole result as JSON")
+    parser.add_argument("--minutes", type=float, default=30.0, help="no architecture is begun later")
+    parser.add_argument("--json", type=Path, default=RESULT, help="where the result goes and is continued")
     parser.add_argument("--fresh", action="store_true", help="forget earlier measurements")
     return parser.parse_args()
 
@@ -131,32 +142,36 @@ def facts(found: Measurement) -> Row:
     return {"value_s": found.value, "spread_s": found.spread, "flags": sorted(found.flags)}
 
 
-def summary(rows: Sequence[Row], blocks: Mapping[str, Row]) -> dict[str, Any]:
+def summary(rows: Sequence[Row], blocks: Mapping[str, Row], machine: Device) -> dict[str, Any]:
     known = {id: block["value_s"] for id, block in blocks.items()}
     architectures = [parse_architecture(row["architecture"]) for row in rows]
     whole = [row["measured"]["value_s"] for row in rows]
-    sums = [composed_s(architecture, TARGET, known) for architecture in architectures]
-    pairs = list(zip(sums, whole, strict=True))
+    composed = [composition(architecture, TARGET, known) for architecture in architectures]
+    pairs = [one.pair(value) for one, value in zip(composed, whole, strict=True)]
     corrections = [fit_correction([*pairs[:i], *pairs[i + 1 :]]) for i in range(len(pairs))]
-    left_out = [
-        predict_latency(architecture, TARGET, known, correction)
-        for architecture, correction in zip(architectures, corrections, strict=True)
-    ]
+    given = [fit.of(one.shares) for fit, one in zip(corrections, composed, strict=True)]
+    left_out = [one.total_s * math.exp(bias) for one, (bias, _) in zip(composed, given, strict=True)]
     inside = [
-        abs(math.log(value / (prediction.value or math.nan))) <= correction.log_half_width
-        for prediction, correction, value in zip(left_out, corrections, whole, strict=True)
+        abs(math.log(value / predicted)) <= half_width
+        for value, predicted, (_, half_width) in zip(whole, left_out, given, strict=True)
     ]
-    return {
+    calm = [index for index, row in enumerate(rows) if not row["measured"]["flags"]]
+    found: dict[str, Any] = {
         "architectures": len(rows),
-        "flagged": sum(bool(row["measured"]["flags"]) for row in rows),
+        "flagged": len(rows) - len(calm),
         "flagged_blocks": sum(bool(block["flags"]) for block in blocks.values()),
-        "sum_of_blocks": errors(sums, whole),
+        "sum_of_blocks": errors([one.total_s for one in composed], whole),
         "leave_one_out": {
-            **errors([prediction.value or math.nan for prediction in left_out], whole),
+            **errors(left_out, whole),
             "inside_95_interval": sum(inside) / len(inside),
+            "median_half_width": statistics.median(math.expm1(half_width) for _, half_width in given),
         },
-        "correction_of_all": asdict(fit_correction(pairs)),
+        "roofline": errors([analytic(one, machine).seconds for one in architectures], whole),
+        "correction_of_all": {**fit_correction(pairs).described(), "weights": fit_correction(pairs).weights},
     }
+    if calm:
+        found["leave_one_out_calm"] = errors([left_out[i] for i in calm], [whole[i] for i in calm])
+    return found
 
 
 def errors(predicted: Sequence[float], whole: Sequence[float]) -> dict[str, float]:
@@ -169,6 +184,7 @@ def errors(predicted: Sequence[float], whole: Sequence[float]) -> dict[str, floa
         "median_error": statistics.median(signed),
         "lowest_error": min(signed),
         "highest_error": max(signed),
+        "within_10": sum(error <= 0.1 for error in absolute) / len(absolute),
         "kendall_tau": kendall(predicted, whole),
     }
 
@@ -185,22 +201,23 @@ def conditions() -> dict[str, Any]:
     return {"latency": latency_fingerprint(TARGET), "seed": SEED, "target": asdict(TARGET)}
 
 
-def stored() -> dict[str, Any]:
+def stored(path: Path) -> dict[str, Any]:
     try:
-        result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return result if result["conditions"] == conditions() else {}
 
 
-def store(result: dict[str, Any]) -> None:
+def store(result: dict[str, Any], path: Path) -> None:
     result["conditions"] = conditions()
     result["machine"] = device_facts()
     result["presets"] = dict(sorted(result["presets"].items()))
-    RESULT.parent.mkdir(exist_ok=True)
-    unfinished = RESULT.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, RESULT)
+    result["date"] = time.strftime("%Y-%m-%d")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
 
 
 def described(row: Row) -> str:
@@ -217,6 +234,7 @@ def in_words(own: Mapping[str, float]) -> str:
     return (
         f"error {own['median_abs_error']:.1%} in the median, {own['p90_abs_error']:.1%} at the 90th "
         f"percentile ({own['lowest_error']:+.1%} to {own['highest_error']:+.1%}), "
+        f"{own['within_10']:.0%} within 10 %, "
         f"tau {own['kendall_tau']:.3f}"
     )
 

@@ -13,13 +13,14 @@ its deployed form, as a model is.
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.protocol import fingerprint
 from space.architecture import (
+    CLASS_TOKEN,
     IN_MIXERS,
     Architecture,
     BytesInterface,
@@ -36,18 +37,16 @@ from space.costs import has_private_norms
 from space.export import export_module, input_name, onnx_form, require_onnx_formats
 from space.feedforward import FeedForwardConfig, MlpConfig
 from space.mixers import MixerConfig, PoolConfig
-from space.model import Block as ModelBlock
 from space.model import build_model
 from space.norms import NormConfig, RMSNormConfig
 from space.number_formats import apply_number_formats
 from space.positions import NonePositionConfig, PositionConfig
 from space.quantization import NumberFormat
 
+from .block_modules import Part, part_of, step_of
 from .runtimes.onnxruntime import InputShape
-from .target import Target
-from .timed_input import timed_input
-
-Part = Literal["embedding", "mixer", "feed_forward", "head", "empty"]
+from .target import Phase, Target
+from .timed_input import random_input, timed_input
 
 
 @dataclass(frozen=True)
@@ -58,20 +57,22 @@ class Block:
     host: Architecture
     batch_size: int
     tokens: int
+    phase: Phase = "prefill"
     has_free_length: bool = True
-    """Whether the model's file takes any number of tokens: it then computes shapes in every call, as this
-    part alone must too. A file for images has one size, and its shapes are constants."""
+    """Whether the model's file leaves the number of tokens free, as this part alone then does too: the two
+    graphs differ, even once a session has fixed the number. A file for images has one size."""
 
     @cached_property
     def id(self) -> str:
         """32 hex characters: the subject under which its measurement is stored."""
         return fingerprint(
             "block",
-            2,
+            3,
             part=self.part,
             host=self.host.id,
             batch_size=self.batch_size,
             tokens=self.tokens,
+            phase=self.phase,
             has_free_length=self.has_free_length,
         )
 
@@ -84,15 +85,29 @@ class Block:
         return f"{self.part}{kind}, d_model {self.host.d_model}, {self.tokens} tokens"
 
     @property
+    def traits(self) -> tuple[str, ...]:
+        """What its time may depend on in ways that a block alone does not show: see `correction`."""
+        layer, position = self.host.layers[0], self.host.position.kind
+        if self.part not in ("mixer", "feed_forward"):
+            return (self.part,)
+        common = (f"{self.part} {layer.number_format}", f"norm {layer.norm.kind}")
+        if self.part == "feed_forward":
+            return (f"feed_forward {layer.feed_forward.kind}", *common)
+        kind = f"mixer {layer.mixer.kind}"
+        return (kind, *common) if position == "none" else (kind, f"{kind} with {position}", *common)
+
+    @property
     def number_format(self) -> NumberFormat:
         """Of its matrix products; embeddings and heads stay in fp32."""
         return self.host.layers[0].number_format
 
     @property
     def input(self) -> InputShape:
+        """Of one call; one token per sequence in decode."""
+        tokens = self.tokens if self.phase == "prefill" else 1
         if self.part == "embedding":
-            return timed_input(self.host, self.batch_size, self.tokens)
-        return InputShape((self.batch_size, self.tokens, self.host.d_model))
+            return timed_input(self.host, self.batch_size, tokens)
+        return InputShape((self.batch_size, tokens, self.host.d_model))
 
     def emptied(self) -> "Block":
         """What a call costs that computes nothing on this shape and runtime."""
@@ -101,21 +116,31 @@ class Block:
 
     def build(self) -> nn.Module:
         """The part alone, freshly initialised, in its number format."""
-        return _part_of(apply_number_formats(build_model(self.host, seed=0), self.host), self.part)
+        model = apply_number_formats(build_model(self.host, seed=0), self.host)
+        module = part_of(model, self.part)
+        if self.phase == "prefill":
+            return module
+        shape = (self.batch_size, self.tokens - 1, self.host.d_model)
+        return step_of(module, random_input(InputShape(shape)))
 
 
 def blocks_of(architecture: Architecture, target: Target) -> tuple[Block, ...]:
     """Embedding, mixer and feed-forward of every layer, head: what a forward pass runs, in order."""
-    tokens = target.tokens(architecture)
-    hosts: list[tuple[Part, Architecture]] = [("embedding", _embedding_host(architecture))]
+    inputs = target.tokens(architecture)
+    tokens = inputs + architecture.class_tokens
+    hosts: list[tuple[Part, Architecture]] = []
     for index, layer in enumerate(architecture.layers):
         feed_forward = _feed_forward_host(architecture, index, tokens)
         parts: list[tuple[Part, Architecture]] = [("feed_forward", feed_forward)] * len(layer.feed_forwards)
         parts.insert(len(parts) // 2, ("mixer", _mixer_host(architecture, index, tokens)))
         hosts += parts
     hosts.append(("head", _head_host(architecture, tokens)))
-    has_free_length = architecture.interface.input != "image"
-    return tuple(Block(part, host, target.batch_size, tokens, has_free_length) for part, host in hosts)
+    free = architecture.interface.input != "image"
+    embedding = Block(
+        "embedding", _embedding_host(architecture), target.batch_size, inputs, target.phase, free
+    )
+    others = (Block(part, host, target.batch_size, tokens, target.phase, free) for part, host in hosts)
+    return (embedding, *others)
 
 
 def export_block(block: Block, path: Path) -> Path:
@@ -133,49 +158,14 @@ def export_block(block: Block, path: Path) -> Path:
     return path
 
 
-class Residual(nn.Module):
-    """x + factor part(norm(x)), or norm(x + factor part(x)) where the norm stands behind the sum."""
-
-    def __init__(
-        self, norm: nn.Module | None, part: nn.Module, *, factor: float = 1.0, is_behind: bool = False
-    ) -> None:
-        super().__init__()
-        self.norm, self.part = norm or nn.Identity(), part
-        self.factor, self.is_behind = factor, is_behind
-
-    def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = self.part(x if self.is_behind else self.norm(x))
-        total = x + (mixed if self.factor == 1.0 else self.factor * mixed)
-        return self.norm(total) if self.is_behind else total
-
-
-def _part_of(model: nn.Module, part: Part) -> nn.Module:
-    block = model.get_submodule("blocks.0")
-    assert isinstance(block, ModelBlock)
-    is_behind = block.placement == "post"
-    match part:
-        case "embedding":
-            return nn.Sequential(model.get_submodule("embedding"), model.get_submodule("position"))
-        case "mixer":
-            return Residual(block.mixer_norm, block.mixer, is_behind=is_behind)
-        case "feed_forward":
-            assert block.feed_forward is not None
-            factor = 0.5 if block.residual == "macaron" else 1.0
-            return Residual(block.feed_forward_norm, block.feed_forward, factor=factor, is_behind=is_behind)
-        case "head":
-            return nn.Sequential(model.get_submodule("final_norm"), model.get_submodule("head"))
-        case "empty":
-            return nn.Identity()
-
-
 def _mixer_host(architecture: Architecture, index: int, tokens: int) -> Architecture:
     """An image keeps its grid; a mixer with constants of the context length gets that length."""
-    layer, interface = architecture.layers[index], architecture.interface
+    layer, at = architecture.layers[index], architecture.surroundings()
     reads = architecture.position.kind in layer.mixer.positions
     host = _layer(mixer=layer.mixer, norm=layer.norm, number_format=layer.number_format)
-    seen: InterfaceConfig = _tokens_of(architecture.tokens if layer.mixer.fixed_length else tokens)
-    if isinstance(interface, ImageInterface):
-        rows, columns = interface.grid
+    seen: InterfaceConfig = _tokens_of(at.context_length if layer.mixer.fixed_length else tokens)
+    if at.grid is not None:
+        rows, columns = at.grid
         seen = ImageInterface(height=rows, width=columns, patch_size=1, outputs=1)
     return _host(
         architecture.d_model,
@@ -224,19 +214,27 @@ def _embedding_host(architecture: Architecture) -> Architecture:
         architecture.d_model,
         interface=architecture.interface.model_copy(update={"outputs": 1}),
         position=architecture.position if acts else NonePositionConfig(),
-        head=ClassificationHead(),
+        head=ClassificationHead(pooling=CLASS_TOKEN) if architecture.class_tokens else ClassificationHead(),
+        embedding_width=architecture.embedding_width,
     )
 
 
 def _head_host(architecture: Architecture, tokens: int) -> Architecture:
-    """Tied or not is one time, unless an own weight can take the norm."""
-    head, outputs = architecture.head, architecture.interface.outputs
+    """Tied or not is one time, unless an own weight can take the norm or the shared table has factors."""
+    head, outputs, width = architecture.head, architecture.interface.outputs, 0
     interface = _tokens_of(tokens, outputs)
     if isinstance(head, LanguageHead):
-        head = LanguageHead(tied=head.tied and architecture.final_norm.folds)
+        width = architecture.embedding_width if head.tied else 0
+        head = LanguageHead(tied=head.tied and (architecture.final_norm.folds or width > 0))
         if head.tied:
             interface = interface.model_copy(update={"vocab_size": outputs})
-    return _host(architecture.d_model, interface=interface, final_norm=architecture.final_norm, head=head)
+    return _host(
+        architecture.d_model,
+        interface=interface,
+        final_norm=architecture.final_norm,
+        head=head,
+        embedding_width=width,
+    )
 
 
 def _tokens_of(tokens: int, outputs: int = 1) -> BytesInterface:
@@ -270,6 +268,7 @@ def _host(
     head: HeadConfig | None = None,
     projection: ProjectionConfig | None = None,
     has_private_norms: bool = False,
+    embedding_width: int = 0,
 ) -> Architecture:
     """The model kind only says whether mixers are causal: a host is built, never proposed."""
     more: dict[str, Any] = {} if projection is None else {"projection": projection}
@@ -283,5 +282,6 @@ def _host(
         layers=(layer or _layer(),) * (2 if has_private_norms else 1),
         final_norm=final_norm or RMSNormConfig(),
         head=head or ClassificationHead(),
+        embedding_width=embedding_width,
         **more,
     )

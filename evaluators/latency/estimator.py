@@ -20,7 +20,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -123,6 +123,17 @@ class Estimate:
     warm_up_runs: int
     seconds: float
     """Wall time of the attempt, warm-up included."""
+
+    def per(self, count: int) -> "Estimate":
+        """The same of one of `count` equal parts of the candidate."""
+        return replace(
+            self,
+            value_s=self.value_s / count,
+            p50_s=self.p50_s / count,
+            p95_s=self.p95_s / count,
+            quantiles_s={key: value / count for key, value in self.quantiles_s.items()},
+            cpu_p50_s=self.cpu_p50_s / count,
+        )
 
     @property
     def is_contended(self) -> bool:

@@ -18,6 +18,7 @@ from evaluators.protocol import Measurement
 from space.architecture import Architecture
 from space.errors import UnsupportedError
 from space.export import export_onnx
+from space.model import Model
 from space.number_formats import apply_number_formats
 from space.quantization import number_format as format_named
 
@@ -50,14 +51,15 @@ def measure_model(
     scratch: Path,
     calibration: Tensor | None = None,
 ) -> Measurement:
-    """10th percentile latency of one forward pass, measured; takes `quiet_host` itself.
+    """10th percentile latency of one forward pass, or of one decode step; takes `quiet_host` itself.
 
     `model` is the fp32 form; number formats are applied here, with what they fix from `calibration`.
     `scratch` is a folder that stays between calls: it keeps the exported reference network and its long-run
     value on this machine.
 
     Raises:
-        UnsupportedError: an operator or number format is not real on this runtime.
+        UnsupportedError: an operator or number format is not real on this runtime, or the model does not run
+            token by token.
         EvaluationError: out of memory, timeout, or the timing process died.
     """
     check_target(target)
@@ -114,14 +116,17 @@ def _measure_eager(
     frozen = reference_architecture(number_format)
     own = random_input(timed_input(architecture, target.batch_size, target.tokens(architecture)))
     other = random_input(timed_input(frozen, 1))
-    candidate = eager.timed_call(running, own)
+    candidate, steps = eager.timed_call(running, own), 1
+    if target.phase == "decode":
+        assert isinstance(running, Model)
+        candidate, steps = eager.decode_call(running, own)
     reference = eager.timed_call(apply_number_formats(reference_model(), frozen), other)
 
     def attempt(long_run_s: float | None) -> Estimate:
         with eager.conditions(target.threads):
             return estimate(
                 candidate, reference, limits=limits, long_run_s=long_run_s, threads=target.threads
-            )
+            ).per(steps)
 
     return _measured(attempt, architecture, target, limits, scratch)
 

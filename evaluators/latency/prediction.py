@@ -1,15 +1,14 @@
 """Whole-model latency composed from measured blocks, corrected by what whole measurements showed so far.
 
-    t = exp(c) * sum of blocks,        c = mean of log(measured / sum) over measured models
+    t = exp(c) * sum of blocks        c and its 95 % interval: see `correction`
 
-The 95 % interval of a new model is c +- t_{0.975, n-1} s sqrt(1 + 1/n), s no less than 2 %; below 3 pairs it
-is wide. A sum of blocks leaves out fusion and cache effects across blocks, and counts one session call, in
-the embedding.
+A sum of blocks leaves out fusion and cache effects across blocks, and counts one session call, in the
+embedding.
 """
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from evaluators.protocol import Measurement
@@ -17,37 +16,37 @@ from space.architecture import Architecture
 from space.errors import UnsupportedError
 
 from .blocks import Block, blocks_of
-from .estimator import t_975
+from .correction import Correction, Pair
 from .target import Target, device_key
 
-ENOUGH_PAIRS = 3
-WIDE = math.log(1.5)
-"""Half width of log(measured / sum) without enough whole measurements."""
-NARROWEST = 0.02
+PER_BLOCK_S = 1e-5
+"""Unit of the trait that counts blocks: a constant error of each of them is a multiple of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
-    """`log_bias` is added to the log of a sum of blocks; `log_half_width` is half of its 95 % interval."""
+class Composition:
+    """The blocks of a model with their seconds, in the order they run."""
 
-    log_bias: float = 0.0
-    log_half_width: float = WIDE
-    pairs: int = 0
+    parts: tuple[tuple[Block, float], ...]
 
+    @property
+    def total_s(self) -> float:
+        return math.fsum(seconds for _, seconds in self.parts)
 
-def fit_correction(pairs: Sequence[tuple[float, float]]) -> Correction:
-    """From pairs (sum of blocks, measured whole) in seconds; those not positive and finite teach nothing."""
-    logs = [
-        math.log(measured / composed)
-        for composed, measured in pairs
-        if math.isfinite(composed) and math.isfinite(measured) and composed > 0 and measured > 0
-    ]
-    count = len(logs)
-    if count < ENOUGH_PAIRS:
-        return Correction(sum(logs) / (count + 1), WIDE, count)  # shrunk towards no correction
-    deviation = max(statistics.stdev(logs), NARROWEST)
-    half_width = t_975(count - 1) * deviation * math.sqrt(1 + 1 / count)
-    return Correction(statistics.fmean(logs), half_width, count)
+    @property
+    def shares(self) -> dict[str, float]:
+        """Fraction of the sum by trait; a block has several traits, so they add up to more than 1."""
+        seconds: dict[str, float] = defaultdict(float)
+        for block, block_s in self.parts:
+            for trait in block.traits:
+                seconds[trait] += block_s
+        seconds["blocks"] = PER_BLOCK_S * len(self.parts)
+        total = self.total_s
+        return {trait: part / total for trait, part in seconds.items()}
+
+    def pair(self, measured_s: float) -> Pair:
+        """What it teaches a correction, measured whole."""
+        return Pair(self.total_s, measured_s, self.shares)
 
 
 def missing_blocks(
@@ -57,37 +56,40 @@ def missing_blocks(
     return tuple({b.id: b for b in blocks_of(architecture, target) if b.id not in known}.values())
 
 
-def composed_s(architecture: Architecture, target: Target, known: Mapping[str, float]) -> float:
-    """Sum of the blocks' seconds.
+def composition(architecture: Architecture, target: Target, known: Mapping[str, float]) -> Composition:
+    """The model's blocks with their seconds from `known` (block id -> seconds).
 
     Raises:
         UnsupportedError: a block is not in `known` (it has no form on this runtime, or was never measured).
     """
-    missing = missing_blocks(architecture, target, known)
+    blocks = blocks_of(architecture, target)
+    missing = [block for block in blocks if block.id not in known]
     if missing:
         raise UnsupportedError(
-            f"{len(missing)} blocks have no measured latency, first {missing[0].name}; "
-            "measure them with measure_blocks"
+            f"{len({block.id for block in missing})} blocks have no measured latency, "
+            f"first {missing[0].name}; measure them with measure_blocks"
         )
-    return math.fsum(known[block.id] for block in blocks_of(architecture, target))
+    return Composition(tuple((block, known[block.id]) for block in blocks))
 
 
 def predict_latency(
     architecture: Architecture, target: Target, known: Mapping[str, float], correction: Correction
 ) -> Measurement:
     """Latency composed from `known` (block id -> seconds); of kind `predicted`, with a 95 % spread."""
-    composed = composed_s(architecture, target, known)
-    value = composed * math.exp(correction.log_bias)
+    composed = composition(architecture, target, known)
+    log_bias, log_half_width = correction.of(composed.shares)
+    value = composed.total_s * math.exp(log_bias)
     return Measurement(
         quantity="latency_s",
         value=value,
         unit="s",
         kind="predicted",
-        spread=value * math.sinh(correction.log_half_width),
+        spread=value * math.sinh(log_half_width),
         detail={
-            "composed_s": composed,
-            "blocks": {block.name: known[block.id] for block in blocks_of(architecture, target)},
-            "correction": asdict(correction),
+            "composed_s": composed.total_s,
+            "log_bias": log_bias,
+            "blocks": {block.name: seconds for block, seconds in composed.parts},
+            "correction": correction.described(),
             "conditions": {**asdict(target), "device_key": device_key(target)},
         },
     )

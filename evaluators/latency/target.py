@@ -13,8 +13,9 @@ from space.architecture import Architecture
 from space.errors import InvalidInputError
 
 Runtime = Literal["onnxruntime", "eager"]
+Phase = Literal["prefill", "decode"]
 
-EVALUATOR_VERSION = 4
+EVALUATOR_VERSION = 5
 """Raised whenever the estimator, the reference network or a runtime changes the number it gives."""
 
 
@@ -28,7 +29,8 @@ class Target:
     batch_size: int = 1
     length: int | None = None
     """Tokens of one sequence; the full context when None. Images always have their full size."""
-    phase: Literal["prefill"] = "prefill"
+    phase: Phase = "prefill"
+    """prefill: one forward pass. decode: one more token per sequence, the mean over the last 32 of them."""
 
     def tokens(self, architecture: Architecture) -> int:
         """Tokens of one sequence of the timed input."""
@@ -43,7 +45,13 @@ class Target:
 
 
 def check_target(target: Target) -> None:
-    """Raises InvalidInputError when this machine has fewer cores than the target has threads."""
+    """Raises InvalidInputError when this machine has fewer cores than the target has threads, or when the
+    runtime does not run the phase."""
+    if target.phase == "decode" and target.runtime != "eager":
+        raise InvalidInputError(
+            f"target.phase=decode does not run on {target.runtime}, whose files hold whole passes; "
+            "choose target.runtime=eager"
+        )
     available = len(allowed_cores())
     if target.threads > available:
         raise InvalidInputError(

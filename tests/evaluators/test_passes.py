@@ -10,10 +10,13 @@ from torch.nn.functional import cross_entropy
 
 from evaluators.passes import (
     MAX_ROWS,
+    MAX_TOKENS,
     SAMPLED_UNITS,
+    FeedForwardPoint,
     GradientMoments,
     Need,
     Passes,
+    Points,
     collect,
     probe_size,
     stacked_moments,
@@ -22,7 +25,7 @@ from evaluators.passes import (
 from space.errors import InvalidInputError
 from space.roles import ParameterRole
 
-ALL: frozenset[Need] = frozenset({"hidden", "labels", "gradients"})
+ALL: frozenset[Need] = frozenset({"hidden", "gradients"})
 ROLES = {
     "wide.weight": ParameterRole("mixer.in", 0, (4, 2, 2)),
     "wide.bias": ParameterRole("mixer.in", 0),
@@ -58,9 +61,20 @@ def data(examples: int = 16, tokens: int = 5) -> tuple[np.ndarray, np.ndarray]:
     return x, rng.integers(0, 3, examples)
 
 
-def run(net: Net, needs: frozenset[Need] = ALL, **options: int) -> Passes:
-    x, y = data(options.pop("examples", 16), options.pop("tokens", 5))
-    return collect(net, x, y, roles=ROLES, hidden={0: net.hidden}, needs=needs, **options)
+def points(net: Net) -> Points:
+    return Points(ROLES, (FeedForwardPoint(net.into, net.hidden),), ends_in_norm=False)
+
+
+def run(
+    net: Net,
+    needs: frozenset[Need] = ALL,
+    *,
+    examples: int = 16,
+    tokens: int = 5,
+    num_micro_batches: int = 4,
+) -> Passes:
+    x, y = data(examples, tokens)
+    return collect(net, x, y, points=points(net), needs=needs, num_micro_batches=num_micro_batches)
 
 
 @pytest.fixture
@@ -148,9 +162,14 @@ def test_forwards_go_on_until_there_are_four_rows_per_unit(net: Net) -> None:
 
 
 def test_very_wide_layers_are_sampled_and_rows_are_bounded() -> None:
-    (hidden,) = run(Net(2049), frozenset({"hidden"}), examples=16, tokens=600).hidden
+    (hidden,) = run(Net(2049), frozenset({"hidden"}), examples=32, tokens=256).hidden
     assert hidden.rows.shape == (MAX_ROWS, SAMPLED_UNITS)
     assert hidden.d_ff == 2049
+
+
+def test_long_sequences_are_cut(net: Net) -> None:
+    (hidden,) = run(net, frozenset({"hidden"}), examples=4, tokens=MAX_TOKENS + 9).hidden
+    assert len(hidden.rows) == 4 * MAX_TOKENS
 
 
 def test_without_gradients_no_backward_runs(net: Net) -> None:
@@ -179,7 +198,7 @@ def test_the_model_and_the_random_state_are_bit_for_bit_as_before(net: Net, trai
 def test_a_failure_in_the_middle_leaves_the_model_as_before(net: Net) -> None:
     x, y = data()
     with pytest.raises(RuntimeError):
-        collect(net, x[..., :4], y, roles=ROLES, hidden={0: net.hidden}, needs=ALL)
+        collect(net, x[..., :4], y, points=points(net), needs=ALL)
     assert net.training
     assert not net.hidden._forward_hooks
 
@@ -194,13 +213,13 @@ def test_gradients_are_found_inside_no_grad(net: Net) -> None:
 def test_read_only_arrays_are_welcome(net: Net) -> None:
     x, y = data()
     x.flags.writeable = y.flags.writeable = False
-    collect(net, x, y, roles=ROLES, hidden={}, needs=ALL)
+    collect(net, x, y, points=points(net), needs=ALL)
 
 
 def test_a_probe_batch_without_labels_for_every_input_is_refused(net: Net) -> None:
     x, y = data()
     with pytest.raises(InvalidInputError, match="16 inputs and 15 targets"):
-        collect(net, x, y[:15], roles=ROLES, hidden={}, needs=ALL)
+        collect(net, x, y[:15], points=points(net), needs=ALL)
 
 
 def test_the_task_loss_of_a_language_model_is_the_mean_over_positions() -> None:

@@ -12,7 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from space.model import Model
+
 from ..target import timing_cores
+
+DECODE_STEPS = 32
+"""Consecutive steps that a decode latency is the mean of."""
 
 
 def timed_call(module: nn.Module, values: Tensor) -> Callable[[], object]:
@@ -23,6 +28,27 @@ def timed_call(module: nn.Module, values: Tensor) -> Callable[[], object]:
         return module(values)
 
     return run
+
+
+def decode_call(model: Model, tokens: Tensor) -> tuple[Callable[[], object], int]:
+    """The last `DECODE_STEPS` tokens of every sequence one after the other, with the state before them, and
+    how many steps that are. Every call begins with the same state."""
+    model.eval()
+    length = tokens.shape[1]
+    start = max(0, length - DECODE_STEPS)
+    with torch.inference_mode():
+        before = model.prefill(tokens[:, :start])[1] if start else model.init_state(tokens.shape[0])
+        steps = [
+            (tokens[:, position].contiguous(), torch.tensor(position)) for position in range(start, length)
+        ]
+
+    def run() -> object:
+        states = before
+        for token, position in steps:
+            logits, states = model.step(token, states, position)
+        return logits
+
+    return run, len(steps)
 
 
 @contextlib.contextmanager

@@ -101,6 +101,20 @@ def time_files(tasks: Sequence[TimingTask], *, threads: int) -> list[Estimate | 
     return [Estimate(**a["estimate"]) if "estimate" in a else _failure(a) for a in answers]
 
 
+def resident_bytes(candidate: TimedFile) -> dict[str, int]:
+    """Resident memory of a file in a fresh process: `before_bytes` (interpreter and runtime), what its
+    session adds (`session_bytes`), and the most that one run adds to that (`run_bytes`).
+
+    Raises:
+        EvaluationError, UnsupportedError: the file cannot be loaded or run, or the system does not say.
+    """
+    task = {"task": "memory", "file": str(candidate.path), "input": asdict(candidate.input)}
+    answer = _in_fresh_process([task], threads=1, timeout_s=2 * START_S)[0]
+    if "error" in answer:
+        raise _failure(answer).error()
+    return {key: int(answer[key]) for key in ("before_bytes", "session_bytes", "run_bytes")}
+
+
 def run_file(path: Path, inputs: Sequence[NDArray[Any]], *, threads: int = 1) -> list[NDArray[Any]]:
     """The outputs of a file, computed in a fresh process that has only numpy and onnxruntime.
 

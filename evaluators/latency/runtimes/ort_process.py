@@ -5,6 +5,7 @@ out. One line of JSON on standard output answers each task of the request, in or
 
     {"task": "time", "file", "reference", "input", "reference_input", "limits", "long_run_s"}
     {"task": "run", "file", "inputs": [X.npy, ...], "outputs": [Y.npy, ...]}
+    {"task": "memory", "file", "input"}
 """
 
 import ctypes
@@ -25,6 +26,8 @@ import numpy as np
 import onnxruntime
 
 PR_SET_PDEATHSIG = 1
+FREE_AXES = ("batch", "length")
+"""Names that exported files give to the first axes of their input, where these are free."""
 
 
 def main(request_file: str) -> int:
@@ -38,6 +41,8 @@ def main(request_file: str) -> int:
         try:
             if task["task"] == "time":
                 answer = timed(task, make_session, sessions, estimator, request["threads"])
+            elif task["task"] == "memory":
+                answer = memory(task)
             else:
                 answer = run(task, make_session)
         except MemoryError as error:
@@ -50,9 +55,18 @@ def main(request_file: str) -> int:
     return 0
 
 
-def session(file: str, *, threads: int) -> onnxruntime.InferenceSession:
-    """Sequential; graph optimisations and spinning at their defaults. `threads` 0: the common pool."""
+def session(
+    file: str, shape: tuple[int, ...] = (), *, threads: int, arena: bool = True
+) -> onnxruntime.InferenceSession:
+    """Sequential; graph optimisations and spinning at their defaults. `threads` 0: the common pool.
+
+    `shape`: of the one input it will get; free axes are fixed to it, so that the shape arithmetic of the
+    graph becomes constants before the first call.
+    """
     options = onnxruntime.SessionOptions()
+    for name, size in zip(FREE_AXES, shape, strict=False):
+        options.add_free_dimension_override_by_name(name, size)  # a name the graph lacks is passed over
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -65,13 +79,14 @@ def session(file: str, *, threads: int) -> onnxruntime.InferenceSession:
 
 def timed(
     task: Mapping[str, Any],
-    make_session: Callable[[str], onnxruntime.InferenceSession],
-    sessions: Callable[[str], onnxruntime.InferenceSession],
+    make_session: Callable[..., onnxruntime.InferenceSession],
+    sessions: Callable[..., onnxruntime.InferenceSession],
     estimator: ModuleType,
     threads: int,
 ) -> dict[str, Any]:
-    candidate = bound(make_session(task["file"]), task["input"])
-    reference = bound(sessions(task["reference"]), task["reference_input"])
+    own, other = task["input"], task["reference_input"]
+    candidate = bound(make_session(task["file"], tuple(own["shape"])), own)
+    reference = bound(sessions(task["reference"], tuple(other["shape"])), other)
     result = estimator.estimate(
         candidate,
         reference,
@@ -84,13 +99,7 @@ def timed(
 
 def bound(session: onnxruntime.InferenceSession, described: Mapping[str, Any]) -> Callable[[], object]:
     """One run with inputs and outputs bound once, on random values of the described shape."""
-    rng = np.random.default_rng(0)
-    shape = tuple(described["shape"])
-    values: np.ndarray[Any, Any]
-    if described["dtype"] == "int64":
-        values = rng.integers(0, described["below"], size=shape, dtype=np.int64)
-    else:
-        values = rng.standard_normal(shape, dtype=np.float32)
+    values = random_values(described)
     binding = session.io_binding()
     binding.bind_cpu_input(session.get_inputs()[0].name, values)
     name = session.get_outputs()[0].name
@@ -99,6 +108,15 @@ def bound(session: onnxruntime.InferenceSession, described: Mapping[str, Any]) -
     output = onnxruntime.OrtValue.ortvalue_from_numpy(binding.copy_outputs_to_cpu()[0])
     binding.bind_ortvalue_output(name, output)
     return functools.partial(_run_bound, session, binding, (values, output))
+
+
+def random_values(described: Mapping[str, Any]) -> "np.ndarray[Any, Any]":
+    """An input of the described shape and kind, always the same."""
+    rng = np.random.default_rng(0)
+    shape = tuple(described["shape"])
+    if described["dtype"] == "int64":
+        return rng.integers(0, described["below"], size=shape, dtype=np.int64)
+    return rng.standard_normal(shape, dtype=np.float32)
 
 
 def run(
@@ -110,6 +128,31 @@ def run(
     for source, destination in zip(task["inputs"], task["outputs"], strict=True):
         np.save(destination, model.run(None, {name: np.load(source)})[0])
     return {"input": name, "output": model.get_outputs()[0].name}
+
+
+def memory(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Resident bytes before the session and with it, and the most while it runs once, without an arena: an
+    arena grows in steps that hide what a run needs."""
+    before = _resident("VmRSS")
+    model = session(task["file"], tuple(task["input"]["shape"]), threads=1, arena=False)
+    loaded = _resident("VmRSS")
+    inputs = {model.get_inputs()[0].name: random_values(task["input"])}
+    ready = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark begins anew
+    model.run(None, inputs)  # the first run: what it gives back may stay resident and hide a second one's
+    return {
+        "before_bytes": before,
+        "session_bytes": loaded - before,
+        "run_bytes": _resident("VmHWM") - ready,
+    }
+
+
+def _resident(name: str) -> int:
+    """A line of this process' status, bytes (Linux)."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(name):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"{name} is not implemented on this system")
 
 
 def _run_bound(model: onnxruntime.InferenceSession, binding: Any, _kept_alive: object) -> None:

@@ -93,10 +93,13 @@ def everything() -> Iterator[tuple[str, Architecture]]:
         "encoder-folding norms of their own",
         architecture("encoder", folding, sharing={"kind": "all", "private_norm": True}),
     )
-    for pooling in ("max", "last"):
+    for pooling in ("max", "last", "cls"):
         head = {"kind": "classification", "pooling": pooling}
         yield f"vision-{pooling}", architecture("vision", [layer("vision")], head=head)
-    yield "decoder-tied", architecture("decoder", [layer("decoder")], head={"kind": "language", "tied": True})
+    tied = {"kind": "language", "tied": True}
+    yield "decoder-tied", architecture("decoder", [layer("decoder")], head=tied)
+    for name, head in (("decoder-factorised", {"kind": "language"}), ("decoder-factorised tied", tied)):
+        yield name, architecture("decoder", [layer("decoder")], head=head, embedding_width=8)
 
 
 EVERYTHING = dict(everything())

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import statistics
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,7 @@ from evaluators.latency.estimator import flags_of
 from evaluators.latency.reference import ReferenceHistory, reference_architecture, reference_format
 from evaluators.latency.runtimes import eager
 from evaluators.latency.runtimes.onnxruntime import (
+    PROCESS_FILE,
     Failure,
     InputShape,
     TimedFile,
@@ -27,6 +30,7 @@ from evaluators.latency.runtimes.onnxruntime import (
     time_files,
 )
 from evaluators.latency.target import Runtime
+from evaluators.latency.timed_input import timed_input
 from space.architecture import Architecture
 from space.errors import InvalidInputError, UnsupportedError
 from space.export import export_onnx
@@ -155,8 +159,6 @@ def test_a_task_that_hangs_is_killed_and_the_next_goes_on(
 
 
 def test_the_timing_process_imports_neither_torch_nor_this_project(tmp_path: Path) -> None:
-    from evaluators.latency.runtimes.onnxruntime import PROCESS_FILE
-
     request = tmp_path / "request.json"
     request.write_text(
         json.dumps(
@@ -256,3 +258,21 @@ def test_f48_a_measurement_on_a_busy_host_ends_and_is_near_the_quiet_one(
     assert 0.5 < busy.value / quiet.value < 2.0
     assert busy.detail["p95_s"] >= busy.value
     assert dataclasses.asdict(busy)["wall_s"] < 30
+
+
+def test_a_session_has_the_shape_of_its_input_and_computes_the_same(make: Factory, tmp_path: Path) -> None:
+    """Free axes are fixed, so that shape arithmetic is done before the first call."""
+    spec = importlib.util.spec_from_file_location("ort_process", PROCESS_FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    process = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(process)
+    for model, fixed in (("decoder", [3, 16]), ("vision", [3, 1, 8, 8])):
+        architecture = make(model)
+        path = export_onnx(build_model(architecture, seed=0), architecture, tmp_path / f"{model}.onnx")
+        inputs = dataclasses.asdict(timed_input(architecture, 3))
+        free, own = (process.session(str(path), shape, threads=1) for shape in ((), tuple(fixed)))
+        assert own.get_inputs()[0].shape == fixed
+        assert own.get_outputs()[0].shape[0] == 3
+        values = {own.get_inputs()[0].name: process.random_values(inputs)}
+        np.testing.assert_allclose(own.run(None, values)[0], free.run(None, values)[0], rtol=1e-5, atol=1e-6)

@@ -1,17 +1,27 @@
-"""Composition and its correction: exact sums, fitted bias, intervals that cover."""
+"""Composition: exact sums, what is missing, traits of blocks, and the correction applied."""
 
 import math
-import random
 from collections.abc import Callable
 
 import pytest
 
-from evaluators.latency import Correction, Target, blocks_of, fit_correction, missing_blocks, predict_latency
-from evaluators.latency.prediction import WIDE
+from evaluators.latency import (
+    Correction,
+    Target,
+    blocks_of,
+    composition,
+    fit_correction,
+    missing_blocks,
+    predict_latency,
+)
 from space.architecture import Architecture
 from space.errors import UnsupportedError
 
 Factory = Callable[..., Architecture]
+
+
+def timed(architecture: Architecture, seconds: float = 0.001) -> dict[str, float]:
+    return {block.id: seconds for block in blocks_of(architecture, Target())}
 
 
 def test_the_composition_is_the_sum_of_the_blocks(make: Factory) -> None:
@@ -33,36 +43,25 @@ def test_a_missing_block_is_named_and_refused(make: Factory) -> None:
         predict_latency(architecture, Target(), known, Correction())
 
 
-def test_a_constant_factor_is_found_and_applied(make: Factory) -> None:
-    correction = fit_correction([(s, 0.8 * s) for s in (0.001, 0.002, 0.004, 0.01)])
-    assert math.exp(correction.log_bias) == pytest.approx(0.8)
+def test_shares_are_fractions_of_the_summed_time(make: Factory) -> None:
+    """Embedding, softmax, feed-forward, window, feed-forward, head: 1 ms each."""
+    architecture = make(number_format="int8_dynamic")
+    shares = composition(architecture, Target(), timed(architecture)).shares
+    for trait in ("embedding", "head", "mixer softmax", "mixer softmax with rope", "mixer sliding_window"):
+        assert shares[trait] == pytest.approx(1 / 6), trait
+    assert shares["feed_forward glu"] == shares["feed_forward int8_dynamic"] == pytest.approx(1 / 3)
+    assert shares["norm rmsnorm"] == pytest.approx(4 / 6)
+    assert shares["blocks"] == pytest.approx(6e-5 / 6e-3)
+
+
+def test_a_correction_moves_the_value_and_gives_its_interval(make: Factory) -> None:
     architecture = make()
-    known = {block.id: 0.001 for block in blocks_of(architecture, Target())}
-    predicted = predict_latency(architecture, Target(), known, correction)
+    composed = composition(architecture, Target(), timed(architecture))
+    correction = fit_correction([composed.pair(0.8 * composed.total_s)] * 4)
+    predicted = predict_latency(architecture, Target(), timed(architecture), correction)
     assert predicted.value == pytest.approx(0.8 * 0.006)
+    assert predicted.detail["log_bias"] == pytest.approx(math.log(0.8))
+    assert predicted.detail["correction"]["pairs"] == 4
     assert predicted.spread is not None
     assert predicted.value is not None
     assert 0.02 < predicted.spread / predicted.value < 0.15
-
-
-def test_fewer_than_three_pairs_keep_the_wide_interval_and_shrink_the_bias() -> None:
-    assert fit_correction([]) == Correction(0.0, WIDE, 0)
-    two = fit_correction([(1.0, 2.0), (1.0, 2.0)])
-    assert two.log_bias == pytest.approx(math.log(2) * 2 / 3)
-    assert two.log_half_width == WIDE
-
-
-def test_pairs_that_are_not_positive_and_finite_teach_nothing() -> None:
-    pairs = [(1.0, 1.1), (0.0, 1.0), (1.0, math.inf), (1.0, math.nan), (2.0, 2.2), (3.0, 3.3)]
-    assert fit_correction(pairs) == fit_correction([(1.0, 1.1), (2.0, 2.2), (3.0, 3.3)])
-
-
-def test_the_interval_covers_new_models() -> None:
-    """Nominal 95 %; 90 % of 400 draws leaves room for chance."""
-    rng = random.Random(0)
-    covered = 0
-    for _ in range(400):
-        ratios = [rng.gauss(-0.1, 0.05) for _ in range(9)]
-        correction = fit_correction([(1.0, math.exp(ratio)) for ratio in ratios[:-1]])
-        covered += abs(ratios[-1] - correction.log_bias) <= correction.log_half_width
-    assert covered >= 360

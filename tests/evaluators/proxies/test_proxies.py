@@ -88,8 +88,12 @@ def test_a_mistyped_name_gets_the_nearest_one() -> None:
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_every_mixer_has_its_scores(text: tuple[np.ndarray, np.ndarray], mixer: str) -> None:
-    scores = score(decoder(layer(mixer), layer(mixer, MLP)), *text, proxy_names(), seed=0)
-    supported = set(proxy_names()) - ({"synaptic_diversity"} if mixer == "pool" else set())
+    scores = score(decoder(layer(mixer), layer(mixer, MLP)), *text, proxy_names(), seed=0, num_seeds=1)
+    supported = set(proxy_names())
+    if mixer not in ("softmax", "grouped", "sliding_window"):
+        supported -= {"attention_confidence"}
+    if mixer == "pool":
+        supported -= {"synaptic_diversity", "attention_importance", "head_confidence"}
     assert {name for name, own in scores.items() if own.status == "ok"} == supported
     assert all(own.kind == "computed" and own.quantity == name for name, own in scores.items())
     json.dumps([dict(own.detail) for own in scores.values()], allow_nan=False)
@@ -106,18 +110,22 @@ FEED_FORWARDS: dict[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("feed_forward", FEED_FORWARDS)
 def test_every_feed_forward_has_its_scores(text: tuple[np.ndarray, np.ndarray], feed_forward: str) -> None:
     one = layer("softmax", FEED_FORWARDS[feed_forward])
-    scores = score(decoder(one, one), *text, proxy_names(), seed=0)
-    assert {name for name, own in scores.items() if own.status == "ok"} == set(proxy_names())
+    scores = score(decoder(one, one), *text, proxy_names(), seed=0, num_seeds=1)
+    per_example = {"naswot", "activation_distance", "swap"} if "moe" in feed_forward else set()
+    assert {name for name, own in scores.items() if own.status == "ok"} == set(proxy_names()) - per_example
+    assert {name for name, own in scores.items() if own.status == "unsupported"} == per_example
 
 
 def test_a_layer_without_feed_forward_is_left_out_of_the_hidden_activations(
     text: tuple[np.ndarray, np.ndarray],
 ) -> None:
     bare, fed = layer("gated_conv", {"kind": "none"}), layer("gated_conv")
-    mixed = score(decoder(bare, fed), *text, proxy_names(), seed=0)
+    names = ["w_pca", "naswot", "synaptic_saliency", "zico", "synaptic_diversity"]
+    mixed = score(decoder(bare, fed), *text, names, seed=0)
     assert all(own.status == "ok" for own in mixed.values())
-    without = score(decoder(bare, bare), *text, proxy_names(), seed=0)
-    assert without["w_pca"].status == "unsupported"
+    without = score(decoder(bare, bare), *text, names, seed=0)
+    assert without["w_pca"].status == without["naswot"].status == "unsupported"
+    assert without["synaptic_saliency"].status == "unsupported"
     assert without["zico"].status == without["synaptic_diversity"].status == "ok"
 
 
@@ -139,8 +147,9 @@ def test_images_are_scored_and_rows_come_from_the_whole_probe_batch(
     images: tuple[np.ndarray, np.ndarray],
 ) -> None:
     wide = vision(layer("softmax", {"kind": "mlp", "activation": "gelu", "d_ff": 128}))
-    scores = score(wide, *images, proxy_names(), seed=0)
-    assert all(own.status == "ok" for own in scores.values())
+    scores = score(wide, *images, proxy_names(), seed=0, num_seeds=1)
+    missing = {name for name, own in scores.items() if own.status != "ok"}
+    assert missing == {"macs_decode", "state_size", "az_progressivity"}  # not causal, and one block
     assert scores["w_pca"].detail["short_of_rows"] == 0.0
     few = score(wide, images[0][:16], images[1][:16], ["w_pca"], seed=0)["w_pca"]
     assert few.detail["short_of_rows"] == 1.0
@@ -148,9 +157,11 @@ def test_images_are_scored_and_rows_come_from_the_whole_probe_batch(
 
 def test_shared_passes_give_what_separate_ones_give(text: tuple[np.ndarray, np.ndarray]) -> None:
     architecture = decoder(layer("softmax"), layer("gated_conv", MLP))
-    shared = score(architecture, *text, proxy_names(), seed=3)
-    separate = {name: score(architecture, *text, [name], seed=3)[name] for name in proxy_names()}
-    assert {k: v.value for k, v in shared.items()} == {k: v.value for k, v in separate.items()}
+    shared = score(architecture, *text, proxy_names(), seed=3, num_seeds=1)
+    for name, own in shared.items():
+        alone = score(architecture, *text, [name], seed=3, num_seeds=1)[name]
+        # where probabilities are shown, attention runs in its explicit form, which rounds otherwise
+        assert alone.value == (None if own.value is None else pytest.approx(own.value, rel=1e-3, abs=1e-4))
 
 
 def test_synaptic_diversity_of_a_whole_model_by_its_definition(text: tuple[np.ndarray, np.ndarray]) -> None:

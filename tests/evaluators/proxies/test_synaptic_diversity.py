@@ -6,7 +6,7 @@ from torch import Tensor
 
 from evaluators.passes import Matrix, Passes
 from evaluators.proxies import SynapticDiversity
-from evaluators.proxies.synaptic_diversity import nuclear_norm, nuclear_norm_reference
+from evaluators.spectra import nuclear_norm, nuclear_norm_reference
 from space.errors import UnsupportedError
 
 
