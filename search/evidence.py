@@ -11,17 +11,20 @@ under the same conditions is found here too.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evaluators.latency import Block, blocks_of, device_key, latency_fingerprint
+from evaluators.latency import Block, Composition, Pair, blocks_of, device_key, latency_fingerprint
 from evaluators.protocol import Measurement, fingerprint
-from evaluators.training import training_fingerprint
-from space.architecture import Architecture
+from evaluators.training import TrainingPlan, training_fingerprint
+from space.architecture import Architecture, parse_architecture
 
 from .clock import Clock
-from .plan import JobPlan
+from .plan import JobPlan, taught
 from .records import JobRecord, MeasurementRecord, Spread, TrialRecord
-from .storage import measurements
+from .storage import architectures, measurements
 from .storage.database import Database
 from .workers.stages import unpack
+
+EARLIER_PAIRS = 200
+"""Newest whole models of earlier jobs that the correction of composed latencies learns from."""
 
 
 class Evidence:
@@ -34,10 +37,18 @@ class Evidence:
         self._clock = clock
         self._device_key = device_key(plan.target)
         self.search_mark = training_fingerprint(plan.data, plan.training)
-        self.final_mark = training_fingerprint(plan.data, plan.finalist_training)
         self._block_mark = latency_fingerprint(plan.target, of="block")
         self.blocks: dict[str, float] = {}
         """Latency in seconds of every block known so far, by block id."""
+
+    @property
+    def finalist_training(self) -> TrainingPlan:
+        """How finalists are trained: with their teacher, once it is chosen."""
+        return taught(self.plan.finalist_training, self.job.context)
+
+    @property
+    def final_mark(self) -> str:
+        return training_fingerprint(self.plan.data, self.finalist_training)
 
     def training_seed(self, repeat: int) -> int:
         return self.plan.spec.strategy.seed + repeat
@@ -51,6 +62,28 @@ class Evidence:
                 stored = measurements.find_many(session, list(unknown), "block_latency_s", self._block_mark)
             self.blocks |= {key: row.value for key, row in stored.items() if row.value is not None}
         return [block for key, block in unknown.items() if key not in self.blocks]
+
+    def earlier_pairs(self) -> dict[str, Pair]:
+        """Whole models that jobs before this one measured on this target, by architecture id, as far as all
+        of their blocks were known then. Nothing stored later changes the answer, so that a coordinator that
+        takes over predicts as its predecessor did."""
+        before, target = self.job.created_at, self.plan.target
+        with self._db.read() as session:
+            rows = measurements.newest(
+                session, "latency_s", latency_fingerprint(target), before=before, limit=EARLIER_PAIRS
+            )
+            texts = architectures.find_many(session, [row.subject for row in rows])
+            blocks = {id: blocks_of(parse_architecture(text), target) for id, text in texts.items()}
+            ids = {block.id for model in blocks.values() for block in model}
+            stored = measurements.find_many(session, ids, "block_latency_s", self._block_mark)
+        known = {id: row.value for id, row in stored.items() if row.created_at < before and row.value}
+        found: dict[str, Pair] = {}
+        for row in rows:
+            parts = [(block, known.get(block.id)) for block in blocks.get(row.subject, ())]
+            timed = tuple((block, seconds) for block, seconds in parts if seconds is not None)
+            if timed and len(timed) == len(parts) and row.value is not None:
+                found[row.subject] = Composition(timed).pair(row.value)
+        return found
 
     def trained(
         self, training_id: str, steps: int, *, mark: str | None = None, repeat: int = 0
@@ -116,6 +149,12 @@ class Evidence:
     ) -> MeasurementRecord | None:
         with self._db.read() as session:
             return measurements.find(session, subject, quantity, mark, fidelity=steps, seed=seed)
+
+    def computed(self, subjects: Iterable[str], quantity: str, mark: str, *, seed: int) -> dict[str, float]:
+        """Stored values that are numbers, by subject."""
+        with self._db.read() as session:
+            rows = measurements.find_many(session, subjects, quantity, mark, seed=seed)
+        return {subject: row.value for subject, row in rows.items() if row.value is not None}
 
     def record(
         self,

@@ -25,7 +25,7 @@ from space.export import ExportedFolder, check_formats, write_folder
 from space.model import build_model
 
 from .clock import Clock
-from .plan import JobPlan
+from .plan import JobPlan, taught
 from .records import FINAL_JOB_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
 from .running import owner_name, stored_plan
 from .storage import artefacts, jobs, measurements, trials
@@ -143,7 +143,7 @@ def _write(database: Database, artefact: ArtefactRecord, draft: Path) -> dict[st
         trial = trials.get(session, artefact.job_id, artefact.trial)
     plan = stored_plan(job)
     architecture = parse_architecture(trial.architecture)
-    source = _checkpoint(database, plan, trial)
+    source = _checkpoint(database, plan, job, trial)
     model = build_model(architecture, seed=0)
     load_weights(model, database.data_dir / "training" / str(source.detail["checkpoint"]))
     model.eval()
@@ -166,13 +166,13 @@ def _write(database: Database, artefact: ArtefactRecord, draft: Path) -> dict[st
     return report
 
 
-def _checkpoint(database: Database, plan: JobPlan, trial: TrialRecord) -> MeasurementRecord:
+def _checkpoint(database: Database, plan: JobPlan, job: JobRecord, trial: TrialRecord) -> MeasurementRecord:
     """The training the trial's numbers come from: the finalist's first seed where there is one.
 
     Raises:
         ConflictError: its weights are gone.
     """
-    training = plan.finalist_training if trial.final else plan.training
+    training = taught(plan.finalist_training, job.context) if trial.final else plan.training
     with database.read() as session:
         row = measurements.find(
             session, trial.training_id, plan.quality, training_fingerprint(plan.data, training),

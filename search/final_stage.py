@@ -5,10 +5,12 @@ once, on the test part; its latency is measured anew on the exported model of th
 is restated.
 """
 
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from scipy import stats
 
@@ -86,8 +88,22 @@ class FinalStage:
             trained = {trial.training_id for trial in references}
             siblings = [trial for trial in self._ledger.references if trial.training_id in trained]
             chosen = [trial.number for trial in (*search, *siblings)] if search else []
-            self._ledger.update_context(finalists=chosen)
+            self._ledger.update_context(finalists=chosen, teacher=self._teacher() if chosen else None)
         return list(chosen)
+
+    def _teacher(self) -> dict[str, Any] | None:
+        """Whom finalists learn from, as it is kept with the job: the largest architecture, of the search or a
+        reference, that was trained to the end of the search's budget."""
+        if self._spec.teacher == "none":
+            return None
+        ledger = self._ledger
+        steps, mark = ledger.plan.training.steps, ledger.search_mark
+        completed = [trial for trial in ledger.trials.values() if trial.state == "completed"]
+        for trial in sorted(completed, key=lambda trial: (-trial.values["params"], trial.training_id)):
+            if checkpoint := ledger.checkpoint(trial.training_id, mark=mark, steps=steps, repeat=0):
+                return {"trial": trial.number, "checkpoint": checkpoint, "architecture": trial.architecture}
+        ledger.warn("no checkpoint is left to teach the finalists: they learn from the targets alone")
+        return None
 
     def _work(self, number: int, repeat: int) -> Work | None:
         """What a finalist's seed still needs: its training, then its measurement."""
@@ -101,8 +117,11 @@ class FinalStage:
             return None
         if found is None:
             architecture = ledger.architecture(trial).with_number_format("fp32")
-            plan = asdict(ledger.plan.finalist_training)
-            found = training_work(ledger, architecture, plan, repeat=repeat, until=steps)
+            plan, teacher = asdict(ledger.finalist_training), ledger.job.context.get("teacher")
+            found = training_work(
+                ledger, architecture, plan, repeat=repeat, until=steps,
+                teacher=json.dumps(teacher["architecture"]) if teacher else None,
+            )  # fmt: skip
         if self._in_flight(found.key):
             return None
         self._owner[found.key] = (number, repeat)

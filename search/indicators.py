@@ -12,12 +12,14 @@ moocore, definition below.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import moocore
 import numpy as np
 
 from .equal_quality import Point, Speedup, best_speedup
+from .front_quality import additive_epsilon, igd_plus, nondominated_probability
 from .objectives import OBJECTIVES, minimised
 from .pareto import Vector, front, log_scaled
 from .records import Spread, TrialRecord
@@ -109,7 +111,9 @@ def indicators(
     Keys: schema_version, stage, hypervolume, reference_hypervolume, hypervolume_gain (fraction of the
     references'), hypervolume_history [[trials counted, hypervolume], ...], speedup_at_equal_quality,
     speedup_at_equal_quality_search (once finalists exist: the same on the search stage's numbers),
-    suggestions, scale {objectives, ideal, worst, reference_point}. A figure that cannot be stated is None.
+    suggestions, scale {objectives, ideal, worst, reference_point}, igd_plus and additive_epsilon (how far the
+    front falls short of the references' front, 0 or less: nowhere), nondominated_probability {trial of the
+    front: probability that it stays on it}. A figure that cannot be stated is None.
     """
     rows, ordinary = counted(trials, objectives), counted(references, objectives)
     scale = Scale.of(counted(references, objectives, with_infeasible=True), objectives)
@@ -125,6 +129,9 @@ def indicators(
         "speedup_at_equal_quality": _speedups(rows, ordinary, objectives, final=final),
         "suggestions": suggestions(best, objectives),
         "scale": None,
+        "igd_plus": None,
+        "additive_epsilon": None,
+        "nondominated_probability": _staying(best, objectives),
     }
     if final:
         found["speedup_at_equal_quality_search"] = _speedups(rows, ordinary, objectives, final=False)
@@ -143,7 +150,27 @@ def indicators(
                 "reference_point": list(scale.reference_point),
             },
         }
+        ours, theirs = ([scale.normalised(one.effective) for one in some] for some in (best, ordinary))
+        if ours and theirs:
+            target = [theirs[index] for index in front(theirs)]
+            found |= {
+                "igd_plus": igd_plus(ours, target),
+                "additive_epsilon": additive_epsilon(ours, target),
+            }
     return found
+
+
+def _staying(best: Sequence[TrialRecord], objectives: Sequence[str]) -> dict[str, float]:
+    """Normal errors as wide as the 95 % intervals; a number without an interval is taken as exact."""
+    means = [minimised(one.effective, objectives) for one in best]
+    deviations = [tuple(_deviation(one.effective_spread.get(key)) for key in objectives) for one in best]
+    found = nondominated_probability(means, deviations) if best else []
+    return {str(one.number): share for one, share in zip(best, found, strict=True)}
+
+
+def _deviation(spread: Spread | None) -> float:
+    width = spread.high - spread.low if spread else 0.0
+    return width / (2 * NormalDist().inv_cdf(0.975)) if math.isfinite(width) else 0.0
 
 
 def hypervolume_history(rows: Sequence[TrialRecord], scale: Scale) -> list[list[float]]:

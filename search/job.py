@@ -90,11 +90,24 @@ class TargetSpec(_Spec):
     threads: Int = Field(1, ge=1, le=256)
     batch_size: Int = Field(1, ge=1, le=4096)
     length: Int | None = Field(None, ge=1, le=8192)
-    phase: Literal["prefill"] = "prefill"
+    phase: Literal["prefill", "decode"] = "prefill"
 
 
 class StrategySpec(_Spec):
-    kind: Literal["random", "nsga2", "tpe"] = "nsga2"
+    kind: Literal[
+        "surrogate",
+        "nsga2",
+        "nsga3",
+        "regularized_evolution",
+        "pareto_evolution",
+        "tpe",
+        "gp",
+        "boshnas",
+        "entropy",
+        "local_search",
+        "stratified",
+        "random",
+    ] = "surrogate"
     seed: Int = Field(0, ge=0, lt=2**63)
 
 
@@ -107,6 +120,7 @@ class ScreenSpec(_Spec):
 
 class TrainingSpec(_Spec):
     steps: Int = Field(300, ge=4, le=1_000_000)
+    tokens: Int | None = Field(None, ge=1, le=10**12, description="In place of `steps`: tokens to be seen")
     rungs: Int = Field(3, ge=1, le=6)
     reduction: Int = Field(2, ge=2, le=8)
     batch_size: Int | None = Field(None, ge=1, le=4096, description="The task's own by default")
@@ -128,6 +142,10 @@ class FinalistsSpec(_Spec):
     count: Int = Field(4, ge=0, le=64)
     seeds: Int = Field(3, ge=1, le=32)
     steps: Int = Field(2000, ge=4, le=10_000_000)
+    tokens: Int | None = Field(None, ge=1, le=10**13, description="In place of `steps`: tokens to be seen")
+    teacher: Literal["none", "largest"] = Field(
+        "none", description="largest: finalists also learn from the job's largest trained architecture"
+    )
 
 
 class ReferencesSpec(_Spec):

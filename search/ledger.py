@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from evaluators.latency import Correction, composed_s, fit_correction, predict_latency
+from evaluators.latency import Composition, Correction, composition, fit_correction, predict_latency
 from evaluators.protocol import Measurement
 from space.architecture import Architecture, parse_architecture
 
@@ -49,7 +49,8 @@ class Ledger(Evidence):
         super().__init__(database, job, plan, clock)
         self._began = clock.time()
         self._architectures: dict[str, Architecture] = {}
-        self._composed: dict[str, float] = {}
+        self._composed: dict[str, Composition] = {}
+        self._earlier_pairs = self.earlier_pairs()
         self.rung_quality: dict[tuple[int, int], float] = {}
         """Quality at (trial number, rung)."""
         with database.read() as session:
@@ -270,6 +271,13 @@ class Ledger(Evidence):
                 session, self.job.id, self.job.fence, found, now=self._clock.time()
             )
 
+    def keep_verdicts(self, patch: Mapping[str, Any], changed: Sequence[Mapping[str, Any]]) -> None:
+        """Verdicts on proxies in the job's context, and an event for each that changed."""
+        with self._db.write() as session:
+            self.job = jobs.update_context(session, self.job.id, self.job.fence, patch)
+            for one in changed:
+                events.append(session, self.job.id, "proxy.verdict", None, one, now=self._clock.time())
+
     def warn(self, message: str, trial: int | None = None) -> None:
         with self._db.write() as session:
             events.append(
@@ -281,19 +289,20 @@ class Ledger(Evidence):
         return trial
 
     def _correction(self) -> Correction:
-        pairs = [
-            (composed, trial.values["latency_s"])
+        """From this job's whole measurements, and those of earlier jobs on the same target."""
+        own = {
+            trial.architecture_id: composed.pair(trial.values["latency_s"])
             for trial in self.trials.values()
             if trial.kinds.get("latency_s") == "measured"
-            and (composed := self._composed_s(trial)) is not None
-        ]
-        return fit_correction(pairs)
+            and (composed := self._composition(trial)) is not None
+        }
+        return fit_correction([*(self._earlier_pairs | own).values()])
 
-    def _composed_s(self, trial: TrialRecord) -> float | None:
-        """Sum of a trial's blocks, None while one of them was never measured."""
+    def _composition(self, trial: TrialRecord) -> Composition | None:
+        """A trial's blocks, None while one of them was never measured."""
         if trial.architecture_id not in self._composed:
             architecture = self.architecture(trial)
             if self.know_blocks(architecture):
                 return None
-            self._composed[trial.architecture_id] = composed_s(architecture, self.plan.target, self.blocks)
+            self._composed[trial.architecture_id] = composition(architecture, self.plan.target, self.blocks)
         return self._composed[trial.architecture_id]

@@ -3,16 +3,17 @@ spent."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from evaluators.latency import Target, check_target, device_key
 from evaluators.proxies import proxy_names
-from evaluators.training import TaskData, TrainingPlan, prepare_task
+from evaluators.training import TaskData, TrainingPlan, prepare_task, steps_of_tokens
 from space.architecture import Architecture, parse_architecture
 from space.constraints import STATIC_KEYS, smallest, static_costs
 from space.errors import InvalidArchitectureError, InvalidInputError, nearest
+from space.mixers import MIXERS
 from space.norms import NORMS
 from space.quantization import NumberFormat, number_format
 from space.reference_family import Reference, reference_family
@@ -20,6 +21,10 @@ from space.search_space import SearchSpace, load_preset
 
 from .job import JobSpec
 from .objectives import OBJECTIVES, QUALITY
+
+LEAST_STEPS = 4
+MOST_STEPS = {"training": 1_000_000, "finalists": 10_000_000}
+"""What `steps` of the job file may be."""
 
 AUTO_PROXIES = ("w_pca", "zico", "synaptic_diversity")
 
@@ -65,6 +70,7 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
         does not have.
     """
     data = prepare_task(spec.task.kind, spec.task.dataset, spec.task.length)
+    spec = with_steps(spec, data)
     objectives = tuple(_task_key("objectives", key, data) for key in spec.objectives)
     limits = {_task_key("constraints", key, data): limit for key, limit in spec.constraints.items()}
     target = _target(spec, data)
@@ -87,6 +93,34 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
         finalist_training=TrainingPlan(steps=spec.finalists.steps, batch_size=batch_size),
         warnings=tuple(warnings),
     )
+
+
+def with_steps(spec: JobSpec, data: TaskData) -> JobSpec:
+    """The job with its budgets of tokens turned into steps.
+
+    Raises:
+        InvalidInputError: so few tokens that the schedule has too few steps, or too many.
+    """
+    batch_size = spec.training.batch_size or data.batch_size
+    changed: dict[str, Any] = {}
+    for name in ("training", "finalists"):
+        part = getattr(spec, name)
+        if part.tokens is None:
+            continue
+        steps = steps_of_tokens(part.tokens, data, batch_size)
+        if not LEAST_STEPS <= steps <= MOST_STEPS[name]:
+            raise InvalidInputError(
+                f"{name}.tokens={part.tokens} are {steps} steps of {batch_size} x {data.length} tokens; "
+                f"from {LEAST_STEPS} to {MOST_STEPS[name]:,} are possible: change it or training.batch_size"
+            )
+        changed[name] = part.model_copy(update={"steps": steps})
+    return spec.model_copy(update=changed) if changed else spec
+
+
+def taught(training: TrainingPlan, context: Mapping[str, Any]) -> TrainingPlan:
+    """The finalists' schedule with the teacher that the job has chosen, if it has."""
+    teacher = context.get("teacher")
+    return replace(training, teacher=str(teacher["checkpoint"])) if teacher else training
 
 
 def _task_key(where: str, name: str, data: TaskData) -> str:
@@ -132,8 +166,21 @@ def _space(spec: JobSpec, data: TaskData) -> tuple[SearchSpace, list[str]]:
     runtime = spec.target.runtime
     unreal = [name for name in get_args(NumberFormat) if runtime not in number_format(name).real_on]
     space, warnings = space.without_formats(unreal, runtime)
+    if spec.target.phase == "decode":
+        space = _decodable(space)
     space, more = _without_short_norms(space, spec.training.steps)
     return space, [*warnings, *more]
+
+
+def _decodable(space: SearchSpace) -> SearchSpace:
+    """The space without the mixers that keep no state from token to token."""
+    if space.model != "decoder":
+        raise InvalidInputError(
+            f"target.phase=decode needs a decoder, space '{space.name}' builds '{space.model}' models; "
+            "choose target.phase=prefill"
+        )
+    kinds = [kind for kind in space.domains.mixer if MIXERS[kind].decodable]
+    return space if len(kinds) == len(space.domains.mixer) else space.with_domains({"mixer": kinds})
 
 
 def _without_short_norms(space: SearchSpace, steps: int) -> tuple[SearchSpace, list[str]]:

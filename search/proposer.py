@@ -34,6 +34,8 @@ MAX_VISITED = 4000
 """Architectures looked at for an unseen neighbour before the search for one is given up."""
 START_SHARE = 1 / 3
 """Largest share of the budget that the homogeneous family takes."""
+START_MOST = 24
+"""Largest number of them: enough for a model to begin with, which then chooses the next ones itself."""
 
 
 class SpaceExhausted(ServiceError):
@@ -149,7 +151,7 @@ class Proposer:
 
     @cached_property
     def _start(self) -> tuple[Architecture, ...]:
-        places = int(self.budget * START_SHARE)
+        places = min(int(self.budget * START_SHARE), START_MOST)
         family = homogeneous_family(self.space) if places else ()
         return tuple(islice((one for one in family if self._keeps_limits(one)), places))
 

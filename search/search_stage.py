@@ -22,6 +22,7 @@ from .multifidelity import Promotion, RungResult, next_promotion
 from .objectives import minimised
 from .pareto import dominates, log_scaled, nondominated_ranks, violation
 from .proposer import Proposer, SpaceExhausted
+from .proxy_trust import ProxyTrust, trusted
 from .records import FINAL_TRIAL_STATES, TrialRecord
 from .strategies import Proposal, Told, make_strategy
 from .workers.stages import unpack
@@ -41,6 +42,8 @@ class Screening:
     round: int
     proposals: tuple[Proposal, ...]
     asked_after: int
+    ignored: frozenset[str] = frozenset()
+    """Proxies that had no say when it was asked for."""
 
 
 class SearchStage:
@@ -62,8 +65,16 @@ class SearchStage:
         self._owner: dict[str, int] = {}
         """Trial number behind the key of a training or a measurement."""
         self._ended: str | None = None
+        self._trust = ProxyTrust(ledger)
         self._proposer = Proposer(
-            make_strategy(plan.spec.strategy.kind, plan.space, plan.spec.strategy.seed, plan.objectives),
+            make_strategy(
+                plan.spec.strategy.kind,
+                plan.space,
+                plan.spec.strategy.seed,
+                plan.objectives,
+                batch_size=plan.target.batch_size,
+                tokens=plan.target.length,
+            ),
             plan.space,
             seed=plan.spec.strategy.seed,
             budget=plan.spec.budget.trials,
@@ -128,6 +139,7 @@ class SearchStage:
             self._take_training(trial, work, outcome.result)
         else:
             self._take_measures(trial, outcome.result)
+        self._trust.look()
 
     # -- trials ------------------------------------------------------------------------------------
 
@@ -252,7 +264,7 @@ class SearchStage:
     def _propose(self) -> Work | bool:
         """Draws candidates for a trial and asks for their proxies and missing block latencies."""
         if self._alone:
-            return self._screen(self._alone.pop(min(self._alone)))
+            return self._screen(self._alone.pop(min(self._alone)), scored=False)
         number, round = next(iter(self._redraw.items()), (self._next_number(), 0))
         self._redraw.pop(number, None)
         asked_after = self._ledger.last_event()
@@ -278,9 +290,12 @@ class SearchStage:
             infeasible=drawn.infeasible,
             strategy_errors=drawn.strategy_errors,
         )
-        return self._screen(Screening(number, round, tuple(drawn.proposals), asked_after))
+        ignored = self._trust.distrusted()
+        drawn_once = Screening(number, round, tuple(drawn.proposals), asked_after, ignored)
+        return self._screen(drawn_once, scored=self._plan.spec.screen.candidates > 1)
 
-    def _screen(self, screening: Screening) -> Work:
+    def _screen(self, screening: Screening, *, scored: bool) -> Work:
+        """With `scored` a candidate that stands alone has its proxies too, for they are judged later."""
         key = f"screen/{screening.number}/{screening.round}/{len(screening.proposals)}"
         self._screenings[key] = screening
         architectures = [proposal.architecture for proposal in screening.proposals]
@@ -288,7 +303,7 @@ class SearchStage:
             self._ledger.know_blocks(architecture)
         payload = {
             "architectures": [architecture.canonical_json for architecture in architectures],
-            "proxies": list(self._plan.proxies) if len(architectures) > 1 else [],
+            "proxies": list(self._plan.proxies) if scored else [],
             "seed": self._plan.spec.strategy.seed,
             "known_blocks": sorted(self._ledger.blocks),
         }
@@ -309,6 +324,7 @@ class SearchStage:
                 feasible="infeasible" not in trial.flags,
                 violation=violation(trial.values, limits),
                 complete=trial.state == "completed",
+                fidelity=self._rungs[trial.rung - 1] / self._rungs[-1] if trial.rung else 1.0,
             )
             for trial in self._ledger.search_trials
             if trial.state in FINAL_TRIAL_STATES or trial.rung
@@ -355,7 +371,7 @@ class SearchStage:
         ]
         self._ledger.count(infeasible=len(latencies) - len(allowed))
         if allowed:
-            chosen = self._choose(screening.number, allowed, scores, latencies)
+            chosen = self._choose(screening.number, allowed, trusted(scores, screening.ignored), latencies)
             self._ledger.count(screened_out=len(allowed) - 1)
             self._ledger.keep_prediction(screening.proposals[chosen].architecture, latencies[chosen])
             self._create(screening, chosen, {"latency_s": latencies[chosen]})
@@ -430,11 +446,24 @@ def comparable(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def training_work(
-    ledger: Ledger, architecture: Architecture, plan: Mapping[str, Any], *, repeat: int, until: int
+    ledger: Ledger,
+    architecture: Architecture,
+    plan: Mapping[str, Any],
+    *,
+    repeat: int,
+    until: int,
+    teacher: str | None = None,
 ) -> Work:
-    """Training of an fp32 form to `until` steps of a schedule; equal weights share a key, whoever asks."""
+    """Training of an fp32 form to `until` steps of a schedule; equal weights share a key, whoever asks.
+    `teacher`: JSON of the architecture behind the checkpoint that the plan names."""
     seed = ledger.training_seed(repeat)
-    payload = {"architecture": architecture.canonical_json, "plan": dict(plan), "seed": seed, "until": until}
+    payload = {
+        "architecture": architecture.canonical_json,
+        "plan": dict(plan),
+        "seed": seed,
+        "until": until,
+        "teacher": teacher,
+    }
     key = f"train/{architecture.id}/{plan['steps']}/{seed}"
     return Work(key, "train", payload, ledger.plan.spec.limits.trial_timeout)
 

@@ -4,6 +4,7 @@ A value is never overwritten: the first row of a key stays, whoever measures aga
 changes its fingerprint, and that is another key.
 """
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import select
@@ -86,6 +87,29 @@ def find_many(
         )
         found.update((row.subject, measurement_record(row)) for row in session.scalars(query))
     return found
+
+
+def newest(
+    session: Session,
+    quantity: str,
+    fingerprint: str,
+    *,
+    before: dt.datetime,
+    limit: int,
+) -> Sequence[MeasurementRecord]:
+    """The last `limit` values that were stored under a fingerprint before a moment, oldest first."""
+    query = (
+        select(Measurement)
+        .where(
+            Measurement.quantity == quantity,
+            Measurement.fingerprint == fingerprint,
+            Measurement.created_at < before,
+            Measurement.value.is_not(None),
+        )
+        .order_by(Measurement.id.desc())
+        .limit(limit)
+    )
+    return [measurement_record(row) for row in session.scalars(query)][::-1]
 
 
 def for_subject(session: Session, subject: str) -> Sequence[MeasurementRecord]:

@@ -10,14 +10,14 @@ doi:10.1016/j.ejor.2006.08.008.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from space.architecture import Architecture
 from space.sampling import crossover, mutate, sample
 from space.search_space import SearchSpace
 
-from ..pareto import constrained_ranks, crowding, least_contribution_last, log_scaled
+from ..pareto import Vector, constrained_ranks, crowding, least_contribution_last, log_scaled
 from .strategy import Proposal, Told, stream
 
 WARM_UP = 12
@@ -59,29 +59,46 @@ class Nsga2:
         members = survivors(history, self.objectives, self.population)
         if len(members) < WARM_UP:
             return Proposal(sample(self.space, rng), origin="random")
-        mother, father = _tournament(members, rng), _tournament(members, rng)
-        if mother.number == father.number or rng.random() >= CROSSOVER_SHARE:
-            child = mutate(self.space, mother.architecture, rng)
-            return Proposal(child, origin="mutation", parents=(mother.number,))
-        child = mutate(self.space, crossover(self.space, mother.architecture, father.architecture, rng), rng)
-        return Proposal(child, origin="crossover", parents=(mother.number, father.number))
+        return breed(self.space, members, rng)
 
 
-def survivors(history: Sequence[Told], objectives: Sequence[str], count: int) -> list[Member]:
+def breed(space: SearchSpace, members: Sequence[Member], rng: random.Random) -> Proposal:
+    """The mutated crossover of two tournament winners, or the mutation of one."""
+    mother, father = _tournament(members, rng), _tournament(members, rng)
+    if mother.number == father.number or rng.random() >= CROSSOVER_SHARE:
+        return Proposal(mutate(space, mother.architecture, rng), origin="mutation", parents=(mother.number,))
+    child = mutate(space, crossover(space, mother.architecture, father.architecture, rng), rng)
+    return Proposal(child, origin="crossover", parents=(mother.number, father.number))
+
+
+Truncate = Callable[[Sequence[Vector], Sequence[Vector], int], list[int]]
+"""Vectors that stay, those of the rank that does not fit whole, how many fit -> their indices."""
+
+
+def by_contribution(kept: Sequence[Vector], level: Sequence[Vector], count: int) -> list[int]:
+    """Those with the largest hypervolume of their own within the rank."""
+    return least_contribution_last(level, count)
+
+
+def survivors(
+    history: Sequence[Told], objectives: Sequence[str], count: int, truncate: Truncate = by_contribution
+) -> list[Member]:
     """At most `count` members, best first; of equal vectors only the lowest number.
 
     Feasible and complete ones by rank, then feasible ones of unfinished trainings by rank, then infeasible
     ones by violation.
     """
     members: list[Member] = []
+    stay: list[Vector] = []
     for group in _groups(history):
         told, vectors = _distinct(group, objectives)
         ranks = constrained_ranks(vectors, [_violation(one) for one in told])
         base = 1 + max((member.rank for member in members), default=-1)
         for rank in range(max(ranks, default=-1) + 1):
             level = [index for index, known in enumerate(ranks) if known == rank]
-            kept = least_contribution_last([vectors[index] for index in level], count - len(members))
+            kept = truncate(stay, [vectors[index] for index in level], count - len(members))
             level = [level[index] for index in kept]
+            stay += [vectors[index] for index in level]
             gaps = crowding([vectors[index] for index in level])
             members += [Member(told[index], base + rank, gap) for index, gap in zip(level, gaps, strict=True)]
             if len(members) == count:

@@ -34,6 +34,8 @@ class Told:
     """False when the objectives come from a training that was not finished: they count only among their
     like.
     """
+    fidelity: float = 1.0
+    """Share of the full training behind the objectives."""
 
 
 @dataclass(frozen=True, slots=True)

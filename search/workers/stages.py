@@ -30,6 +30,7 @@ from evaluators.protocol import Measurement
 from evaluators.proxies import probe_size, score
 from evaluators.training import (
     TaskData,
+    Teacher,
     TrainingPlan,
     calibration_batch,
     evaluate,
@@ -108,17 +109,22 @@ def screen(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
 
 
 def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
-    """`architecture`, `plan`, `seed`, `until` -> `step`, `metrics` (quantity -> record), `checkpoint`,
-    `curve`."""
+    """`architecture`, `plan`, `seed`, `until`, `teacher` -> `step`, `metrics` (quantity -> record),
+    `checkpoint`, `curve`."""
     architecture = parse_architecture(payload["architecture"])
+    plan = TrainingPlan(**payload["plan"])
+    teacher = None
+    if plan.teacher:
+        teacher = Teacher(parse_architecture(payload["teacher"]), bench.folder / plan.teacher)
     result = train(
         architecture,
         bench.data,
-        TrainingPlan(**payload["plan"]),
+        plan,
         seed=payload["seed"],
         until=payload["until"],
         folder=bench.folder,
         step_guard=training_step,
+        teacher=teacher,
     )
     detail = {"curve": [list(point) for point in result.train_curve], "cpu_s": result.cpu_s}
     return {

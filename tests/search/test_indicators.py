@@ -230,3 +230,21 @@ def test_picks_by_name() -> None:
         pick(best, KEYS, "fastst")
     with pytest.raises(InvalidInputError, match="front is empty"):
         pick([], KEYS, "knee")
+
+
+def test_the_front_is_compared_with_the_references_front() -> None:
+    found = indicators([*TRIALS, trial(4, 1.8, 0.0005)], REFERENCES, KEYS)
+    assert found["igd_plus"] == 0
+    assert found["additive_epsilon"] < 0
+    worse = indicators([trial(0, 3.5, 0.01)], REFERENCES, KEYS)
+    assert worse["igd_plus"] > 0
+    assert worse["additive_epsilon"] > 0
+
+
+def test_members_with_wide_intervals_may_leave_the_front() -> None:
+    sure = indicators([trial(0, 2.0, 0.001), trial(1, 1.9, 0.002)], REFERENCES, KEYS)
+    assert sure["nondominated_probability"] == {"0": 1.0, "1": 1.0}
+    wide = {"bits_per_byte": Spread(1.0, 2.8, 3)}
+    found = indicators([trial(0, 2.0, 0.001, spread=wide), trial(1, 1.9, 0.002)], REFERENCES, KEYS)
+    assert found["nondominated_probability"]["0"] == 1.0
+    assert 0.3 < found["nondominated_probability"]["1"] < 0.7

@@ -44,7 +44,7 @@ def test_overrides_reach_into_groups() -> None:
     [
         ({"budgt": {"trials": 3}}, ["budgt", "unknown key", "did you mean 'budget'"]),
         ({"budget": {"trails": 3}}, ["budget.trails", "did you mean 'trials'"]),
-        ({"strategy": {"kind": "nsga"}}, ["strategy.kind", "'nsga'", "did you mean 'nsga2'"]),
+        ({"strategy": {"kind": "nsga-2"}}, ["strategy.kind", "'nsga-2'", "did you mean 'nsga2'"]),
         ({"target": {"runtime": "onnx"}}, ["target.runtime", "onnxruntime"]),
         ({"objectives": ["bits_per_byte", "latncy"]}, ["latncy", "did you mean 'latency'"]),
         ({"objectives": ["latency", "params"]}, ["exactly one quality objective"]),

@@ -100,6 +100,22 @@ def test_what_cannot_work_is_named_with_the_way_out(data: dict[str, Any], words:
         assert word in caught.value.message
 
 
+def test_a_budget_of_tokens_becomes_steps_and_stays_what_it_is_when_it_is_stored() -> None:
+    data = {"training": {"tokens": 16 * 128 * 40, "rungs": 2}, "finalists": {"tokens": "1e6"}}
+    plan = plan_job(parse_job(data))
+    assert (plan.training.steps, plan.finalist_training.steps) == (40, 489)
+    assert plan.spec.training.rung_steps() == (20, 40)
+    again = plan_job(parse_job(plan.spec.model_dump(mode="json")))
+    assert (again.training, again.finalist_training) == (plan.training, plan.finalist_training)
+
+
+def test_a_budget_of_tokens_too_small_for_a_schedule_is_refused() -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"training.tokens=4000 are 2 steps of 16 x 128 tokens; from 4"
+    ):
+        plan_job(parse_job({"training": {"tokens": 4000}}))
+
+
 def test_a_text_of_ten_bytes_is_too_short(tmp_path: Path) -> None:
     (tmp_path / "tiny.txt").write_text("0123456789")
     with pytest.raises(InvalidInputError, match="10 bytes"):

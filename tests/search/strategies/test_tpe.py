@@ -10,7 +10,8 @@ import pytest
 
 import search
 from search.strategies import Told, Tpe
-from search.strategies.tpe import NEWEST, WARM_UP, recent
+from search.strategies.optuna_study import NEWEST, recent
+from search.strategies.tpe import WARM_UP
 from space.architecture import Architecture, BytesInterface
 from space.sampling import sample
 from space.search_space import SearchSpace, load_preset
@@ -47,7 +48,7 @@ def test_optuna_is_used_in_one_file_only() -> None:
         for path in (root / room).rglob("*.py")
         if "import optuna" in path.read_text() or "from optuna" in path.read_text()
     ]
-    assert users == ["search/strategies/tpe.py"]
+    assert users == ["search/strategies/optuna_study.py"]
 
 
 def test_the_model_takes_over_after_the_warm_up_and_follows_the_good_trials() -> None:

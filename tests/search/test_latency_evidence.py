@@ -1,0 +1,57 @@
+"""Composed latencies learn from whole models, of this job and of earlier ones on the same target."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from search.clock import Clock
+from search.ledger import Ledger
+from search.storage import jobs, trials
+from search.storage.database import Database
+
+if TYPE_CHECKING:
+    from .conftest import Bench
+
+
+def ledger(bench: "Bench", database: Database, job_id: str, **changes: object) -> Ledger:
+    with database.read() as session:
+        job = jobs.get(session, job_id)
+    return Ledger(database, job, bench.plan(**changes), Clock())
+
+
+@pytest.mark.slow
+def test_a_job_begins_with_the_whole_models_of_earlier_ones(bench: "Bench") -> None:
+    database, plan = bench.open(), bench.plan()
+    first, second = bench.create(plan, database), bench.create(plan, database)
+    bench.work(first, plan, database=database)
+    with database.read() as session:
+        measured = {
+            trial.architecture_id: trial.values["latency_s"]
+            for trial in trials.all_trials(session, first)
+            if trial.kinds.get("latency_s") == "measured"
+        }
+    third = bench.create(plan, database)
+    found = ledger(bench, database, third).earlier_pairs()
+    assert found
+    assert set(found) <= set(measured)
+    for id, pair in found.items():
+        assert pair.measured_s == measured[id]
+        assert pair.composed_s > 0
+        assert pair.shares["head"] > 0
+
+    # what a job began with stays: those that began before the measurements never see them
+    assert ledger(bench, database, first).earlier_pairs() == {}
+    assert ledger(bench, database, second).earlier_pairs() == {}
+
+    # another target learns nothing
+    other = {"target": {"length": 64}}
+    elsewhere = bench.create(bench.plan(**other), database)
+    assert ledger(bench, database, elsewhere, **other).earlier_pairs() == {}
+
+    # a job that measures the same architectures counts each of them once
+    bench.work(third, plan, database=database)
+    one = ledger(bench, database, third)
+    assert one.earlier_pairs() == found
+    (predicted,) = one.predict([one.architecture(one.search_trials[0])])
+    own = {row.architecture_id for row in one.trials.values() if row.kinds.get("latency_s") == "measured"}
+    assert len(found) <= predicted.detail["correction"]["pairs"] <= len(own | set(found))
