@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # An extra package index for torch's CPU build, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# The published tables that some benchmarks replay (see benchmarks/README.md).
+TABLES ?= ../shared/benchmarks
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
@@ -58,7 +60,10 @@ check: install-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/lint-imports --no-cache
 
 bench: install-dev ## every benchmark; results go to benchmarks/results
-	@for script in benchmarks/*.py; do echo $$script; $(BIN)/python $$script || exit 1; done
+	@for name in number_formats space_speed proxy_passes own_device rungs; do \
+	  echo $$name; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in proxies searchers latency_predictors; do \
+	  echo $$name; $(BIN)/python -m benchmarks.$$name --data $(TABLES) --json benchmarks/results/$$name.json || exit 1; done
 
 docs: install-dev ## rewrite the generated tables of docs/, check every page against the program
 	@$(BIN)/python -P tests/test_docs_choices.py

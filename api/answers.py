@@ -15,9 +15,23 @@ from search.records import (
     Spread,
     TrialRecord,
 )
+from search.verdicts import KEY, ProxyVerdict, stored
 
 FIXED_COLUMNS = ("trial", "architecture_id", "origin", "number_format", "params", "seeds")
 """Of the columnar and CSV forms of a front; the job's objectives and their intervals follow."""
+
+
+class ProxyAnswer(TypedDict):
+    """What a job's own trainings say of a proxy: useful, wrong sign or no evidence; rank correlations."""
+
+    proxy: str
+    verdict: str
+    trainings: int
+    tau: float | None
+    params_tau: float | None
+    partial: float | None
+    low: float | None
+    high: float | None
 
 
 class JobAnswer(TypedDict):
@@ -34,6 +48,7 @@ class JobAnswer(TypedDict):
     context: dict[str, Any]
     counters: dict[str, int]
     indicators: dict[str, Any]
+    proxies: list[ProxyAnswer]
     created_at: str | None
     started_at: str | None
     ended_at: str | None
@@ -192,13 +207,27 @@ def job_answer(job: JobRecord) -> JobAnswer:
         "stage": job.stage,
         "objectives": list(job.objectives),
         "spec": dict(job.spec),
-        "context": dict(job.context),
+        "context": {key: value for key, value in job.context.items() if key != KEY},
         "counters": dict(job.counters),
         "indicators": dict(job.indicators),
+        "proxies": [_proxy_answer(one) for one in stored(job.context)[0]],
         "created_at": moment(job.created_at),
         "started_at": moment(job.started_at),
         "ended_at": moment(job.ended_at),
         "version": job.version,
+    }
+
+
+def _proxy_answer(one: ProxyVerdict) -> ProxyAnswer:
+    return {
+        "proxy": one.proxy,
+        "verdict": one.verdict,
+        "trainings": one.trainings,
+        "tau": one.tau,
+        "params_tau": one.params_tau,
+        "partial": one.partial,
+        "low": one.low,
+        "high": one.high,
     }
 
 

@@ -26,6 +26,7 @@ from .commands import (
     serve,
     spaces,
     submit,
+    tasks,
     worker,
 )
 
@@ -82,6 +83,7 @@ app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("score")(score.score)
 app.add_typer(spaces.app, name="space")
+app.add_typer(tasks.app, name="task")
 app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
 app.command("submit")(submit.submit)

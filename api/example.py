@@ -23,7 +23,7 @@ objectives: [quality, latency]
 # Where the model will run; every latency is measured there.
 target: {device: cpu, runtime: onnxruntime, threads: 1, batch_size: 1}
 
-strategy: {kind: nsga2, seed: 0}        # random, nsga2, tpe
+strategy: {kind: surrogate, seed: 0}    # or nsga2, tpe, random, ...: see docs/job-file.md
 training: {steps: 150, rungs: 2}        # every trial; half of them stop at the first rung
 references: {sizes: 2}                  # ordinary transformers the front is compared with
 finalists: {count: 3, seeds: 3, steps: 150}   # from 1,000 steps on the report is more than a demonstration

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from evaluators.training import BUILT_IN
+from evaluators.training import tasks
 from search.job import JobSpec, parse_job
 from search.plan import JobPlan, plan_job
 from space.errors import InvalidInputError, nearest
@@ -32,16 +32,17 @@ def with_dataset(spec: JobSpec, folder: Path | None) -> JobSpec:
     """The job with the path behind its data set's name.
 
     Raises:
-        InvalidInputError: neither built in nor in the folder.
+        InvalidInputError: neither a task by name nor in the folder.
     """
     name = spec.task.dataset
-    if name in BUILT_IN:
+    known = tasks()
+    if name in known:
         return spec
     offered = dataset_names(folder)
     if name not in offered or folder is None:
         raise InvalidInputError(
             f"task.dataset: '{name[:100]}' is no data set of this server; "
-            f"{nearest(name, [*BUILT_IN, *offered])}",
+            f"{nearest(name, [*known, *offered])}",
             hint="over HTTP a data set is a built-in name or a name in the server's PARETOFORMER_DATASETS "
             "folder; paths work with `paretoformer search` on the machine that has them",
         )

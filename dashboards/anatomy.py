@@ -138,7 +138,7 @@ def _ends_activation(architecture: Architecture, target: Target) -> int:
     """The stream and the logits, which live together at the end."""
     tokens = target.tokens(architecture)
     rows = tokens if architecture.head.kind == "language" else 1
-    stream = tokens * architecture.d_model
+    stream = (tokens + architecture.class_tokens) * architecture.d_model
     return 4 * target.batch_size * (stream + max(stream, rows * architecture.interface.outputs))
 
 

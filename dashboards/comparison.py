@@ -4,9 +4,11 @@ Quality is compared at one budget: in the finalists' numbers only if all are fin
 search; the finalists' then stand in rows of their own.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evaluators.training import Paired
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, Spread, TrialRecord
 
@@ -57,6 +59,28 @@ def part_rows(job: JobRecord, trials: Sequence[TrialRecord]) -> list[ComparedRow
     spreads = [trial.final.test_spread if trial.final else {} for trial in trials]
     kinds = [{quality: "measured"} for _ in trials]
     return [_row(f"{label(quality)}, test part", quality, values, spreads, kinds)]
+
+
+def paired_row(
+    job: JobRecord, trials: Sequence[TrialRecord], paired: Mapping[int, Paired]
+) -> list[ComparedRow]:
+    """How the losses of the same validation examples differ from those of the first trial; empty where no
+    training of another can be paired with one of the first."""
+    if not paired:
+        return []
+    in_bits = job.objectives[0] == "bits_per_byte"
+    scale, unit = (1 / math.log(2), "bits") if in_bits else (1.0, "nats")
+    cells = []
+    for trial in trials:
+        found = paired.get(trial.number)
+        if found is None:
+            cells.append(ComparedCell("–", "", "", "", is_best=False))
+            continue
+        spread = f"± {1.96 * scale * found.standard_error:.2g}"
+        told = "tied" if found.is_tied else ""
+        text = f"{scale * found.mean:+.3g} {unit}"
+        cells.append(ComparedCell(text, spread, "measured", told, is_best=False))
+    return [ComparedRow("same examples, fp32, less the first", tuple(cells))]
 
 
 def budgets(trials: Sequence[TrialRecord]) -> list[str]:

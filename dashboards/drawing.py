@@ -120,6 +120,7 @@ def _input_words(architecture: Mapping[str, Any]) -> tuple[str, str]:
         source = f"{interface['context_length']} × {interface['channels']} values"
     else:
         source = f"{interface['context_length']} tokens of {interface['vocab_size']}"
+        source += f" → {architecture['embedding_width']}" if architecture.get("embedding_width") else ""
     return f"embedding, {positions}", f"{source} → {architecture['d_model']}"
 
 

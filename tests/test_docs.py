@@ -29,7 +29,7 @@ import search.proposer  # noqa: F401  # its error code
 from api.cli import app as command_line
 from api.problems import status_of
 from api.settings import Settings
-from evaluators.proxies import proxy_names
+from evaluators.proxies import PROXIES, proxy_names
 from evaluators.training import BUILT_IN, TASK_KINDS
 from search import records
 from search.job import JobSpec, parse_job
@@ -158,7 +158,11 @@ def test_the_job_shown_over_http_is_a_job() -> None:
 
 
 def test_every_proxy_and_strategy_is_described() -> None:
-    assert all(f"`{name}`" in section("numbers.md", "Proxies") for name in proxy_names())
+    rows = table(section("proxies.md", "Which there are"))
+    assert set(rows) == set(proxy_names())
+    assert {name: cells[0] for name, cells in rows.items()} == {one.id: max(one.groups) for one in PROXIES}
+    seeds = {one.id: str(one.num_seeds) if one.needs else "" for one in PROXIES}
+    assert {name: cells[2] for name, cells in rows.items()} == seeds
     kinds = get_args(dict(job_keys())["strategy.kind"].annotation)
     assert all(f"`{name}`" in section("job-file.md", "strategy").partition("\n\n`")[2] for name in kinds[1:])
 

@@ -253,7 +253,10 @@ def readers(name: str) -> str:
         for kind, config in built_in(family).items()
         if name in {gene.name for gene in own_genes(config)}
     ]
-    models = {"patch_size": "`vision`", "tied": "`decoder`", "pooling": "`encoder`, `vision`"}
+    models = {
+        "patch_size": "`vision`", "tied": "`decoder`", "pooling": "`encoder`, `vision`",
+        "embedding_width": "`decoder`, `encoder`",
+    }  # fmt: skip
     return ", ".join(found) or models.get(name, "`rope`" if name == "rotary_pct" else "")
 
 

@@ -25,7 +25,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "triton": ("space/kernels/",),
     "onnx": ("space/export/",),
     "onnxruntime": ("space/export/", "evaluators/latency/runtimes/"),
-    "sklearn": ("evaluators/",),
+    "sklearn": ("evaluators/", "search/surrogates/"),
     "moocore": ("search/",),
     "plotly": ("dashboards/",),
     "jinja2": ("dashboards/",),

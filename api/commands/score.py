@@ -27,7 +27,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Costs, proxies, predicted and measured latency of one architecture."""
-    architecture_bytes = _read(path)
+    architecture_bytes = read_architecture(path)
     from dashboards.wording import describe, shown
     from search.scoring import score as score_of
     from space.architecture import parse_architecture
@@ -35,7 +35,7 @@ def score(
     architecture = parse_architecture(architecture_bytes)
     from evaluators.latency import Target, check_target
 
-    target = Target(runtime=_runtime(runtime), threads=threads, batch_size=batch_size)
+    target = Target(runtime=runtime_named(runtime), threads=threads, batch_size=batch_size)
     check_target(target)
     data = None if task is None else _task(task)
     with tempfile.TemporaryDirectory(prefix="paretoformer-") as scratch:
@@ -54,7 +54,12 @@ def score(
     out().print(pairs(rows))
 
 
-def _read(path: Path) -> bytes:
+def read_architecture(path: Path) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
     from space.errors import InvalidInputError
 
     try:
@@ -63,7 +68,11 @@ def _read(path: Path) -> bytes:
         raise InvalidInputError(f"'{path}' cannot be read: {error.strerror}") from error
 
 
-def _runtime(name: str) -> Literal["onnxruntime", "eager"]:
+def runtime_named(name: str) -> Literal["onnxruntime", "eager"]:
+    """
+    Raises:
+        InvalidInputError: no such runtime.
+    """
     from space.errors import InvalidInputError, nearest
 
     if name == "onnxruntime":

@@ -1,6 +1,5 @@
 """`/v1/spaces`, `/tasks`, `/proxies`, `/strategies`, `/devices`: what a job may name."""
 
-import inspect
 import typing
 from typing import Any
 
@@ -8,7 +7,7 @@ from fastapi import APIRouter
 from typing_extensions import TypedDict
 
 from evaluators.proxies import PROXIES
-from evaluators.training import BUILT_IN, TASK_KINDS
+from evaluators.training import TASK_KINDS, tasks
 from search.job import StrategySpec
 from search.objectives import OBJECTIVES
 from space.errors import NotFoundError, nearest
@@ -51,20 +50,21 @@ def read_tasks(held: ServicesDep, _: TenantDep) -> TaskCatalogue:
     fields = ("key", "label", "unit", "source", "maximise")
     return {
         "kinds": list(TASK_KINDS),
-        "datasets": {**own, **BUILT_IN},
+        "datasets": {**own, **{name: task.kind for name, task in tasks().items()}},
         "objectives": [{name: getattr(one, name) for name in fields} for one in OBJECTIVES.values()],
     }
 
 
 @router.get("/proxies")
 def list_proxies(_: TenantDep) -> list[dict[str, Any]]:
-    """The training-free proxies: id, version, which way is better, what they are."""
+    """The training-free proxies: id, version, which way is better, the passes they need, what they are."""
     return [
         {
             "id": proxy.id,
             "version": proxy.version,
             "direction": proxy.direction,
-            "description": (inspect.getdoc(type(proxy)) or "").partition("\n")[0],
+            "groups": sorted(proxy.groups),
+            "description": proxy.summary,
         }
         for proxy in PROXIES
     ]
@@ -78,6 +78,6 @@ def list_strategies(_: TenantDep) -> list[str]:
 
 @router.get("/devices")
 def list_devices(database: DatabaseDep, _: TenantDep) -> list[dict[str, Any]]:
-    """This machine and those the database knows."""
+    """This machine, those the database knows (kind `measured`), and the device table (kind `analytic`)."""
     with database.read() as session:
         return device_answers(session)

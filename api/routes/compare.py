@@ -1,7 +1,8 @@
 """Trials side by side: the page, and the way from ticked boxes to its permalink."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -10,6 +11,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from dashboards import compare_page
+from evaluators.training import Paired
+from search.pairs import paired_quality
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 from search.storage import jobs, trials
 from space.errors import InvalidInputError
@@ -47,7 +50,8 @@ def compare(
         chosen = chosen_trials(session, job, numbers)
         measured = measurements_of(session, chosen)
         candidates = fronts(session, job)
-    return HTMLResponse(compare_page(job, chosen, measured, candidates, limit_ms=limit))
+    paired = paired_with_first(database.data_dir / "training", chosen, measured)
+    return HTMLResponse(compare_page(job, chosen, measured, candidates, limit_ms=limit, paired=paired))
 
 
 def trial_numbers(texts: Sequence[str]) -> list[int]:
@@ -95,6 +99,17 @@ def chosen_trials(session: Session, job: JobRecord, numbers: Sequence[int]) -> l
 
 def measurements_of(session: Session, chosen: Sequence[TrialRecord]) -> dict[int, list[MeasurementRecord]]:
     return {trial.number: of_trial(session, trial) for trial in chosen}
+
+
+def paired_with_first(
+    folder: Path,
+    chosen: Sequence[TrialRecord],
+    measured: Mapping[int, Sequence[MeasurementRecord]],
+) -> dict[int, Paired]:
+    """By trial number: losses less those of the first trial, example by example."""
+    first, *others = [(trial.number, measured[trial.number]) for trial in chosen]
+    found = {number: paired_quality(folder, rows, first[1]) for number, rows in others}
+    return {number: paired for number, paired in found.items() if paired is not None}
 
 
 def fronts(session: Session, job: JobRecord) -> list[TrialRecord]:

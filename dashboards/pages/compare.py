@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from evaluators.training import Paired
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
 from ..charts import Chart
-from ..comparison import MAX_TRIALS, budgets, compared_rows, part_rows
+from ..comparison import MAX_TRIALS, budgets, compared_rows, paired_row, part_rows
 from ..differences import changed_parts, sections
 from ..drawing import draw_architecture
 from ..figures import compared_curves, learning_curves
@@ -51,11 +52,13 @@ def compare_page(
     candidates: Sequence[TrialRecord],
     *,
     limit_ms: float | None = None,
+    paired: Mapping[int, Paired] | None = None,
 ) -> str:
     """HTML of `/jobs/{id}/compare?trials=`; everything is compared with the first trial.
 
     `measurements`: those of each trial's training, by trial number. `candidates`: the fronts of the search
-    and of the references, for the picks. `limit_ms`: a latency a reader wants to keep.
+    and of the references, for the picks. `limit_ms`: a latency a reader wants to keep. `paired`: by trial
+    number, its losses less those of the first trial on the same validation examples.
     """
     architectures = [trial.architecture for trial in trials]
     limit_s = limit_of(job) if limit_ms is None else limit_ms / 1e3
@@ -71,7 +74,12 @@ def compare_page(
         sections=found,
         same=sum(section.same for section in found),
         is_equal=not any(section.is_different for section in found),
-        numbers=[*compared_rows(job, trials), *part_rows(job, trials)],
+        numbers=[
+            *compared_rows(job, trials),
+            *part_rows(job, trials),
+            *paired_row(job, trials, paired or {}),
+        ],
+        is_paired=bool(paired),
         budgets=budgets(trials),
         one_budget=len(set(budgets(trials))) == 1,
         chart=chart,

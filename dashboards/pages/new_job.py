@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evaluators.training import BUILT_IN
+from evaluators.training import tasks
 from search.job import JobSpec
 from search.objectives import OBJECTIVES
 
@@ -80,7 +80,7 @@ def new_job_page(
         problems=placed,
         example=example,
         csrf=csrf,
-        datasets=sorted({*BUILT_IN, *datasets}),
+        datasets=sorted({*tasks(), *datasets}),
         costs=[(key, OBJECTIVES[key].label) for key in USUAL_COSTS],
         limits=[(key, words) for key, (words, _) in LIMITS.items()],
         written=written,
@@ -124,7 +124,7 @@ def preview_html(preview: Preview) -> str:
 
 def _dataset_hint(datasets: Sequence[str]) -> str:
     offered = f"; here also {', '.join(sorted(datasets))}" if datasets else ""
-    return f"a built-in name ({', '.join(sorted(BUILT_IN))}), or a name the server offers{offered}"
+    return f"a built-in name ({', '.join(sorted(tasks()))}), or a name the server offers{offered}"
 
 
 def placed_problems(problems: Sequence[str]) -> list[tuple[str, str]]:

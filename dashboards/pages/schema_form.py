@@ -53,7 +53,20 @@ VALUE_WORDS: Mapping[str, Mapping[str, str]] = {
         "sequence": "classify sequences of values",
     },
     "target.runtime": {"onnxruntime": "ONNX Runtime", "eager": "PyTorch, eager"},
-    "strategy.kind": {"random": "random", "nsga2": "NSGA-II, asynchronous", "tpe": "TPE (Optuna)"},
+    "strategy.kind": {
+        "surrogate": "surrogate models and evolution",
+        "nsga2": "NSGA-II, asynchronous",
+        "nsga3": "NSGA-III, for four objectives and more",
+        "regularized_evolution": "regularized evolution",
+        "pareto_evolution": "evolution of the front",
+        "tpe": "TPE (Optuna)",
+        "gp": "Gaussian process (Optuna), genes of all layers",
+        "boshnas": "gradients of small networks (BOSHNAS)",
+        "entropy": "largest entropy first, then NSGA-II",
+        "local_search": "neighbours of the front",
+        "stratified": "random, spread over size",
+        "random": "random",
+    },
 }
 OMITTED = frozenset({"schema_version", "objectives", "constraints", "enqueue"})
 """Said elsewhere in the form, or not to be said over HTTP."""

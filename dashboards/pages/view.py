@@ -9,6 +9,7 @@ from search.records import JobRecord, MeasurementRecord, TrialRecord
 from .. import summary
 from ..job_charts import job_charts
 from ..points import columns, finalist_columns, finalist_rows, rows
+from ..proxy_table import proxy_rows, waiting_words
 from ..selection import Selection, default_selection
 from ..strip import strip_key
 from ..wording import actions, is_over, label
@@ -74,6 +75,7 @@ def fragments(
     """The parts of a job page as HTML, by name; `links` leads to trial pages."""
     front = [trial for trial in trials if trial.on_front]
     shared = {"job_id": job.id, "links": links, "columns": [label(key) for key in columns(job)]}
+    judged = proxy_rows(job)
     known = [*dict.fromkeys([*(job.context.get("warnings") or ()), *warnings])]
     return {
         "banners": render("fragments/banners.html", s=state, warnings=known),
@@ -105,4 +107,5 @@ def fragments(
             failures=summary.failures([*trials, *references]),
             **shared,
         ),
+        "proxies": render("fragments/proxies.html", rows=judged, waiting=waiting_words(judged)),
     }

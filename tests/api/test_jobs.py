@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from evaluators.training import BUILT_IN
 from search.records import JobRecord
 from search.storage import jobs, keys
 from search.storage.database import Database
@@ -43,7 +44,7 @@ def test_a_repeated_idempotency_key_answers_once_and_another_body_is_refused(
     ("change", "part"),
     [
         ({"budget": {"trails": 3}}, "did you mean 'trials'"),
-        ({"strategy": {"kind": "nsga3"}}, "did you mean 'nsga2'"),
+        ({"strategy": {"kind": "nsga-2"}}, "did you mean 'nsga2'"),
         ({"space": {"preset": "decoder-smal"}}, "did you mean 'decoder-small'"),
         ({"task": {"dataset": "digit"}}, "did you mean 'digits'"),
         ({"constraints": {"params": 10}}, "below the smallest architecture"),
@@ -74,7 +75,7 @@ def test_a_data_set_of_the_server_is_named_and_a_link_out_of_its_folder_is_not(
     task = {"kind": "language-model", "dataset": "prose.txt"}
     assert client.post("/v1/jobs", json={**SMALL, "task": task}).status_code == 202
     assert client.post("/v1/jobs", json={**SMALL, "task": {**task, "dataset": "link.txt"}}).status_code == 422
-    assert set(client.get("/v1/tasks").json()["datasets"]) == {"digits", "prose.txt", "python-stdlib"}
+    assert set(client.get("/v1/tasks").json()["datasets"]) == {*BUILT_IN, "prose.txt"}
 
 
 def test_a_preview_says_what_a_job_would_do_and_stores_nothing(
@@ -121,6 +122,19 @@ def test_a_job_of_another_tenant_looks_like_none(
     unknown = client.get(f"/v1/jobs/{'0' * 32}", headers=headers)
     assert (answer.status_code, unknown.status_code) == (404, 404)
     assert client.get("/v1/jobs", headers=headers).json()["items"] == []
+
+
+def test_an_architecture_is_read_by_the_tenants_that_tried_it(
+    client: TestClient, database: Database, job: JobRecord
+) -> None:
+    tried = client.get(f"/v1/jobs/{job.id}/trials/0").json()["architecture_id"]
+    status = {}
+    for tenant in ("local", "other"):
+        with database.write() as session:
+            _, secret = keys.create(session, name=tenant, tenant=tenant)
+        headers = {"Authorization": f"Bearer {secret}"}
+        status[tenant] = client.get(f"/v1/architectures/{tried}", headers=headers).status_code
+    assert status == {"local": 200, "other": 404}
 
 
 def test_pages_of_a_listing_join_without_gap(client: TestClient) -> None:

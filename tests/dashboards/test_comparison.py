@@ -1,7 +1,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from dashboards.comparison import budgets, compared_rows, part_rows
+from dashboards.comparison import budgets, compared_rows, paired_row, part_rows
+from evaluators.training import Paired
 from search.records import JobRecord, Spread, TrialRecord
 
 Trials = list[TrialRecord]
@@ -44,3 +45,14 @@ def test_quality_is_compared_at_one_budget(
     assert mixed[-1].cells[1].text == "–"
     assert [row.name for row in part_rows(job, retrained)] == ["bits per byte, test part"]
     assert budgets([retrained[0], plain]) == ["150 steps, 3 seeds", "150 steps, 1 seed"]
+
+
+def test_losses_of_the_same_examples_stand_in_a_row_of_their_own(
+    new_job: Callable[..., JobRecord], new_trial: NewTrial
+) -> None:
+    trials = [new_trial(number, 2.5, 1e-3) for number in range(3)]
+    assert paired_row(new_job(), trials, {}) == []
+    (row,) = paired_row(new_job(), trials, {1: Paired(-0.0693, 0.01, 512), 2: Paired(0.01, 0.01, 512)})
+    assert [cell.text for cell in row.cells] == ["–", "-0.1 bits", "+0.0144 bits"]
+    assert [cell.spread for cell in row.cells] == ["", "± 0.028", "± 0.028"]
+    assert [cell.against for cell in row.cells] == ["", "", "tied"]

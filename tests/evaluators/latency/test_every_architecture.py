@@ -96,7 +96,7 @@ def everything() -> Iterator[tuple[str, Architecture]]:
     for pooling in ("max", "last", "cls"):
         head = {"kind": "classification", "pooling": pooling}
         yield f"vision-{pooling}", architecture("vision", [layer("vision")], head=head)
-    tied = {"kind": "language", "tied": True}
+    tied: dict[str, Any] = {"kind": "language", "tied": True}
     yield "decoder-tied", architecture("decoder", [layer("decoder")], head=tied)
     for name, head in (("decoder-factorised", {"kind": "language"}), ("decoder-factorised tied", tied)):
         yield name, architecture("decoder", [layer("decoder")], head=head, embedding_width=8)
