@@ -45,9 +45,9 @@ test: install-dev browser ## the whole suite but for its long forms
 	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not soak" tests
 
-test-fast: install-dev ## the suite without slow and browser tests
+test-fast: install-dev ## three cases of every test, without slow and browser tests
 	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser and not soak" tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser and not soak" --few 3 tests
 
 soak: install-dev ## the long forms: 300 architectures of every preset, every variant of every mixer
 	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 tests/space/test_presets.py

@@ -83,7 +83,8 @@ def test_the_json_of_a_front_has_its_contract(database: Database, job: JobRecord
 @pytest.mark.parametrize(
     "arguments",
     [["jobs"], ["show", "{job}"], ["front", "{job}"], ["report", "{job}", "--out", "{folder}/r.html"],
-     ["space", "list"], ["space", "show", "vision-small"], ["space", "sample", "encoder-small", "-n", "2"],
+     pytest.param(["space", "list"], marks=pytest.mark.soak),  # counts every preset: near a minute
+     ["space", "show", "vision-small"], ["space", "sample", "encoder-small", "-n", "2"],
      ["device", "list"], ["db", "upgrade"], ["db", "check"], ["db", "backup", "{folder}/copy.db"],
      ["keys", "list"], ["keys", "create", "me"], ["init", "{folder}/job.yaml"]],
 )  # fmt: skip
@@ -117,6 +118,7 @@ def test_the_written_example_is_a_valid_job(tmp_path: Path) -> None:
     assert run("init", path).exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_drawn_architecture_can_be_scored(tmp_path: Path) -> None:
     drawn = run(
         "space",

@@ -71,6 +71,7 @@ def test_f45_an_int8_file_of_other_weights_is_noticed(architecture: Architecture
         verify_export(exported, model)
 
 
+@pytest.mark.slow
 def test_a_file_with_four_bit_weights_is_held_to_them_as_tightly_as_float32(
     architecture: Architecture, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_job_ends_with_a_measured_front_references_and_finalists(bench: Bench)
     assert check(database) == []
 
 
+@pytest.mark.slow
 def test_no_work_is_done_twice_and_a_second_job_is_answered_from_the_first(bench: Bench) -> None:
     plan, database = bench.plan(), bench.open()
     first, second = bench.create(plan, database), bench.create(plan, database)
@@ -63,6 +64,7 @@ def test_no_work_is_done_twice_and_a_second_job_is_answered_from_the_first(bench
     assert visited(database, first) == visited(database, second)
 
 
+@pytest.mark.slow
 def test_half_of_the_trials_are_not_trained_to_the_end(bench: Bench) -> None:
     """Of trials drawn at random: where later ones are better than earlier ones, more are promoted."""
     plan = bench.plan(budget={"trials": 16}, strategy={"kind": "random"})
@@ -164,6 +166,7 @@ def test_a_space_smaller_than_the_budget_ends_the_job_with_the_reason(bench: Ben
     assert check(database) == []
 
 
+@pytest.mark.slow
 def test_a_latency_limit_nothing_keeps_ends_the_job_with_an_explanation(bench: Bench) -> None:
     plan, database = bench.plan(constraints={"latency": 1e-9}), bench.open()
     job_id = bench.create(plan, database)

@@ -77,6 +77,7 @@ def run(maker: Proposer, trials: int, count: int = 1, in_flight: int = 2) -> lis
     return proposals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "trials"), [("random", 60), ("nsga2", 60), ("tpe", 24)])
 def test_no_proposal_repeats_an_earlier_or_pending_one(kind: str, trials: int) -> None:
     proposals = run(proposer(kind), trials, count=2)
@@ -84,7 +85,7 @@ def test_no_proposal_repeats_an_earlier_or_pending_one(kind: str, trials: int) -
     assert all(space().contains(proposal.architecture) for proposal in proposals)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_no_proposal_repeats_one_in_a_long_search() -> None:
     proposals = run(proposer("nsga2", budget=300), 300)
     assert len({proposal.architecture.id for proposal in proposals}) == 300
@@ -118,6 +119,7 @@ def test_candidates_of_one_number_are_distinct_and_rounds_differ(kind: str) -> N
     assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fresh_proposer_goes_on_with_the_same_proposals(kind: str) -> None:
     maker = proposer(kind, budget=9)

@@ -96,6 +96,7 @@ SMALL_DOMAINS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", SMALL_DOMAINS)
 @pytest.mark.parametrize("key", STATIC_KEYS)
 def test_the_smallest_cost_is_the_least_over_the_whole_space(key: str, changes: dict[str, Any]) -> None:

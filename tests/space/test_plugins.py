@@ -56,6 +56,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_mixer_of_another_package_is_in_schema_sampling_costs_and_documentation(tmp_path: Path) -> None:
     info = tmp_path / "paretoformer_running_mean-0.1.0.dist-info"
     info.mkdir()

@@ -51,6 +51,7 @@ def test_counts_hold_for_canonical_layers_after_every_operation() -> None:
             assert space.decode(space.encode(one)).id == one.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rules",
     [

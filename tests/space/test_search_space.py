@@ -12,6 +12,7 @@ IMAGE = ImageInterface(height=8, width=8, patch_size=2, outputs=10)
 INTERFACES: dict[str, InterfaceConfig] = {"decoder": TEXT, "encoder": TEXT, "vision": IMAGE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_builds_a_model_of_its_task(name: str) -> None:
     preset = load_preset(name)

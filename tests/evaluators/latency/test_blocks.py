@@ -80,6 +80,7 @@ def free_axes(path: Path) -> set[str]:
     return {axis.dim_param for axis in given.type.tensor_type.shape.dim if axis.dim_param}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["decoder", "encoder", "vision"])
 def test_every_block_is_measured(model: str, make: Factory, scratch: Path) -> None:
     blocks = blocks_of(make(model), Target())
@@ -90,6 +91,7 @@ def test_every_block_is_measured(model: str, make: Factory, scratch: Path) -> No
     assert measured[1].detail["empty_call_s"] > 0
 
 
+@pytest.mark.slow
 def test_blocks_of_both_formats_and_runtimes_are_measured(make: Factory, scratch: Path) -> None:
     blocks = blocks_of(make(number_format="int8_dynamic"), Target())[1:3]
     for target in (Target(), Target(runtime="eager")):

@@ -227,7 +227,7 @@ def permutation_p(differences: Sequence[float]) -> float:
     return sum(total >= sum(differences) - 1e-12 for total in sums) / len(sums)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("kind", "seeds", "evaluations"), [("nsga2", 10, 100), ("tpe", 5, 40), ("surrogate", 5, 24)]
 )

@@ -155,6 +155,7 @@ def test_without_a_calibration_int8_mixed_is_int8_dynamic(make: Factory, tmp_pat
     assert mixed == plain.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_mix_of_all_formats_with_shared_and_low_rank_maps_runs(make: Factory, tmp_path: Path) -> None:
     formats = ("fp32", "int8_dynamic", "int8_mixed", "int4_g32", "int4_g64")
     architecture = make("decoder", formats)
