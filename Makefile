@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # An extra package index for torch's CPU build, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# Without jaxtyping's and beartype's checks of every call, which take half of the time of a test.
+UNCHECKED := -o addopts="--import-mode=importlib --strict-config --strict-markers"
 # The published tables that some benchmarks replay (see benchmarks/README.md).
 TABLES ?= ../shared/benchmarks
 BIN := $(VENV)/bin
@@ -47,11 +49,11 @@ test: install-dev browser ## the whole suite but for its long forms
 
 test-fast: install-dev ## three cases of every test, without slow and browser tests
 	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser and not soak" --few 3 tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(UNCHECKED) -m "not slow and not browser and not soak" --few 3 tests
 
 soak: install-dev ## the long forms: 300 architectures of every preset, every variant of every mixer
-	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 tests/space/test_presets.py
-	@$(BIN)/python -m pytest -q -n 2 -m soak tests
+	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 $(UNCHECKED) --timeout 3600 tests/space/test_presets.py
+	@$(BIN)/python -m pytest -q -n 2 $(UNCHECKED) -m soak tests
 
 check: install-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .
