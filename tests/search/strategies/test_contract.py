@@ -185,7 +185,7 @@ def test_every_architecture_of_a_tiny_space_is_proposed_once(kind: StrategyKind)
         proposer.candidates(tiny.size(), 1, history, [])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_space_with_every_choice_is_no_obstacle(kind: StrategyKind) -> None:
     wide = load_preset("decoder-full").for_interface(BytesInterface(context_length=32, outputs=256))
     rng = random.Random(2)
