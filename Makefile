@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 # An extra package index for torch's CPU build, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
-# Without jaxtyping's and beartype's checks of every call, which take half of the time of a test.
-UNCHECKED := -o addopts="--import-mode=importlib --strict-config --strict-markers"
 # The published tables that some benchmarks replay (see benchmarks/README.md).
 TABLES ?= ../shared/benchmarks
 BIN := $(VENV)/bin
@@ -12,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 export RAY_USAGE_STATS_ENABLED := 0
 export XDG_RUNTIME_DIR ?= /tmp/runtime-$(shell id -u)
 
-.PHONY: help install install-dev quickstart serve test test-fast soak check bench docs browser clean
+.PHONY: help install install-dev quickstart serve test test-fast test-types soak check bench docs browser clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,11 +47,15 @@ test: install-dev browser ## the whole suite but for its long forms
 
 test-fast: install-dev ## three cases of every test, without slow and browser tests
 	@mkdir -p -m 700 $(XDG_RUNTIME_DIR)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(UNCHECKED) -m "not slow and not browser and not soak" --few 3 tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not browser and not soak" --few 3 tests
+
+test-types: install-dev ## three cases of every test with every call's types and shapes checked
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --jaxtyping-packages=space,evaluators,beartype.beartype \
+	  -m "not slow and not browser and not soak" --few 3 tests
 
 soak: install-dev ## the long forms: 300 architectures of every preset, every variant of every mixer
-	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 $(UNCHECKED) --timeout 3600 tests/space/test_presets.py
-	@$(BIN)/python -m pytest -q -n 2 $(UNCHECKED) -m soak tests
+	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/space/test_presets.py
+	@$(BIN)/python -m pytest -q -n 2 -m soak tests
 
 check: install-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .

@@ -93,21 +93,25 @@ class TargetSpec(_Spec):
     phase: Literal["prefill", "decode"] = "prefill"
 
 
+StrategyKind = Literal[
+    "surrogate",
+    "nsga2",
+    "nsga3",
+    "regularized_evolution",
+    "pareto_evolution",
+    "tpe",
+    "gp",
+    "boshnas",
+    "entropy",
+    "local_search",
+    "stratified",
+    "random",
+]
+"""How each is made: `search.strategies.make`."""
+
+
 class StrategySpec(_Spec):
-    kind: Literal[
-        "surrogate",
-        "nsga2",
-        "nsga3",
-        "regularized_evolution",
-        "pareto_evolution",
-        "tpe",
-        "gp",
-        "boshnas",
-        "entropy",
-        "local_search",
-        "stratified",
-        "random",
-    ] = "surrogate"
+    kind: StrategyKind = "surrogate"
     seed: Int = Field(0, ge=0, lt=2**63)
 
 

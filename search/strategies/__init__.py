@@ -1,10 +1,11 @@
 """Strategies: which architecture next. One file per strategy; `make_strategy` is the list."""
 
+from ..job import StrategyKind
 from .boshnas import Boshnas
 from .entropy import Entropy
 from .gp import GaussianProcessSearch
 from .local_search import LocalSearch
-from .make import StrategyKind, make_strategy, strategy_names
+from .make import make_strategy, strategy_names
 from .nsga2 import Nsga2
 from .nsga3 import Nsga3
 from .pareto_evolution import ParetoEvolution

@@ -1,10 +1,11 @@
-"""The list of strategies: the kinds of `search.job.StrategySpec`, and how each is made."""
+"""How each kind of strategy of `search.job` is made."""
 
-from collections.abc import Sequence
-from typing import Literal, assert_never, get_args
+from collections.abc import Callable, Sequence
+from typing import get_args
 
 from space.search_space import SearchSpace
 
+from ..job import StrategyKind
 from .boshnas import Boshnas
 from .entropy import Entropy
 from .gp import GaussianProcessSearch
@@ -19,20 +20,17 @@ from .stratified import Stratified
 from .surrogate import SurrogateEvolution
 from .tpe import Tpe
 
-StrategyKind = Literal[
-    "surrogate",
-    "nsga2",
-    "nsga3",
-    "regularized_evolution",
-    "pareto_evolution",
-    "tpe",
-    "gp",
-    "boshnas",
-    "entropy",
-    "local_search",
-    "stratified",
-    "random",
-]
+_PLAIN: dict[StrategyKind, Callable[[SearchSpace, int, tuple[str, ...]], Strategy]] = {
+    "nsga2": Nsga2,
+    "nsga3": Nsga3,
+    "regularized_evolution": RegularizedEvolution,
+    "pareto_evolution": ParetoEvolution,
+    "tpe": Tpe,
+    "gp": GaussianProcessSearch,
+    "boshnas": Boshnas,
+    "entropy": Entropy,
+    "local_search": LocalSearch,
+}
 
 
 def strategy_names() -> tuple[str, ...]:
@@ -60,27 +58,9 @@ def make_strategy(
             return SurrogateEvolution(
                 space, seed, keys, batch_size=batch_size, tokens=tokens, computed=computed
             )
-        case "nsga2":
-            return Nsga2(space, seed, keys)
-        case "nsga3":
-            return Nsga3(space, seed, keys)
-        case "regularized_evolution":
-            return RegularizedEvolution(space, seed, keys)
-        case "pareto_evolution":
-            return ParetoEvolution(space, seed, keys)
-        case "tpe":
-            return Tpe(space, seed, keys)
-        case "gp":
-            return GaussianProcessSearch(space, seed, keys)
-        case "boshnas":
-            return Boshnas(space, seed, keys)
-        case "entropy":
-            return Entropy(space, seed, keys)
-        case "local_search":
-            return LocalSearch(space, seed, keys)
         case "stratified":
             return Stratified(space, seed)
         case "random":
             return RandomSearch(space, seed)
         case _:
-            assert_never(kind)
+            return _PLAIN[kind](space, seed, keys)

@@ -168,3 +168,28 @@ def test_a_rule_says_itself_as_it_may_be_written() -> None:
     two = Rule(domains=(("mixer", ("pool",)),), at_least=2)
     assert breaches(two, [("pool", "mlp"), ("softmax", "mlp"), ("softmax", "glu")]) == -1
     assert Rule.model_validate({"layers": 1, "domains": rule.domains}).layers == "1"
+
+
+@pytest.mark.parametrize("windows", [[8, 32], [32, 8]])
+@pytest.mark.parametrize("shared", [[], ["window"]])
+@pytest.mark.parametrize(
+    ("rule", "feed_forward"),
+    [
+        ({"mixer": "sliding_window", "at_least": 1}, ["mlp"]),
+        ({"mixer": "sliding_window", "at_most": 1}, ["none", "mlp"]),
+        ({"mixer": "pool", "at_least": 1}, ["none", "mlp"]),
+        ({"feed_forward": "mlp", "at_least": 1}, ["none", "mlp"]),
+        ({"feed_forward": "mlp", "at_most": 1}, ["none", "mlp"]),
+    ],
+)
+def test_a_counting_rule_is_repaired_with_whatever_else_must_change(
+    windows: list[int], shared: list[str], rule: dict[str, Any], feed_forward: list[str]
+) -> None:
+    # gated_conv stands without a feed-forward and the others do not; a window of 32 covers the context
+    space = space_with(
+        rule, mixer=["pool", "sliding_window", "gated_conv"], window=windows, shared=["head_width", *shared],
+        feed_forward=feed_forward, num_layers=2, conv_width=3, gates=2,
+    )  # fmt: skip
+    every = enumerate_space(space, 2_000)
+    assert len(every) == space.size()
+    assert all(space.contains(one) for one in every)
