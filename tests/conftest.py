@@ -1,6 +1,6 @@
 """One thread per test process: two OpenMP pools on two cores wait for each other more than they compute.
 
-`--few N` keeps at most N cases of every parametrised test, spread over them: `make test-fast`, `make test-types`.
+`--few N` keeps at most N cases of every parametrised test, spread over them (`make test-fast`, `test-types`).
 """
 
 import os
