@@ -370,6 +370,13 @@ class Norm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 
+    def after_sum(self, x: Tensor, branch: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The normed sum of a residual stream and a branch, and the sum: where both are one pass, a norm
+        says so by a form of its own."""
+        total = x + branch
+        y: Tensor = self(total, mask)
+        return y, total
+
 
 class NormChoice(Choice):
     """Config of a normalisation over the channel axis."""

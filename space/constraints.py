@@ -14,11 +14,15 @@ from .architecture import CLASS_TOKEN, Architecture
 from .costs import costs
 from .errors import InvalidInputError, nearest
 from .floor import least
+from .microcontroller import planned
 from .search_space import SearchSpace
 
 StaticLimits = Mapping[str, int | float]
-"""Key of a closed-form cost (`STATIC_KEYS`) -> the largest value allowed."""
+"""Key of a closed-form cost (`LIMIT_KEYS`) -> the largest value allowed."""
 STATIC_KEYS = ("params", "macs", "memory_bytes", "weights_bytes")
+PLANNED_KEYS = ("sram_bytes", "flash_bytes")
+"""Of the plan for a microcontroller: limits only, since a plan takes longer than a count."""
+LIMIT_KEYS = STATIC_KEYS + PLANNED_KEYS
 MAX_REPAIRS = 50
 
 
@@ -44,9 +48,17 @@ def violations(
         if not limit > 0:  # NaN too
             raise InvalidInputError(f"the limit of '{_known(key)}' is {limit}; give a number above 0")
     values = static_costs(architecture, batch_size, tokens)
+    if limits.keys() & set(PLANNED_KEYS):
+        values |= planned_costs(architecture, tokens)
     return {
         _known(key): values[key] / limit - 1 for key, limit in limits.items() if values[_known(key)] > limit
     }
+
+
+def planned_costs(architecture: Architecture, tokens: int | None = None) -> dict[str, float]:
+    """What one sequence takes on a microcontroller: see `microcontroller`."""
+    plan = planned(architecture, tokens=None if architecture.interface.input == "image" else tokens)
+    return {"sram_bytes": float(plan.peak_bytes), "flash_bytes": float(plan.weights_bytes)}
 
 
 def repair(
@@ -76,7 +88,10 @@ def repair(
 
 
 def smallest(space: SearchSpace, key: str, batch_size: int = 1, tokens: int | None = None) -> float:
-    """The least value of one cost over the whole space, or a little less; see `floor`."""
+    """The least value of one cost over the whole space, or a little less; see `floor`. 0 for what is planned,
+    of which no floor is known."""
+    if key in PLANNED_KEYS:
+        return 0.0
     return float(least(space, _known(key), batch_size, tokens))
 
 
@@ -126,8 +141,8 @@ def _sees_direction(architecture: Architecture) -> bool:
 
 
 def _known(key: str) -> str:
-    if key not in STATIC_KEYS:
-        raise InvalidInputError(f"'{key}' is not a closed-form cost; {nearest(key, STATIC_KEYS)}")
+    if key not in LIMIT_KEYS:
+        raise InvalidInputError(f"'{key}' is not a closed-form cost; {nearest(key, LIMIT_KEYS)}")
     return key
 
 

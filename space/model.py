@@ -96,7 +96,10 @@ class Block(nn.Module):
             return _normed(self.mixer_norm, x + mix(x) + _branch(self.feed_forward, x, mask), mask)
         half = 0.5 if self.residual == "macaron" else 1.0
         x = self._feed(x, mask, self.first_feed_forward, self.first_norm, half)
-        x = x + mix(self.mixer_norm(x, mask)) if pre else self.mixer_norm(x + mix(x), mask)
+        if pre:
+            mixed = mix(self.mixer_norm(x, mask))
+            return self._feed(x, mask, self.feed_forward, self.feed_forward_norm, half, mixed)
+        x, _ = self.mixer_norm.after_sum(x, mix(x), mask)
         return self._feed(x, mask, self.feed_forward, self.feed_forward_norm, half)
 
     def _feed(
@@ -106,13 +109,21 @@ class Block(nn.Module):
         feed_forward: FeedForward | None,
         norm: Norm | None,
         factor: float,
+        mixed: Tensor | None = None,
     ) -> Tensor:
-        """x with the scaled feed-forward added and normed as the placement says; x where there is none."""
+        """x with the scaled feed-forward added and normed as the placement says; x where there is none.
+
+        `mixed`: a branch that is added before, so that norms add and norm in one.
+        """
         if feed_forward is None:
-            return x
-        fed = _branch(feed_forward, _normed(norm, x, mask) if self.placement == "pre" else x, mask)
-        x = x + (fed if factor == 1.0 else factor * fed)
-        return x if self.placement == "pre" else _normed(norm, x, mask)
+            return x if mixed is None else x + mixed
+        assert norm is not None
+        if self.placement == "post":
+            fed = _branch(feed_forward, x, mask)
+            return norm.after_sum(x, fed if factor == 1.0 else factor * fed, mask)[0]
+        normed, x = (norm(x, mask), x) if mixed is None else norm.after_sum(x, mixed, mask)
+        fed = _branch(feed_forward, normed, mask)
+        return x + (fed if factor == 1.0 else factor * fed)
 
 
 def _normed(norm: Norm | None, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -42,6 +42,8 @@ _MODULES: Mapping[ActivationName, type[nn.Module]] = {
     "identity": Identity,
 }
 
+_GATES: Mapping[type[nn.Module], ActivationName] = {_MODULES[name]: name for name in get_args(GateActivation)}
+
 _TRAINABLE = 4
 """Numbers of a polynomial of degree 3."""
 
@@ -57,6 +59,11 @@ GATE = LayerGene(
 def build_activation(name: ActivationName) -> nn.Module:
     """Module of this name, for inputs whose last axis is the hidden units."""
     return _MODULES[name]()
+
+
+def gate_name(module: nn.Module) -> ActivationName | None:
+    """Name of an activation that may gate; None for other modules, and for one that hooks watch."""
+    return None if module._forward_hooks or module._forward_pre_hooks else _GATES.get(type(module))
 
 
 def activation_params(name: ActivationName) -> int:
@@ -87,4 +94,5 @@ __all__ = [
     "activation_buffers",
     "activation_params",
     "build_activation",
+    "gate_name",
 ]

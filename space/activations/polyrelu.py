@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..kernels.dispatch import fused
 from ..roles import ParameterRole
 
 
@@ -25,6 +26,9 @@ class PolyRelu(nn.Module):
         return {"scales": ParameterRole("ffn.in"), "bias": ParameterRole("ffn.in")}
 
     def forward(self, u: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        if (run := fused("poly_relu", u, self.scales)) is not None:
+            fast: Tensor = run(u, self.scales, self.bias)
+            return fast
         r = functional.relu(u)
         r = r.float() if u.dtype in (torch.float16, torch.bfloat16) else r
         first, second, third = self.scales

@@ -1,12 +1,12 @@
-"""The published model folder: weights, architecture, ONNX files and a README that says how to use them.
+"""The published model folder: weights, code, programs, ONNX files and a model card.
 
-    architecture.json    canonical JSON                     model.safetensors    weights (the fp32 form)
-    model.onnx           fp32                               model.int8.onnx      with 8-bit layers
-    preprocessing.json   what inputs need, class names      model.int4.onnx      with 4-bit layers
-    README.md            how to load each of them
+    architecture.json    canonical JSON                     preprocessing.json   what inputs need, class names
+    model.safetensors    weights (the fp32 form)            model.py             the model as code of its own
+    deployed.*           the same in its number formats     model.pt2            torch.export's program
+    model.onnx           fp32; others: see `onnx_files`     config.json, ...     Hugging Face transformers
+    README.md            the model card: what it is, its numbers, how to use each file
 
-Nothing in it names a module of this project except the README's one way of loading the weights; the ONNX
-files run anywhere.
+Nothing in it names a module of this project: every file runs with its own runtime alone.
 """
 
 import json
@@ -22,19 +22,21 @@ from torch import Tensor, nn
 from ..architecture import Architecture, parse_architecture
 from ..errors import InvalidInputError, nearest
 from ..model import build_model
-from .onnx import export_onnx, input_name
+from .huggingface import MODELING, write_huggingface
+from .onnx import input_name
+from .onnx_files import EVERY_LAYER, NARROWEST_FIRST, write_onnx_files
+from .python_files import CODE, DEPLOYED, WEIGHTS, has_deployed, model_source, write_deployed
 from .readme import readme
+from .step import STEP_STATE
+from .torch_export import PROGRAM, export_program
 
-Format = Literal["torch", "onnx"]
-Quantize = Literal["none", "int8"]
+Format = Literal["torch", "code", "torch-export", "onnx", "hf"]
+Quantize = Literal["none", "int8", "int8-static", "int4"]
 """none: the architecture's own number formats. int8: every layer int8_dynamic."""
 
 FORMATS: tuple[str, ...] = get_args(Format)
-WEIGHTS = "model.safetensors"
-ONNX = "model.onnx"
-INT8 = "model.int8.onnx"
-INT4 = "model.int4.onnx"
-"""Of layers in different formats, the narrowest names the file."""
+USUAL: tuple[Format, ...] = ("torch", "onnx")
+USEFUL_FIRST = (*NARROWEST_FIRST, PROGRAM, MODELING, WEIGHTS, DEPLOYED, CODE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,23 @@ def write_folder(
     architecture: Architecture,
     folder: Path,
     *,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = USUAL,
     quantize: Quantize = "none",
     preprocessing: Mapping[str, Any] | None = None,
     calibration: Tensor | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> ExportedFolder:
     """Writes `model` (the trained fp32 form) into `folder`, which is made and should be new.
+
+    `card`: facts for the model card; all keys are optional, and what is missing leaves its lines out:
+
+        task        what it was trained for, one line          data_digest   of the data set
+        numbers     rows of a table, mappings of `name`, `value`, `unit`, `kind` (measured, computed,
+                    predicted), `part` (validation, test), `seeds`, `low`, `high`, `conditions`
+        seeds       of the trainings                           training      one line: steps, stage, teacher
+        lineage     mapping of words, such as job, trial, origin, parents
+        found       how, one line                              beats         lines: which reference, how much
+        license     SPDX id; without one the card says that none was stated
 
     The caller gives a temporary folder and renames it when `verify_export` has passed: what is visible is
     whole.
@@ -76,17 +89,34 @@ def write_folder(
     """
     check_formats(formats)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = architecture.with_number_format("int8_dynamic") if quantize == "int8" else architecture
     files: dict[str, Architecture] = {}
-    if "torch" in formats:
-        save_model(model, str(folder / WEIGHTS))
+    if {"torch", "hf"} & set(formats):
+        save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
         files[WEIGHTS] = architecture
+    if {"torch", "code", "hf"} & set(formats):
+        (folder / CODE).write_text(model_source(architecture), encoding="utf-8")
+        files[CODE] = architecture.with_number_format("fp32")
+    every = EVERY_LAYER.get(quantize)
+    wanted = architecture.with_number_format(every) if every else architecture
+    if {"torch", "code"} & set(formats) and has_deployed(wanted):
+        # code alone finds outliers in every call: frozen ones would need the weights they belong to
+        seen, has_weights = (calibration, True) if "torch" in formats else (None, False)
+        write_deployed(model, wanted, folder, calibration=seen, weights=has_weights)
+        files[DEPLOYED] = wanted
+    if "torch-export" in formats:
+        export_program(model, wanted, folder / PROGRAM, calibration=calibration)
+        files[PROGRAM] = wanted
+    beside: tuple[str, ...] = ()
+    if "hf" in formats:
+        beside = write_huggingface(architecture, folder, classes=(preprocessing or {}).get("classes", ()))
+        files[MODELING] = architecture.with_number_format("fp32")
     if "onnx" in formats:
-        files |= _write_onnx(model, wanted, folder, calibration)
-    primary = next(name for name in (INT4, INT8, ONNX, WEIGHTS) if name in files)
+        files |= write_onnx_files(model, architecture, folder, quantize=quantize, calibration=calibration)
+        beside = (*beside, *((STEP_STATE,) if (folder / STEP_STATE).exists() else ()))
+    primary = next(name for name in USEFUL_FIRST if name in files)
     _write_json(folder / "architecture.json", json.loads(architecture.canonical_json))
     _write_json(folder / "preprocessing.json", preprocessing or {"input": input_name(architecture)})
-    text = readme(architecture, tuple(files), primary)
+    text = readme(architecture, (*files, *beside), primary, card or {})
     (folder / "README.md").write_text(text, encoding="utf-8")
     return ExportedFolder(folder, files, primary)
 
@@ -102,27 +132,6 @@ def load_folder(folder: Path) -> tuple[nn.Module, Architecture]:
             f"{folder / WEIGHTS} does not hold this architecture's weights: {error}"
         ) from error
     return model.eval(), architecture
-
-
-def _write_onnx(
-    model: nn.Module, wanted: Architecture, folder: Path, calibration: Tensor | None
-) -> dict[str, Architecture]:
-    """The fp32 file always; the file of the wanted formats where ONNX Runtime computes integers in them."""
-    plain = wanted.with_number_format("fp32")
-    export_onnx(model, plain, folder / ONNX)
-    name = _quantized_name(wanted)
-    if name is None:
-        return {ONNX: plain}
-    export_onnx(model, wanted, folder / name, calibration=calibration)
-    return {ONNX: plain, name: wanted}
-
-
-def _quantized_name(architecture: Architecture) -> str | None:
-    """None where no layer is in an integer format."""
-    formats = architecture.number_formats
-    if any(name.startswith("int4") for name in formats):
-        return INT4
-    return INT8 if any(name.startswith("int8") for name in formats) else None
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

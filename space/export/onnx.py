@@ -56,7 +56,7 @@ def export_onnx(
     axes = {name: {0: "batch", **length}, "logits": {0: "batch", **logits_length}}
     converted = apply_number_formats(model, architecture, calibration=calibration, export_norm=export_norm)
     running = onnx_form(converted)
-    with _written_whole(path) as unfinished:
+    with written_whole(path) as unfinished:
         try:
             export_module(running, (name, example), "logits", axes, unfinished)
         except UnsupportedError as error:
@@ -103,22 +103,29 @@ def example_input(architecture: Architecture) -> tuple[str, Tensor]:
 def export_module(
     module: nn.Module, named_input: tuple[str, Tensor], output: str, axes: DynamicAxes, path: Path
 ) -> None:
-    """Writes one module of one float32 or int64 input and one output.
+    """Writes one module of one float32 or int64 input and one output; raises as `export_graph`."""
+    name, example = named_input
+    export_graph(module, {name: example}, [output], axes, path)
+
+
+def export_graph(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], axes: DynamicAxes, path: Path
+) -> None:
+    """Writes one module; `inputs`: example tensors by name, in the order of its arguments.
 
     Raises:
         UnsupportedError: the exporter has no ONNX form for one of its operators.
     """
-    name, example = named_input
     was_training = module.training
     module.eval()
     try:
         with torch.inference_mode(), _exporter_warnings_silenced():
             torch.onnx.export(
                 module,
-                (example,),
+                tuple(inputs.values()),
                 str(path),
-                input_names=[name],
-                output_names=[output],
+                input_names=list(inputs),
+                output_names=list(outputs),
                 dynamic_axes={key: dict(value) for key, value in axes.items()},
                 opset_version=OPSET,
                 dynamo=False,
@@ -156,7 +163,7 @@ def _without_traces(path: Path) -> None:
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place only when everything went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")

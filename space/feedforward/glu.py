@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..activations import GATE, GateActivation, build_activation
+from ..activations import GATE, GateActivation, build_activation, gate_name
 from ..choice import FeedForward, FeedForwardChoice, LinearMap, Surroundings
 from ..gene import FF_RATIO, LayerGene
+from ..kernels.dispatch import OBSERVED, fused
 from ..projection import read, write
 
 
@@ -65,9 +67,20 @@ class Glu(FeedForward):
     def forward(
         self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "*axes d_model"]:
-        gate, up = self.gate_up(x).split(self.d_ff, dim=-1)
-        mixed: Tensor = self.down(self.hidden(self.activation(gate) * up))
+        mixed: Tensor = self.down(self.hidden(gated(self.activation, self.gate_up(x), self.d_ff)))
         return mixed
+
+
+def gated(
+    activation: nn.Module, packed: Float[Tensor, "*axes two_d_ff"], d_ff: int
+) -> Float[Tensor, "*axes d_ff"]:
+    """act(gate) * up of rows that hold the gate and then up."""
+    if (run := fused("gated", packed, unless=None if gate_name(activation) else OBSERVED)) is not None:
+        product: Tensor = run(packed, gate_name(activation))
+        return product
+    gate, up = torch.split(packed, d_ff, dim=-1)
+    plain: Tensor = activation(gate) * up
+    return plain
 
 
 def glu_reference(

@@ -13,7 +13,7 @@ arXiv:2006.16668 (GShard: k = 2). Order of capacity and no drop at evaluation: o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -27,10 +27,11 @@ from ..activations import ACTIVATION, ActivationName
 from ..choice import FeedForward, FeedForwardChoice, LinearMap, Surroundings, off
 from ..errors import InvalidArchitectureError
 from ..gene import FF_RATIO, LayerGene
+from ..kernels.dispatch import OBSERVED, fused
 from ..projection import Dense
 from .dense import GATED, check_activation, dense_config, dense_values
-from .glu import GluConfig
-from .mlp import MlpConfig
+from .glu import Glu, GluConfig, gated
+from .mlp import Mlp, MlpConfig
 
 CAPACITY = 1.25
 """Tokens an expert takes in training, over its fair share."""
@@ -178,6 +179,8 @@ class Moe(FeedForward):
         token 256 us (AMD EPYC, 2026-11-22).
         """
         flat = chosen.reshape(-1)
+        if (run := fused("expert_linear", rows, unless=self._unfused)) is not None:
+            return self._grouped(rows, flat, run).reshape(-1, self.top_k, rows.shape[1])
         choices = [(flat == expert).nonzero()[:, 0] for expert in range(self.num_experts)]
         outputs = [
             expert(rows.index_select(0, mine if self.top_k == 1 else mine // self.top_k))
@@ -187,6 +190,47 @@ class Moe(FeedForward):
         place = torch.zeros_like(order).scatter(0, order, torch.arange(order.shape[0], device=order.device))
         by_choice = torch.cat(outputs).index_select(0, place)
         return by_choice.reshape(-1, self.top_k, rows.shape[1])
+
+    def _unfused(self) -> str | None:
+        """Why the experts do not run in one launch for each of their maps."""
+        maps = [one for expert in self.experts for one in _maps(expert)]
+        if not all(isinstance(one, nn.Linear) for one in maps):
+            return "maps of experts that are no dense matrices"
+        if any(list(inner.parameters()) for inner in self.nonlinearities()):
+            return "activations with weights of their own"
+        is_watched = any(inner._forward_hooks for inner in self.nonlinearities())
+        return OBSERVED if is_watched else None
+
+    def _grouped(
+        self, rows: Float[Tensor, "rows d_model"], flat: Int[Tensor, " choices"], run: Callable[..., Tensor]
+    ) -> Float[Tensor, "choices d_model"]:
+        """The choices sorted by expert, all experts at once; how many each has stays on the device."""
+        order = torch.argsort(flat, stable=True)
+        experts = torch.arange(self.num_experts, device=flat.device)
+        ends = (flat[:, None] == experts).sum(dim=0).cumsum(0)
+        first = self.experts[0]
+        hidden = run(rows.index_select(0, order // self.top_k), self._stacked(0), ends)
+        if isinstance(first, Glu):
+            hidden = gated(first.activation, hidden, first.d_ff)
+        else:
+            assert isinstance(first, Mlp)
+            hidden = first.activation(hidden)
+        for level in range(1, len(_maps(first)) - 1):
+            hidden = first.activation(run(hidden, self._stacked(level), ends))
+        y = run(self.hidden(hidden), self._stacked(-1), ends)
+        return y.index_select(0, torch.argsort(order))
+
+    def _stacked(self, level: int) -> Float[Tensor, "experts outputs inputs"]:
+        """The weights of one map of every expert."""
+        return torch.stack([_maps(expert)[level].get_parameter("weight") for expert in self.experts])
+
+
+def _maps(expert: nn.Module) -> list[nn.Module]:
+    """Those of a dense feed-forward, from the first to the last."""
+    if isinstance(expert, Glu):
+        return [expert.gate_up, expert.down]
+    assert isinstance(expert, Mlp)
+    return [expert.up, *list(expert.deeper)[::2], expert.down]
 
 
 def balance_loss(

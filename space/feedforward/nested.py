@@ -28,7 +28,7 @@ from ..errors import InvalidArchitectureError
 from ..gene import FF_RATIO, LayerGene
 from ..projection import LowRank
 from .dense import GATED, check_activation, dense_config, dense_values
-from .glu import Glu, GluConfig
+from .glu import Glu, GluConfig, gated
 from .mlp import Mlp, MlpConfig
 
 DIVISORS = (1, 2, 4, 8)
@@ -152,11 +152,7 @@ class Nested(FeedForward):
     ) -> Float[Tensor, "*axes d_model"]:
         width = self.width
         hidden = _leading(self.up, x, parts=self.parts, rows=width)
-        if self.parts == 2:
-            gate, up = torch.split(hidden, width, dim=-1)
-            hidden = self.activation(gate) * up
-        else:
-            hidden = self.activation(hidden)
+        hidden = gated(self.activation, hidden, width) if self.parts == 2 else self.activation(hidden)
         return _leading(self.down, self.hidden(hidden), columns=width)
 
     def folded(self) -> Mlp | Glu:

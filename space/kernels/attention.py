@@ -71,6 +71,11 @@ class ScoreBias(nn.Module):
             return self._whole()[:, :n, :n]  # a constant once the weights are; a runtime computes it once
         return self._diagonals(like)
 
+    def seen(self, tokens: int) -> tuple[int, int]:
+        """How many tokens behind itself a query reads, and how many ahead."""
+        reach = tokens if self.window is None else self.window - 1 if self.causal else self.window // 2
+        return reach, 0 if self.causal else reach
+
     def row(
         self, position: Int[Tensor, ""], keys: Int[Tensor, " keys"]
     ) -> Float[Tensor, "heads_or_1 1 keys"]:

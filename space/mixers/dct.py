@@ -48,8 +48,8 @@ class Dct(Transform):
 
     def __init__(self, config: DctConfig, at: Surroundings) -> None:
         super().__init__(config, at)
-        self.tokens = shared_matrix(at, DctMatrix, token_places(at))
-        self.channels = shared_matrix(at, DctMatrix, self.width)
+        self.tokens = shared_matrix(at, DctMatrix, token_places(at), "tokens")
+        self.channels = shared_matrix(at, DctMatrix, self.width, "channels")
 
     def transformed(
         self, v: Float[Tensor, "batch tokens heads width"]
@@ -64,7 +64,9 @@ class DctMatrix(TransformMatrix):
     @staticmethod
     def made(places: int) -> Float[Tensor, "places places"]:
         place = torch.arange(places)
-        matrix = angles(place[:, None] * (2 * place + 1), 4 * places).cos() * math.sqrt(2.0 / max(1, places))
+        # a power, not math.sqrt: that would make a constant of the number of tokens in an exported program
+        scale: float = (2.0 / max(1, places)) ** 0.5
+        matrix = angles(place[:, None] * (2 * place + 1), 4 * places).cos() * scale
         matrix[:1] *= math.sqrt(0.5)
         return matrix
 

@@ -56,10 +56,10 @@ class Dft(Transform):
 
     def __init__(self, config: DftConfig, at: Surroundings) -> None:
         super().__init__(config, at)
-        self.token_cosine = shared_matrix(at, DftCosine, token_places(at))
-        self.token_sine = shared_matrix(at, DftSine, token_places(at))
-        self.channel_cosine = shared_matrix(at, DftCosine, self.width)
-        self.channel_sine = shared_matrix(at, DftSine, self.width)
+        self.token_cosine = shared_matrix(at, DftCosine, token_places(at), "tokens")
+        self.token_sine = shared_matrix(at, DftSine, token_places(at), "tokens")
+        self.channel_cosine = shared_matrix(at, DftCosine, self.width, "channels")
+        self.channel_sine = shared_matrix(at, DftSine, self.width, "channels")
 
     def transformed(
         self, v: Float[Tensor, "batch tokens heads width"]
@@ -78,7 +78,8 @@ class DftCosine(TransformMatrix):
     @staticmethod
     def made(places: int) -> Float[Tensor, "places places"]:
         place = torch.arange(places)
-        return angles(place[:, None] * place, places).cos() / math.sqrt(max(1, places))
+        root: float = max(1, places) ** 0.5
+        return angles(place[:, None] * place, places).cos() / root
 
     @staticmethod
     def exported(length: Tensor, table: Tensor) -> Tensor:
@@ -92,7 +93,8 @@ class DftSine(TransformMatrix):
     @staticmethod
     def made(places: int) -> Float[Tensor, "places places"]:
         place = torch.arange(places)
-        return angles(place[:, None] * place, places).sin() / math.sqrt(max(1, places))
+        root: float = max(1, places) ** 0.5
+        return angles(place[:, None] * place, places).sin() / root
 
     @staticmethod
     def exported(length: Tensor, table: Tensor) -> Tensor:

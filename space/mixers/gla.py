@@ -25,6 +25,7 @@ from torch.nn import functional
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
+from ..kernels.dispatch import BOTH_WAYS, PADDING, fused
 from ..kernels.scan import (
     LARGEST_EXPONENT,
     Chunks,
@@ -45,7 +46,8 @@ GATE_RANK = 16
 TEMPERATURE = 16.0
 VECTOR_CHUNK = 32
 SCALAR_CHUNK = 128
-ONE_TOKEN = Chunks(1, 1)
+UNCUT = Chunks(1, 1)
+"""All tokens in one chunk: one token, or as many as a kernel cuts itself."""
 LOG_FLOOR = -2 * LARGEST_EXPONENT / VECTOR_CHUNK
 
 
@@ -193,7 +195,18 @@ class Gla(Mixer):
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
-        return self._mixed(*self._faded(x, mask))
+        if (run := fused("faded_sums", x, width=self._key_width, unless=self._unfused)) is not None:
+            q, k, v, gate, (fade,) = self._faded(x, mask, UNCUT)
+            return self._written(run(q, k, v, fade if self.is_vector else fade[..., 0])[0], gate, UNCUT)
+        return self._mixed(*self._faded(x, mask, self.chunks))
+
+    @property
+    def _key_width(self) -> int:
+        return self.widths[0] // self.num_heads
+
+    @property
+    def _unfused(self) -> str | None:
+        return BOTH_WAYS if len(self.gates) > 1 else None
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
         width, value = self.widths[0] // self.num_heads, self.widths[2] // self.num_heads
@@ -203,25 +216,34 @@ class Gla(Mixer):
     def step(
         self, x: Tensor, state: State, position: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        q, k, v, gate = self._parts(x, ONE_TOKEN)
+        q, k, v, gate = self._parts(x, UNCUT)
         before = state["sums"]
-        after = self._fades(0, x, ONE_TOKEN).exp().transpose(-1, -2) * before + k.transpose(-1, -2) * v
+        if (run := fused("faded_step", q, k, v, unless=None if mask is None else PADDING)) is not None:
+            fade = self._fades(0, x, UNCUT)[:, :, 0]
+            mixed, after = run(
+                q[:, :, 0], k[:, :, 0], v[:, :, 0], fade if self.is_vector else fade[..., 0], before
+            )
+            return self._written(mixed[:, :, None], gate, UNCUT), {"sums": after}
+        after = self._fades(0, x, UNCUT).exp().transpose(-1, -2) * before + k.transpose(-1, -2) * v
         if mask is not None:
             after = torch.where(mask[:, :, None, None], after, before)
-        return self._written(q @ after, gate, ONE_TOKEN), {"sums": after}
+        return self._written(q @ after, gate, UNCUT), {"sums": after}
 
     def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
-        q, k, v, gate, fades = self._faded(x, mask)
+        q, k, v, gate, fades = self._faded(x, mask, self.chunks)
         return self._mixed(q, k, v, gate, fades), {"sums": state_after(k, v, fades[0], self.chunks)}
 
     def _faded(
-        self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None
+        self,
+        x: Float[Tensor, "batch tokens d_model"],
+        mask: Bool[Tensor, "batch tokens"] | None,
+        chunks: Chunks,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         """Cut parts, and the log decays of each direction; padded tokens neither add nor fade."""
-        q, k, v, gate = self._parts(x, self.chunks)
-        fades = tuple(self._fades(way, x, self.chunks) for way in range(len(self.gates)))
+        q, k, v, gate = self._parts(x, chunks)
+        fades = tuple(self._fades(way, x, chunks) for way in range(len(self.gates)))
         if mask is not None:
-            real = self.chunks.heads(mask[..., None].to(k.dtype), 1)
+            real = chunks.heads(mask[..., None].to(k.dtype), 1)
             k, fades = k * real, tuple(fade * real for fade in fades)
         return q, k, v, gate, fades
 

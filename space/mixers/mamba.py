@@ -223,7 +223,7 @@ class Mamba(Mixer):
 
     def _chunks(self, u: Tensor) -> Chunks:
         """An exported graph has as many chunks as its input needs; else they fit the cache."""
-        if torch.onnx.is_in_onnx_export():
+        if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
             return Chunks(CHUNK, -(-self.context_length // CHUNK))
         return sized_chunks(u.shape[0] * self.inner * self.widths[1], u.shape[1])
 

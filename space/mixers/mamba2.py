@@ -23,6 +23,7 @@ from torch.nn import functional
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import CONV_WIDTH, LayerGene
+from ..kernels.dispatch import BOTH_WAYS, PADDING, fused
 from ..kernels.scan import Chunks, past_bias, scalar_sums, state_after, wide
 from ..kernels.scan_costs import scalar_peak
 from ..kernels.windows import advanced, convolved, newest
@@ -32,7 +33,8 @@ from ..projection import read, write
 from ..roles import ParameterRole
 
 CHUNK = 128
-ONE_TOKEN = Chunks(1, 1)
+UNCUT = Chunks(1, 1)
+"""All tokens in one chunk: one token, or as many as a kernel cuts itself."""
 
 
 class Mamba2Config(MixerChoice):
@@ -189,7 +191,16 @@ class Mamba2(Mixer):
         self, x: Float[Tensor, "batch tokens d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens d_model"]:
         z, inputs, delta = self._parts(x)
-        return self._mixed(z, *self._convolved(inputs, delta, mask))
+        if (run := fused("faded_sums", x, width=self.widths[2], unless=self._unfused)) is not None:
+            values, k, q, steps = self._convolved(inputs, delta, mask, UNCUT)
+            k, q = (part.expand(-1, self.heads, -1, -1) for part in (k, q))
+            mixed = run(q, k, steps * values, (steps * self._rates()[0])[..., 0])[0]
+            return self._written(mixed + self.skip[:, None, None] * values, z, UNCUT)
+        return self._mixed(z, *self._convolved(inputs, delta, mask, self.chunks))
+
+    @property
+    def _unfused(self) -> str | None:
+        return BOTH_WAYS if len(self._rates()) > 1 else None
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype = torch.float32) -> State:
         wide_type = torch.promote_types(dtype, torch.float32)
@@ -208,19 +219,24 @@ class Mamba2(Mixer):
         z, inputs, delta = self._parts(x)
         window = torch.cat([state["inputs"], inputs.to(state["inputs"].dtype)], dim=1)
         u = (window * self.kernel.T).sum(1, keepdim=True) + self.bias
-        values, k, q = self._read(u, ONE_TOKEN)
-        steps = ONE_TOKEN.heads(delta, self.heads)
+        values, k, q = self._read(u, UNCUT)
+        steps = UNCUT.heads(delta, self.heads)
         before = state["sums"]
-        fade = torch.exp(steps * self._rates()[0])
-        after = fade * before + k.transpose(-1, -2) * (steps * values)
+        fades = steps * self._rates()[0]
+        if (run := fused("faded_step", q, k, values, unless=None if mask is None else PADDING)) is not None:
+            k, q = (part.expand(-1, self.heads, -1, -1)[:, :, 0] for part in (k, q))
+            y, after = run(q, k, (steps * values)[:, :, 0], fades[:, :, 0, 0], before)
+            mixed = y[:, :, None] + self.skip[:, None, None] * values
+            return self._written(mixed, z, UNCUT), {"inputs": advanced(window, mask), "sums": after}
+        after = torch.exp(fades) * before + k.transpose(-1, -2) * (steps * values)
         if mask is not None:
             after = torch.where(mask[:, :, None, None], after, before)
         mixed = q @ after + self.skip[:, None, None] * values
-        return self._written(mixed, z, ONE_TOKEN), {"inputs": advanced(window, mask), "sums": after}
+        return self._written(mixed, z, UNCUT), {"inputs": advanced(window, mask), "sums": after}
 
     def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, State]:
         z, inputs, delta = self._parts(x)
-        values, k, q, steps = self._convolved(inputs, delta, mask)
+        values, k, q, steps = self._convolved(inputs, delta, mask, self.chunks)
         sums = state_after(k, steps * values, steps * self._cut(self._rates()[0]), self.chunks)
         kept = wide(newest(inputs, self.conv_width - 1, mask))
         return self._mixed(z, values, k, q, steps), {"inputs": kept, "sums": sums}
@@ -237,14 +253,14 @@ class Mamba2(Mixer):
         return self._written(mixed + self._cut(self.skip[:, None, None]) * values, z, self.chunks)
 
     def _convolved(
-        self, inputs: Tensor, delta: Tensor, mask: Tensor | None
+        self, inputs: Tensor, delta: Tensor, mask: Tensor | None, chunks: Chunks
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Cut values, keys, queries and steps; padded tokens make steps of 0."""
         if mask is not None:
             real = mask[..., None].to(inputs.dtype)
             inputs, delta = inputs * real, delta * real
         u = convolved(inputs.transpose(1, 2), self.kernel, self.bias, ahead=self.ahead).transpose(1, 2)
-        return *self._read(u, self.chunks), self.chunks.heads(delta, self.heads)
+        return *self._read(u, chunks), chunks.heads(delta, self.heads)
 
     def _read(self, u: Tensor, chunks: Chunks) -> tuple[Tensor, Tensor, Tensor]:
         """Values in heads; keys (B) and queries (C) that all heads share."""

@@ -23,6 +23,7 @@ from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
 from ..kernels.attention import merge_heads, split_heads
+from ..kernels.dispatch import BOTH_WAYS, PADDING, fused
 from ..kernels.scan import Chunks, Growth, bounded_sums, state_after, wide
 from ..kernels.scan_costs import bounded_peak
 from ..norms.rmsnorm import rmsnorm
@@ -158,6 +159,10 @@ class Retention(Mixer):
     ) -> tuple[Float[Tensor, "batch one d_model"], State]:
         q, k, v, gate = self._parts(x, position)
         before = state["sums"]
+        if (run := fused("faded_step", q, k, v, unless=None if mask is None else PADDING)) is not None:
+            fade = self.log_decay.expand(q.shape[0], -1)
+            y, after = run(q[:, :, 0], k[:, :, 0], v[:, :, 0], fade, before)
+            return self._written(y[:, :, None], gate, is_cut=False), {"sums": after}
         after = self.log_decay.exp()[:, None, None] * before + k.transpose(-1, -2) * v
         if mask is not None:
             after = torch.where(mask[:, :, None, None], after, before)
@@ -185,6 +190,9 @@ class Retention(Mixer):
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
             k = k * mask[:, None, :, None].to(k.dtype)
+        if (run := fused("faded_sums", q, k, v, unless=None if self.causal else BOTH_WAYS)) is not None:
+            real = torch.ones_like(k[:, :1, :, 0]) if mask is None else mask[:, None].to(k.dtype)
+            return self._written(run(q, k, v, self.log_decay[:, None] * real)[0], gate, is_cut=False)
         growths = self._growths(k, mask)
         q, k, v = (self.chunks.cut(part) for part in (q, k, v))
         return self._written(bounded_sums(q, k, v, growths, self.past, self.chunks), gate)

@@ -33,6 +33,7 @@ from ..kernels.attention import (
     attention_explicit,
     attention_to_kept,
 )
+from ..kernels.dispatch import fused
 from ..mixing.attention import ATTENTION_GENES, Attention, AttentionConfig
 from .softmax import SoftmaxConfig
 
@@ -137,6 +138,9 @@ class SlidingWindow(Attention):
         v: Float[Tensor, "batch groups tokens width"],
         mask: Bool[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch heads tokens width"]:
+        if (run := fused("window_attention", q, k, v, unless=self.unfused(mask, self.bias))) is not None:
+            attended: Tensor = run(q, k, v, *self.bias.seen(q.shape[2]), self.gamma)
+            return attended
         if not self.is_banded:
             return attention(q, k, v, self.bias, mask, self.clip)
         band = self._band() if self.band is None else self.band

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..choice import State, Surroundings
 from ..kernels.attention import ScoreBias, absent_tokens, attention, attention_to_kept
+from ..kernels.dispatch import fused
 from ..mixing.attention import Attention, AttentionConfig
 
 
@@ -60,6 +61,12 @@ class Softmax(Attention):
         v: Float[Tensor, "batch groups tokens width"],
         mask: Bool[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch heads tokens width"]:
+        if (
+            self.clip is not None
+            and (run := fused("window_attention", q, k, v, unless=self.unfused(mask, self.bias))) is not None
+        ):
+            attended: Tensor = run(q, k, v, *self.bias.seen(q.shape[2]), self.gamma)
+            return attended
         return attention(q, k, v, self.bias, mask, self.clip)
 
     def empty_cache(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:

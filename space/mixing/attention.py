@@ -25,7 +25,8 @@ from torch import Tensor
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings, off
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, KV_HEADS, LayerGene
-from ..kernels.attention import mark_absent, merge_heads, split_heads
+from ..kernels.attention import ScoreBias, mark_absent, merge_heads, split_heads
+from ..kernels.dispatch import OBSERVED, PADDING
 from ..norms.rmsnorm import RMSNorm
 from ..positions.rope import RopeConfig, build_rotary
 from ..projection import read, write
@@ -335,6 +336,20 @@ class Attention(Mixer):
     ) -> Float[Tensor, "batch heads tokens width"]:
         """Attended values, with `self.clip` on the probabilities; `mask` is True at real keys."""
         raise NotImplementedError
+
+    def unfused(self, mask: Bool[Tensor, "batch tokens"] | None, bias: ScoreBias) -> str | None:
+        """Why the kernel that knows windows and clips does not attend."""
+        clip = self.clip
+        if mask is not None:
+            return PADDING
+        if bias.relative is not None:
+            return "scores with a position's bias"
+        return OBSERVED if clip is not None and (clip._forward_hooks or clip._forward_pre_hooks) else None
+
+    @property
+    def gamma(self) -> Float[Tensor, ""] | None:
+        """Of the clip."""
+        return None if self.clip is None else self.clip.gamma
 
     def empty_cache(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> State:
         """What is kept before any token."""

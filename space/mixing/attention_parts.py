@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from ..choice import Surroundings
 from ..kernels.attention import merge_heads, split_heads
+from ..kernels.dispatch import fused
 from ..projection import Dense, LowRank, read, start
 from ..roles import ParameterRole
 
@@ -80,6 +81,9 @@ class HeadConvolution(nn.Module):
         return {"kernel": ParameterRole("mixer.state")}
 
     def forward(self, rows: Float[Tensor, "batch tokens channels"]) -> Float[Tensor, "batch tokens channels"]:
+        if (run := fused("depthwise", rows, self.kernel)) is not None:
+            y: Tensor = run(rows, self.kernel, None, self.ahead)
+            return y
         return self.inner(functional.pad(rows, (0, 0, self.behind, self.ahead)))
 
     def inner(self, rows: Float[Tensor, "batch more channels"]) -> Float[Tensor, "batch tokens channels"]:

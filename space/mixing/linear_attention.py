@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..choice import LinearMap, Mixer, MixerChoice, Padding, State, Surroundings
 from ..errors import InvalidArchitectureError
 from ..gene import HEAD_WIDTH, LayerGene
+from ..kernels.dispatch import fused
 from ..kernels.linear_attention import HeadsRotary, PairSums, fill_up
 from ..positions.rope import RopeConfig, Rotary, build_rotary
 from ..projection import read, write
@@ -205,8 +206,12 @@ class LinearAttention(Mixer):
             after["keys"] = state["keys"] + k[:, 0]
             weights = ((q[:, 0] * after["keys"]).sum(-1) + EPS)[:, None, :, None]
         q, k = self._split(self._turned(unturned, position))
-        after["sums"] = state["sums"] + k[:, 0, :, :, None] * v[:, 0, :, None, :]
-        mixed = (q[:, 0, :, None, :] @ after["sums"]).transpose(1, 2)
+        if (run := fused("faded_step", q, k, v)) is not None:
+            read, after["sums"] = run(q[:, 0], k[:, 0], v[:, 0], None, state["sums"])
+            mixed = read[:, None]
+        else:
+            after["sums"] = state["sums"] + k[:, 0, :, :, None] * v[:, 0, :, None, :]
+            mixed = (q[:, 0, :, None, :] @ after["sums"]).transpose(1, 2)
         finished = self.finish_step(mixed, weights, v, mask, state, after)
         return self._written(finished, gate, x), after
 

@@ -169,9 +169,13 @@ def token_places(at: Surroundings) -> int:
 M = TypeVar("M", bound=TransformMatrix)
 
 
-def shared_matrix(at: Surroundings, kind: type[M], places: int) -> M:
-    """The one matrix of this kind and size that all layers of a model hold."""
-    key = f"{kind.__name__} of {places}"
+def shared_matrix(at: Surroundings, kind: type[M], places: int, axis: Literal["tokens", "channels"]) -> M:
+    """The one matrix of this kind, size and axis that all layers of a model hold.
+
+    Tokens and channels have one each even where they are equally many: an exported graph chooses the former
+    at run time, and would take the latter for the same constant.
+    """
+    key = f"{kind.__name__} of {places} {axis}"
     if key not in at.shared:
         at.shared[key] = kind(places)
     found = at.shared[key]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..choice import Norm
+from ..kernels.dispatch import fused
 
 
 class UnscaledRMSNorm(Norm):
@@ -24,6 +25,9 @@ class UnscaledRMSNorm(Norm):
     def forward(
         self, x: Float[Tensor, "*axes d_model"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "*axes d_model"]:
+        if (run := fused("rms_norm", x)) is not None:
+            y: Tensor = run(x, None, self.eps)
+            return y
         return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
 
 
@@ -37,5 +41,8 @@ class CRMSNorm(Norm):
     def forward(
         self, x: Float[Tensor, "*axes less"], mask: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "*axes less"]:
+        if (run := fused("crms_norm", x)) is not None:
+            y: Tensor = run(x, self.eps)
+            return y
         squares = x.pow(2).sum(-1, keepdim=True) + x.sum(-1, keepdim=True).pow(2)
         return x / torch.sqrt(squares / (x.shape[-1] + 1) + self.eps)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..choice import Norm, NormChoice
+from ..kernels.dispatch import OBSERVED, fused
 from ..roles import ParameterRole
 
 EPS = 1e-6
@@ -44,14 +45,29 @@ class RMSNorm(Norm):
     ) -> Float[Tensor, "*axes d_model"]:
         return rmsnorm(x, self.gain)
 
+    def after_sum(
+        self,
+        x: Float[Tensor, "*axes d_model"],
+        branch: Float[Tensor, "*axes d_model"],
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> tuple[Float[Tensor, "*axes d_model"], Float[Tensor, "*axes d_model"]]:
+        unless = OBSERVED if self._forward_hooks or self._forward_pre_hooks else None
+        if (run := fused("add_rms_norm", x, branch, self.gain, unless=unless)) is not None:
+            y, total = run(x, branch, self.gain, EPS)
+            return y, total
+        return super().after_sum(x, branch, mask)
+
 
 def rmsnorm(
     x: Float[Tensor, "*axes d_model"], gain: Float[Tensor, " d_model"]
 ) -> Float[Tensor, "*axes d_model"]:
-    """The definition is also the form that runs: power, mean, root and division in this order.
+    """The definition is also the form that runs on CPU: power, mean, root and division in this order.
 
     ONNX Runtime recognises exactly this chain and runs it as one operator; `torch.rsqrt` would hide it.
     """
+    if (run := fused("rms_norm", x, gain)) is not None:
+        y: Tensor = run(x, gain, EPS)
+        return y
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     normed = wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + EPS)
     return normed.to(x.dtype) * gain

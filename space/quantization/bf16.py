@@ -20,7 +20,7 @@ class Bf16(Format):
     """Weights and inputs of the product rounded to bf16."""
 
     name: ClassVar[str] = "bf16"
-    real_on: ClassVar[frozenset[str]] = frozenset({"eager"})
+    real_on: ClassVar[frozenset[str]] = frozenset({"cudagraph", "eager", "torch-compile"})
 
     def bits_per_weight(self, in_features: int) -> Fraction:
         return Fraction(16)

@@ -17,7 +17,7 @@ class Format(ABC):
 
     name: ClassVar[str]
     real_on: ClassVar[frozenset[str]]
-    """Runtimes whose CPU kernels really compute in this format: elsewhere a latency would mean nothing."""
+    """Runtimes whose kernels really compute in this format: elsewhere a latency would mean nothing."""
 
     needs_calibration: ClassVar[bool] = False
     """Whether it fixes something from a batch of inputs; without one it is another format's twin."""

@@ -13,7 +13,7 @@ class Fp32(Format):
     """Changes nothing."""
 
     name: ClassVar[str] = "fp32"
-    real_on: ClassVar[frozenset[str]] = frozenset({"eager", "onnxruntime"})
+    real_on: ClassVar[frozenset[str]] = frozenset({"cudagraph", "eager", "onnxruntime", "torch-compile"})
 
     def bits_per_weight(self, in_features: int) -> Fraction:
         return Fraction(32)

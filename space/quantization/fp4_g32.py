@@ -18,6 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..kernels.dispatch import fused, many_rows
 from .format import Format
 from .packing import in_groups, num_groups, pack, unpack
 
@@ -68,6 +69,9 @@ class Fp4Linear(nn.Module):
         ]
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
+        if (run := fused("fp4_linear", x, unless=many_rows(x))) is not None:
+            y: Tensor = run(x, self.codes, self.exponents, GROUP_SIZE)
+            return y
         return functional.linear(x.float(), self.weight()).to(x.dtype)
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..kernels.dispatch import fused, many_rows
 from .format import Format
 from .packing import in_groups, num_groups, pack, unpack
 
@@ -81,6 +82,9 @@ class Int4Linear(nn.Module):
         return values.flatten(1)[:, : self.in_features]
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
+        if (run := fused("int4_linear", x, unless=many_rows(x))) is not None:
+            y: Tensor = run(x, self.codes, self.zeros, self.scale, self.group_size)
+            return y
         return functional.linear(x.float(), self.weight()).to(x.dtype)
 
 

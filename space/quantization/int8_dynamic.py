@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Float32, Int8
 from torch import Tensor, nn
 
+from ..kernels.dispatch import fused
 from .format import Format
 
 LEVELS = 127
@@ -25,7 +26,7 @@ class Int8Dynamic(Format):
     """Scales are stored in float32."""
 
     name: ClassVar[str] = "int8_dynamic"
-    real_on: ClassVar[frozenset[str]] = frozenset({"eager", "onnxruntime"})
+    real_on: ClassVar[frozenset[str]] = frozenset({"cudagraph", "eager", "onnxruntime", "torch-compile"})
 
     def bits_per_weight(self, in_features: int) -> Fraction:
         return 8 + Fraction(32, in_features)
@@ -52,6 +53,9 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
+        if (run := fused("int8_linear", x)) is not None:
+            fast: Tensor = run(x, self.weight, self.scale)
+            return fast
         y = int8_product(x.reshape(-1, x.shape[-1]).float(), self.weight, self.scale)
         return y.reshape(*x.shape[:-1], self.weight.shape[0]).to(x.dtype)
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float32, Int8, Int64
 from torch import Tensor, nn
 
+from ..kernels.dispatch import fused
 from .format import Format
 from .int8_dynamic import int8_linear_reference, int8_product, quantize_rows
 
@@ -61,6 +62,9 @@ class Int8MixedLinear(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
+        if (run := fused("int8_mixed_linear", x)) is not None:
+            fast: Tensor = run(x, self.weight, self.scale)
+            return fast
         rows = x.reshape(-1, x.shape[-1]).float()
         is_outlier = (rows.abs() >= THRESHOLD).any(dim=0)
         y = int8_product(rows.masked_fill(is_outlier, 0.0), self.weight, self.scale)
@@ -89,7 +93,11 @@ class Int8FrozenLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*axes in_features"]) -> Float[Tensor, "*axes out_features"]:
         rows = x.reshape(-1, x.shape[-1]).float()
-        y = int8_product(rows.index_fill(1, self.columns, 0.0), self.weight, self.scale)
+        inside = rows.index_fill(1, self.columns, 0.0)
+        if (run := fused("int8_linear", rows)) is not None:
+            y: Tensor = run(inside, self.weight, self.scale)
+        else:
+            y = int8_product(inside, self.weight, self.scale)
         if len(self.columns):
             y = y + rows[:, self.columns] @ self.frozen.T
         return y.reshape(*x.shape[:-1], self.weight.shape[0]).to(x.dtype)

@@ -11,6 +11,7 @@ from space.architecture import Architecture, BytesInterface
 from space.constraints import STATIC_KEYS, cautions, repair, smallest, static_costs, violations
 from space.costs import costs
 from space.errors import InvalidInputError
+from space.microcontroller import planned
 from space.model import build_model
 from space.sampling import enumerate_space, sample
 from space.search_space import SearchSpace, load_preset
@@ -193,3 +194,17 @@ def test_a_transform_of_reversed_tokens_is_no_reversed_transform(kind: str) -> N
 def test_a_limit_has_to_be_positive(limit: float) -> None:
     with pytest.raises(InvalidInputError, match=r"limit of 'params' is .*; give a number above 0"):
         violations(LARGEST, {"macs": 1.0, "params": limit})
+
+
+def test_a_microcontroller_s_memory_and_flash_are_limits_that_repair_keeps() -> None:
+    """MCUFormer's 320 KB and 1 MB, and what of them half of the largest model's plan leaves."""
+    plan = planned(LARGEST)
+    assert not violations(LARGEST, {"sram_bytes": 327_680, "flash_bytes": 1_048_576}) or not plan.fits
+    limits = {"sram_bytes": plan.peak_bytes / 2, "flash_bytes": plan.weights_bytes / 2}
+    assert set(violations(LARGEST, limits)) == set(limits)
+    assert violations(LARGEST, limits)["sram_bytes"] == pytest.approx(1.0)
+    kept = repair(SPACE, LARGEST, limits, random.Random(0))
+    assert kept is not None
+    assert planned(kept).peak_bytes <= limits["sram_bytes"]
+    assert planned(kept).weights_bytes <= limits["flash_bytes"]
+    assert smallest(SPACE, "sram_bytes") == 0.0

@@ -200,9 +200,9 @@ def test_weights_bytes_equal_the_bytes_of_the_state_dict(form: NumberFormat) -> 
 def test_formats_say_where_they_are_real() -> None:
     runtimes = {name: number_format(name).real_on for name in FORMATS}
     assert runtimes == {
-        "fp32": {"eager", "onnxruntime"},
-        "bf16": {"eager"},
-        "int8_dynamic": {"eager", "onnxruntime"},
+        "fp32": {"cudagraph", "eager", "onnxruntime", "torch-compile"},
+        "bf16": {"cudagraph", "eager", "torch-compile"},
+        "int8_dynamic": {"cudagraph", "eager", "onnxruntime", "torch-compile"},
         "int8_mixed": {"eager", "onnxruntime"},
         "int4_g32": {"onnxruntime"},
         "int4_g64": {"onnxruntime"},

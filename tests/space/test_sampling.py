@@ -62,7 +62,7 @@ def test_everything_drawn_is_a_canonical_member(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_what_is_drawn_can_be_built_and_costs_what_is_counted(name: str) -> None:
+def test_f43_what_is_drawn_can_be_built_and_costs_what_is_counted(name: str) -> None:
     space, rng = SPACES[name], random.Random(8)
     for _ in range(5):
         architecture = sample(space, rng)

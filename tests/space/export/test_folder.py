@@ -23,18 +23,29 @@ def names(folder: Path) -> set[str]:
 
 
 ALWAYS = {"architecture.json", "preprocessing.json", "README.md"}
+TORCH = {"model.safetensors", "model.py"}
+MODELING = "modeling_paretoformer.py"
+BESIDE = {
+    "deployed.py": ("deployed.safetensors",),
+    MODELING: ("config.json", "configuration_paretoformer.py", "tokenizer.json", "tokenizer_config.json"),
+}
+"""What lies beside a file and is no model of its own."""
 
 
 @pytest.mark.parametrize(
     ("formats", "number_formats", "quantize", "files", "primary"),
     [
-        (["torch"], ("fp32", "fp32"), "none", {"model.safetensors"}, "model.safetensors"),
+        (["torch"], ("fp32", "fp32"), "none", TORCH, "model.safetensors"),
+        (["torch"], ("fp32", "bf16"), "none", TORCH | {"deployed.py"}, "model.safetensors"),
+        (["code"], ("fp32", "fp32"), "none", {"model.py"}, "model.py"),
+        (["code"], ("fp32", "fp32"), "int8", {"model.py", "deployed.py"}, "deployed.py"),
+        (["hf"], ("fp32", "fp32"), "none", TORCH | {MODELING}, MODELING),
         (["onnx"], ("fp32", "fp32"), "none", {"model.onnx"}, "model.onnx"),
         (["onnx"], ("fp32", "fp32"), "int8", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),
         (["onnx"], ("fp32", "int8_dynamic"), "none", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),
         (["onnx"], ("int8_mixed", "fp32"), "none", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),
         (["onnx"], ("int8_mixed", "int4_g32"), "none", {"model.onnx", "model.int4.onnx"}, "model.int4.onnx"),
-        (["torch", "onnx"], ("bf16", "fp32"), "none", {"model.safetensors", "model.onnx"}, "model.onnx"),
+        (["torch", "onnx"], ("bf16", "fp32"), "none", TORCH | {"deployed.py", "model.onnx"}, "model.onnx"),
     ],
 )
 def test_a_folder_holds_what_was_asked(
@@ -49,7 +60,11 @@ def test_a_folder_holds_what_was_asked(
     architecture = make("decoder", number_formats)
     model = build_model(architecture, seed=0)
     exported = write_folder(model, architecture, tmp_path / "out", formats=formats, quantize=quantize)
-    assert names(exported.path) == files | ALWAYS
+    if "onnx" in formats:
+        files = files | {name.replace("model.", "step.") for name in files if name.endswith(".onnx")}
+    beside = {name for file in files for name in BESIDE.get(file, ()) if name in names(exported.path)}
+    beside |= {"step_state.npz"} if "onnx" in formats else set()
+    assert names(exported.path) == files | beside | ALWAYS
     assert set(exported.files) == files
     assert exported.primary == primary
     assert parse_architecture((exported.path / "architecture.json").read_bytes()).id == architecture.id
@@ -60,7 +75,7 @@ def test_the_readme_snippet_runs_without_this_project(model: str, make: Factory,
     architecture = make(model)
     exported = write_folder(build_model(architecture, seed=0), architecture, tmp_path, quantize="int8")
     text = (exported.path / "README.md").read_text()
-    onnx_snippet, fixed_snippet, torch_snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    onnx_snippet, fixed_snippet, *torch_snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(onnx_snippet.strip().splitlines()) == 5
     assert "model.int8.onnx" in onnx_snippet
     again = "\n".join(onnx_snippet.strip().splitlines()[-2:])
@@ -76,7 +91,7 @@ def test_the_readme_snippet_runs_without_this_project(model: str, make: Factory,
     assert run.stdout.startswith(outputs)
     once, with_one_shape = run.stdout.splitlines()
     assert once == with_one_shape
-    assert "load_folder" in torch_snippet
+    assert any("from model import load" in snippet for snippet in torch_snippets)
 
 
 def test_weights_come_back_bit_for_bit(make: Factory, tmp_path: Path) -> None:

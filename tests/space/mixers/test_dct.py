@@ -77,18 +77,22 @@ def test_the_matrix_is_the_one_that_a_fourier_transform_of_the_mirrored_input_gi
 
 
 @every_form
-def test_an_exported_file_chooses_between_constant_and_computed(config: DctConfig, tmp_path: Path) -> None:
-    module, path = built(config).eval(), tmp_path / "dct.onnx"
+@pytest.mark.parametrize("context", [20, D])
+def test_an_exported_file_chooses_between_constant_and_computed(
+    config: DctConfig, context: int, tmp_path: Path
+) -> None:
+    """Also where there are as many tokens as channels."""
+    module, path = built(config, context).eval(), tmp_path / "dct.onnx"
     axes = {0: "batch", 1: "length"}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (random(2, 20, D, dtype=torch.float32),), path, dynamo=False, opset_version=17,
+            module, (random(2, context, D, dtype=torch.float32),), path, dynamo=False, opset_version=17,
             input_names=["x"], output_names=["y"], dynamic_axes={"x": axes, "y": axes},
         )  # fmt: skip
     assert sum(node.op_type == "If" for node in onnx.load(path).graph.node) == 1
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for tokens in (1, 2, 9, 19, 20, 50):
+    for tokens in (1, 2, 9, context - 1, context, 50):
         x = random(3, tokens, D, seed=tokens, dtype=torch.float32)
         y = session.run(None, {"x": x.numpy()})[0]
         np.testing.assert_allclose(y, module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
