@@ -1,9 +1,18 @@
 """Device models: a table of devices, analytic latency and energy on them, and this machine's calibration."""
 
+from space.liveness import Buffer, arena_bytes, packed, peak_bytes
+from space.microcontroller import MicrocontrollerPlan
+
 from .calibration import Calibration, calibrate
-from .energy import EnergyModel, energy_counter, fit_energy
-from .liveness import Buffer, arena_bytes, packed, peak_bytes
-from .microcontroller import MicrocontrollerPlan, microcontroller_plan
+from .energy import (
+    Energy,
+    EnergyModel,
+    energy_counter,
+    fit_energy,
+    gpu_energy_counter,
+    measure_energy,
+)
+from .microcontroller import microcontroller_plan
 from .operators import Operator, Phase, operators_of
 from .quantities import TransformerSize, balance_tokens, concurrency, swap_s
 from .roofline import LABEL, Analytic, analytic, predict_on
@@ -16,6 +25,7 @@ __all__ = [
     "Calibration",
     "Device",
     "DeviceTable",
+    "Energy",
     "EnergyModel",
     "MicrocontrollerPlan",
     "Operator",
@@ -28,7 +38,9 @@ __all__ = [
     "concurrency",
     "energy_counter",
     "fit_energy",
+    "gpu_energy_counter",
     "load_devices",
+    "measure_energy",
     "microcontroller_plan",
     "operators_of",
     "packed",

@@ -26,7 +26,7 @@ from evaluators.latency.estimator import Estimate, estimate
 from evaluators.latency.reference import reference_architecture, reference_file, reference_model
 from evaluators.latency.runtimes import Failure, InputShape, TimedFile, TimingTask, eager, time_files
 from evaluators.latency.timed_input import random_input, timed_input
-from space.errors import EvaluationError
+from space.errors import EvaluationError, UnsupportedError
 from space.export import export_module, onnx_form
 
 from .micro_kernels import MicroKernel, micro_kernels
@@ -80,8 +80,14 @@ def calibrate(target: Target, *, limits: EstimatorLimits = LIMITS, scratch: Path
 
     Raises:
         EvaluationError: a kernel could not be timed.
+        UnsupportedError: the kernels have no form on the target's runtime or device.
     """
     check_target(target)
+    if target.device != "cpu" or target.runtime not in ("onnxruntime", "eager"):
+        raise UnsupportedError(
+            f"calibrating {target.runtime} on {target.device} is not supported; choose onnxruntime or eager "
+            "on cpu"
+        )
     scratch.mkdir(parents=True, exist_ok=True)
     kernels = micro_kernels()
     with quiet_host(HOST_WAIT_S):

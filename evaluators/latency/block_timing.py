@@ -18,18 +18,17 @@ from space.quantization import NumberFormat
 from space.quantization import number_format as format_named
 
 from .blocks import Block, export_block
-from .estimator import Estimate, EstimatorLimits, calmer, estimate, flags_of, is_calm
+from .estimator import Estimate, EstimatorLimits, calmer, flags_of, is_calm
 from .host_lock import quiet_host
-from .measure import HOST_WAIT_S
+from .measure import COMPILED, HOST_WAIT_S
 from .reference import (
     ReferenceHistory,
     reference_architecture,
     reference_file,
     reference_model,
 )
-from .runtimes import eager
-from .runtimes.onnxruntime import Failure, TimedFile, TimingTask, time_files
-from .target import Target, check_target, device_key
+from .runtimes import Failure, Subject, TimedFile, TimingTask, compiled_process, eager, time_files
+from .target import Runtime, Target, check_target, device_key
 from .timed_input import random_input, timed_input
 
 BLOCK_LIMITS = EstimatorLimits(
@@ -55,7 +54,7 @@ def measure_blocks(
     """
     check_target(target)
     scratch.mkdir(parents=True, exist_ok=True)
-    prepared = _onnx_timer if target.runtime == "onnxruntime" else _eager_timer
+    prepared = TIMERS[target.runtime]
     found: list[Measurement] = []
     for start in range(0, len(blocks), PER_PROCESS):
         group = blocks[start : start + PER_PROCESS]
@@ -156,22 +155,59 @@ def _eager_timer(
     """Times in this process."""
 
     def time_one(block: Block, long_run_s: float | None) -> Result:
-        if format_named(block.number_format).execution("eager") != "real":
-            return Failure(
-                f"number format '{block.number_format}' is not real in eager torch", "unsupported_operator"
-            )
+        if not _is_real(block, target):
+            return _unreal(block, target)
         frozen = reference_architecture(block.number_format)
         reference = apply_number_formats(reference_model(), frozen)
-        with eager.conditions(target.threads):
-            return estimate(
-                eager.timed_call(block.build(), random_input(block.input)),
-                eager.timed_call(reference, random_input(timed_input(frozen, 1))),
-                limits=limits,
-                long_run_s=long_run_s,
-                threads=target.threads,
-            )
+        own = eager.placed(block.build(), random_input(block.input), target)
+        other = eager.placed(reference, random_input(timed_input(frozen, 1)), target)
+        calls = (eager.timed_call(*one) for one in (own, other))
+        return eager.estimate_on(target, *calls, limits=limits, long_run_s=long_run_s)
 
     yield lambda chosen, long_run: [time_one(block, long_run[block.number_format]) for block in chosen]
+
+
+@contextlib.contextmanager
+def _compiled_timer(
+    blocks: Sequence[Block], target: Target, limits: EstimatorLimits, scratch: Path
+) -> Iterator[Timer]:
+    """Compiles every block and the references now; visits find them compiled, in one process."""
+    with compiled_process(threads=target.threads, cache=scratch / COMPILED) as process:
+        formats = sorted({block.number_format for block in blocks if _is_real(block, target)})
+        failed: dict[str, Failure] = {}
+        for name in formats:
+            frozen = reference_architecture(name)
+            found = process.compile(name, Subject(frozen.canonical_json, 1, frozen.tokens))
+            if isinstance(found, Failure):
+                raise found.error()
+        for block in blocks:
+            subject = Subject(block.host.canonical_json, block.batch_size, block.tokens, block.part)
+            made = process.compile(block.id, subject) if _is_real(block, target) else _unreal(block, target)
+            if isinstance(made, Failure):
+                failed[block.id] = made
+
+        def time_one(block: Block, long_run_s: float | None) -> Result:
+            return failed.get(block.id) or process.time(block.id, block.number_format, limits, long_run_s)
+
+        yield lambda chosen, long_run: [time_one(block, long_run[block.number_format]) for block in chosen]
+
+
+TIMERS: Mapping[Runtime, Callable[..., contextlib.AbstractContextManager[Timer]]] = {
+    "onnxruntime": _onnx_timer,
+    "eager": _eager_timer,
+    "cudagraph": _eager_timer,
+    "torch-compile": _compiled_timer,
+}
+
+
+def _is_real(block: Block, target: Target) -> bool:
+    return format_named(block.number_format).execution(target.runtime) == "real"
+
+
+def _unreal(block: Block, target: Target) -> Failure:
+    return Failure(
+        f"number format '{block.number_format}' is not real on {target.runtime}", "unsupported_operator"
+    )
 
 
 def _measurement(

@@ -153,6 +153,8 @@ def export_block(block: Block, path: Path) -> Path:
     name = input_name(block.host) if block.part == "embedding" else "x"
     dtype = torch.int64 if block.input.dtype == "int64" else torch.float32
     axes = {0: "batch", 1: "length"} if block.has_free_length else {0: "batch"}
+    if block.phase == "decode":  # the state before the token is part of the graph
+        axes = {}
     part, example = onnx_form(block.build()), torch.zeros(block.input.shape, dtype=dtype)
     export_module(part, (name, example), "y", {name: axes}, path)
     return path

@@ -1,28 +1,33 @@
 """Whole-model latency: the candidate in its number formats, on its runtime, with the host to itself.
 
 A value is stored only for number formats that really ran. Every attempt takes the host alone; between
-attempts the trainings go on.
+attempts, and while a network compiles, the trainings go on.
 """
 
+import contextlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from evaluators.protocol import Measurement
 from space.architecture import Architecture
 from space.errors import UnsupportedError
-from space.export import export_onnx
+from space.export import export_onnx, export_step
+from space.kernels.dispatch import recorded
 from space.model import Model
 from space.number_formats import apply_number_formats
 from space.quantization import number_format as format_named
 
-from .estimator import Estimate, EstimatorLimits, best_of, between, estimate, is_calm
+from .estimator import Estimate, EstimatorLimits, best_of, between, is_calm
 from .host_lock import quiet_host
 from .reference import (
     ReferenceHistory,
@@ -31,15 +36,19 @@ from .reference import (
     reference_format,
     reference_model,
 )
-from .runtimes import eager
-from .runtimes.onnxruntime import Failure, TimedFile, TimingTask, time_files
+from .runtimes import Failure, Subject, TimedFile, TimingTask, compiled_process, eager, time_files
+from .runtimes.eager import DECODE_STEPS
 from .target import Target, check_target, device_facts, device_key, timing_cores
 from .timed_input import random_input, timed_input
 
 HOST_WAIT_S = 600.0
+COMPILED = "compiled"
+"""Folder of compiled kernels below a scratch folder."""
 
 Attempt = Callable[[float | None], Estimate]
 """Long-run value of the reference, or None -> one attempt."""
+Round = Callable[[], AbstractContextManager[Attempt]]
+"""What a round needs before the host is taken, for as long as it lasts."""
 
 
 def measure_model(
@@ -64,12 +73,20 @@ def measure_model(
     """
     check_target(target)
     _require_real(architecture, target)
-    if target.runtime == "eager":
+    if target.runtime in ("eager", "cudagraph"):
         running = apply_number_formats(model, architecture, calibration=calibration)
         return _measure_eager(running, architecture, target, limits or EstimatorLimits(), scratch)
+    if target.runtime == "torch-compile":
+        return _measure_compiled(architecture, target, limits or EstimatorLimits(), scratch)
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="candidate-", dir=scratch) as folder:
-        path = export_onnx(model, architecture, Path(folder) / "model.onnx", calibration=calibration)
+        path = Path(folder) / "model.onnx"
+        if target.phase == "decode":
+            assert isinstance(model, Model)
+            steps = write_steps(model, architecture, target, path.with_suffix(".npz"))
+            export_step(model, architecture, path, calibration=calibration)
+            return measure_onnx(path, architecture, target, limits=limits, scratch=scratch, steps=steps)
+        export_onnx(model, architecture, path, calibration=calibration)
         return measure_onnx(path, architecture, target, limits=limits, scratch=scratch)
 
 
@@ -80,23 +97,44 @@ def measure_onnx(
     *,
     limits: EstimatorLimits | None = None,
     scratch: Path,
+    steps: Path | None = None,
 ) -> Measurement:
-    """Latency of an exported file of `architecture` (whose number formats say what the file computes in)."""
+    """Latency of an exported file of `architecture` (whose number formats say what the file computes in); of
+    one decode step with `steps`, as `write_steps` writes them."""
     check_target(target)
     _require_real(architecture, target)
     limits = limits or EstimatorLimits()
     number_format = reference_format(architecture.number_formats)
     reference = TimedFile(reference_file(scratch, number_format), timed_input(reference_architecture(), 1))
-    candidate = TimedFile(path, timed_input(architecture, target.batch_size, target.tokens(architecture)))
+    tokens = target.tokens(architecture)
+    candidate = TimedFile(path, timed_input(architecture, target.batch_size, tokens), steps)
+    count = 1 if steps is None else min(tokens, DECODE_STEPS)
 
     def attempt(long_run_s: float | None) -> Estimate:
         task = TimingTask(candidate, reference, limits, long_run_s)
         (result,) = time_files([task], threads=target.threads)
         if isinstance(result, Failure):
             raise result.error()
-        return result
+        return result.per(count)
 
-    return _measured(attempt, architecture, target, limits, scratch)
+    return _measured(lambda: contextlib.nullcontext(attempt), architecture, target, limits, scratch)
+
+
+def write_steps(model: Model, architecture: Architecture, target: Target, path: Path) -> Path:
+    """The last tokens of a sequence and the state before them, as the decode step of a file takes them."""
+    tokens = random_input(timed_input(architecture, target.batch_size, target.tokens(architecture)))
+    start = max(0, tokens.shape[1] - DECODE_STEPS)
+    with torch.inference_mode():
+        model.eval()
+        state = model.prefill(tokens[:, :start])[1] if start else model.init_state(len(tokens))
+    arrays = {
+        f"state.{layer}.{name}": value.numpy()
+        for layer, kept in enumerate(state)
+        for name, value in kept.items()
+    }
+    arrays |= {"tokens": tokens[:, start:].T.numpy(), "start": np.array(start)}
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # its stubs take keywords for allow_pickle
+    return path
 
 
 def _require_real(architecture: Architecture, target: Target) -> None:
@@ -112,33 +150,72 @@ def _require_real(architecture: Architecture, target: Target) -> None:
 def _measure_eager(
     running: nn.Module, architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
 ) -> Measurement:
+    """With which fused kernels ran, or why not (`kernels`), as one pass before the first run finds it."""
     number_format = reference_format(architecture.number_formats)
     frozen = reference_architecture(number_format)
     own = random_input(timed_input(architecture, target.batch_size, target.tokens(architecture)))
     other = random_input(timed_input(frozen, 1))
+    running, own = eager.placed(running, own, target)
     candidate, steps = eager.timed_call(running, own), 1
     if target.phase == "decode":
         assert isinstance(running, Model)
         candidate, steps = eager.decode_call(running, own)
-    reference = eager.timed_call(apply_number_formats(reference_model(), frozen), other)
+    reference = eager.timed_call(
+        *eager.placed(apply_number_formats(reference_model(), frozen), other, target)
+    )
 
     def attempt(long_run_s: float | None) -> Estimate:
-        with eager.conditions(target.threads):
-            return estimate(
-                candidate, reference, limits=limits, long_run_s=long_run_s, threads=target.threads
-            ).per(steps)
+        return eager.estimate_on(target, candidate, reference, limits=limits, long_run_s=long_run_s).per(
+            steps
+        )
 
-    return _measured(attempt, architecture, target, limits, scratch)
+    with eager.conditions(target.threads), recorded() as kernels:
+        candidate()
+    found = _measured(lambda: contextlib.nullcontext(attempt), architecture, target, limits, scratch)
+    return replace(found, detail={**found.detail, "kernels": kernels})
+
+
+def _measure_compiled(
+    architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
+) -> Measurement:
+    """With what compiling took (`compile_s`), the longest of the rounds: later ones find kernels made."""
+    frozen = reference_architecture(reference_format(architecture.number_formats))
+    subjects = {
+        "reference": Subject(frozen.canonical_json, 1, frozen.tokens),
+        "candidate": Subject(architecture.canonical_json, target.batch_size, target.tokens(architecture)),
+    }
+    compile_s: list[float] = []
+
+    @contextlib.contextmanager
+    def compiled() -> Iterator[Attempt]:
+        with compiled_process(threads=target.threads, cache=scratch / COMPILED) as process:
+            for key, subject in subjects.items():
+                seconds = process.compile(key, subject)
+                if isinstance(seconds, Failure):
+                    raise seconds.error()
+                if key == "candidate":
+                    compile_s.append(seconds)
+
+            def attempt(long_run_s: float | None) -> Estimate:
+                result = process.time("candidate", "reference", limits, long_run_s)
+                if isinstance(result, Failure):
+                    raise result.error()
+                return result
+
+            yield attempt
+
+    found = _measured(compiled, architecture, target, limits, scratch)
+    return replace(found, detail={**found.detail, "compile_s": max(compile_s)})
 
 
 def _measured(
-    attempt: Attempt, architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
+    prepared: Round, architecture: Architecture, target: Target, limits: EstimatorLimits, scratch: Path
 ) -> Measurement:
     began = time.monotonic()
     history = ReferenceHistory(scratch, target, reference_format(architecture.number_formats))
     undisturbed: list[bool] = []
 
-    def with_the_host_alone() -> Estimate:
+    def with_the_host_alone(attempt: Attempt) -> Estimate:
         with quiet_host(HOST_WAIT_S) as quiet:
             undisturbed.append(quiet)
             result = attempt(history.long_run_s())
@@ -146,7 +223,11 @@ def _measured(
                 history.add(result.reference_p10_s)
             return result
 
-    rounds = [best_of(with_the_host_alone, limits=limits) for _ in range(max(1, limits.rounds))]
+    def one_round() -> tuple[Estimate, frozenset[str], int]:
+        with prepared() as attempt:
+            return best_of(lambda: with_the_host_alone(attempt), limits=limits)
+
+    rounds = [one_round() for _ in range(max(1, limits.rounds))]
     result, half_width = between([one for one, _, _ in rounds])
     seen = Counter(flag for _, flags, _ in rounds for flag in flags)
     flags = {flag for flag, count in seen.items() if 2 * count > len(rounds)}

@@ -4,15 +4,19 @@ import functools
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from evaluators.protocol import fingerprint
 from space.architecture import Architecture
-from space.errors import InvalidInputError
+from space.errors import InvalidInputError, UnsupportedError
 
-Runtime = Literal["onnxruntime", "eager"]
+Device = Literal["cpu", "cuda"]
+Runtime = Literal["onnxruntime", "eager", "torch-compile", "cudagraph"]
 Phase = Literal["prefill", "decode"]
 
 EVALUATOR_VERSION = 5
@@ -23,14 +27,15 @@ EVALUATOR_VERSION = 5
 class Target:
     """The conditions of a latency: a number without them is not stored."""
 
-    device: Literal["cpu"] = "cpu"
+    device: Device = "cpu"
     runtime: Runtime = "onnxruntime"
     threads: int = 1
     batch_size: int = 1
     length: int | None = None
     """Tokens of one sequence; the full context when None. Images always have their full size."""
     phase: Phase = "prefill"
-    """prefill: one forward pass. decode: one more token per sequence, the mean over the last 32 of them."""
+    """prefill: one forward pass. decode: one more token per sequence, the mean over the last 32 of them. The
+    reference network is a whole pass in both."""
 
     def tokens(self, architecture: Architecture) -> int:
         """Tokens of one sequence of the timed input."""
@@ -44,13 +49,32 @@ class Target:
         return self.length
 
 
+RUNS_ON: Mapping[Device, tuple[Runtime, ...]] = {
+    "cpu": ("onnxruntime", "eager", "torch-compile"),
+    "cuda": ("eager", "cudagraph"),
+}
+
+
 def check_target(target: Target) -> None:
-    """Raises InvalidInputError when this machine has fewer cores than the target has threads, or when the
-    runtime does not run the phase."""
-    if target.phase == "decode" and target.runtime != "eager":
+    """
+    Raises:
+        InvalidInputError: this machine has fewer cores than the target has threads, or the runtime does not
+            run on the device, or not the phase.
+        UnsupportedError: the device is not there.
+    """
+    if target.runtime not in RUNS_ON[target.device]:
         raise InvalidInputError(
-            f"target.phase=decode does not run on {target.runtime}, whose files hold whole passes; "
-            "choose target.runtime=eager"
+            f"target.runtime={target.runtime} does not run on target.device={target.device}; "
+            f"choose one of {', '.join(RUNS_ON[target.device])}"
+        )
+    if target.phase == "decode" and target.runtime == "torch-compile":
+        raise InvalidInputError(
+            f"target.phase=decode does not run on {target.runtime}, which compiles whole passes; "
+            "choose target.runtime=onnxruntime or eager"
+        )
+    if target.device == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError(
+            f"target.device=cuda: torch {torch.__version__} sees no such device; choose target.device=cpu"
         )
     available = len(allowed_cores())
     if target.threads > available:
@@ -86,18 +110,21 @@ def device_facts() -> dict[str, Any]:
         "boost": _read("/sys/devices/system/cpu/cpufreq/boost"),
         "memory_bytes": _memory_bytes(),
         "python": platform.python_version(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "torch": _version("torch"),
         "onnxruntime": _version("onnxruntime"),
         "numpy": _version("numpy"),
     }
 
 
-def device_key(target: Target) -> str:
-    """Machine, threads and runtime with its version: latencies compare only at equal key."""
-    facts = device_facts()
-    package = "torch" if target.runtime == "eager" else "onnxruntime"
+def device_key(target: Target, facts: Mapping[str, Any] | None = None) -> str:
+    """Machine, threads and runtime with its version: latencies compare only at equal key. `facts`: of another
+    machine, as `device_facts` gives them there."""
+    facts = facts or device_facts()
+    package = "onnxruntime" if target.runtime == "onnxruntime" else "torch"
+    processor = facts["cpu"] if target.device == "cpu" else facts["gpu"]
     return (
-        f"{target.device}/{facts['cpu']}/{facts['cores']} cores/{target.threads} threads/"
+        f"{target.device}/{processor}/{facts['cores']} cores/{target.threads} threads/"
         f"{target.runtime} {facts[package]}"
     )
 

@@ -164,6 +164,7 @@ __all__ = [
     "Width",
     "ZiCo",
     "combined_rank",
+    "oriented",
     "probe_digest",
     "probe_size",
     "proxy",
@@ -220,11 +221,11 @@ def combined_rank(scores: Sequence[Mapping[str, Measurement]]) -> list[float]:
     if not scores:
         return []
     named = [member for member in PROXIES if any(member.id in own for own in scores)]
-    columns = [[_oriented(member, own.get(member.id)) for own in scores] for member in named]
+    columns = [[oriented(member, own.get(member.id)) for own in scores] for member in named]
     return mean_ranks(columns) if columns else mean_ranks([[None] * len(scores)])
 
 
-def _oriented(member: Proxy, measurement: Measurement | None) -> float | None:
+def oriented(member: Proxy, measurement: Measurement | None) -> float | None:
     """Larger is better; NaN for a failed score, None for one there cannot be."""
     if measurement is None or measurement.status == "unsupported":
         return None

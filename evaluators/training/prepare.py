@@ -11,6 +11,7 @@ from space.errors import InvalidInputError, nearest
 from .arrays import npz_path
 from .data import TaskData, TaskKind
 from .image_folder import image_folder
+from .kept import kept
 from .labelled_text import labelled_text_path
 from .sequence_table import sequence_table
 from .tables import SUFFIXES as TABLES
@@ -54,8 +55,11 @@ FORMATS: Mapping[TaskKind, tuple[Format, ...]] = MappingProxyType(
 """What a path may be, per kind of task."""
 
 
-def prepare_task(kind: str, dataset: str, length: int | None = None) -> TaskData:
-    """Reads and checks a task's data and fixes its parts. `length`: tokens per example of text.
+def prepare_task(
+    kind: str, dataset: str, length: int | None = None, *, cache: Path | None = None
+) -> TaskData:
+    """Reads and checks a task's data and fixes its parts. `length`: tokens per example of text. `cache`: a
+    folder that keeps what takes long to prepare.
 
     Raises:
         InvalidInputError: unknown kind or data set, a missing or unreadable file, or data nothing can be
@@ -72,7 +76,9 @@ def prepare_task(kind: str, dataset: str, length: int | None = None) -> TaskData
         raise InvalidInputError(
             f"data set '{dataset}' is of kind '{task.kind}', not '{kind}'; set task.kind to it"
         )
-    return prepared_task(dataset, task, length)
+    if cache is None or not task.is_costly:
+        return prepared_task(dataset, task, length)
+    return kept(cache, dataset, task.version, length, lambda: prepared_task(dataset, task, length))
 
 
 def _checked_kind(kind: str) -> TaskKind:

@@ -51,6 +51,8 @@ class Task(Recipe, ABC):
     source: ClassVar[str]
     """Where it comes from."""
     version: ClassVar[int] = 1
+    is_costly: ClassVar[bool] = False
+    """Whether preparing takes so long that the data are kept in a file where there is a folder for it."""
     lengths: ClassVar[str] = ""
     """Which `task.length` it takes, in words; empty: none, the data decide."""
 

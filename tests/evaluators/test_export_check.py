@@ -1,5 +1,6 @@
 """Exports are compared with the model they came from, and a changed weight is noticed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from evaluators.export_check import fresh_inputs, relative_difference, verify_export
+from evaluators.export_process import Runner, run_exported
 from space.architecture import Architecture, parse_architecture
 from space.errors import EvaluationError
 from space.export import write_folder
@@ -41,7 +43,12 @@ def test_a_faithful_export_passes_with_its_differences_and_tolerances(
     assert report["passed"]
     assert report["inputs"] == [[b, n] for b in (1, 3) for n in (7, 12, 24)]
     files = report["files"]
-    assert set(files) == {"model.safetensors", "model.onnx", "model.int8.onnx"}
+    steps = {"step.onnx", "step.int8.onnx"}
+    whole = {"model.safetensors", "model.py", "deployed.py", "model.onnx", "model.int8.onnx"}
+    assert set(files) == whole | steps
+    assert files["step.onnx"]["largest_relative"] < 1e-4
+    assert 0 < files["step.int8.onnx"]["rms_relative"] < 0.1
+    assert all(file["process_peak_bytes"] > 10**7 for name, file in files.items() if name.endswith(".onnx"))
     assert files["model.safetensors"]["max_abs_difference"] == 0
     assert files["model.onnx"]["largest_relative"] < 1e-4
     assert 0 < files["model.int8.onnx"]["rms_relative"] < 0.1
@@ -51,15 +58,59 @@ def test_a_faithful_export_passes_with_its_differences_and_tolerances(
 
 
 @pytest.mark.parametrize("formats", [["onnx"], ["torch"]])
-def test_f45_a_weight_changed_between_export_and_check_is_noticed(
+def test_f45_a_weight_changed_between_export_and_check_is_noticed_with_its_layer(
     formats: list[str], architecture: Architecture, tmp_path: Path
 ) -> None:
     model = build_model(architecture, seed=0)
     exported = write_folder(model, architecture, tmp_path, formats=formats)
     with torch.no_grad():
         next(model.blocks[1].parameters()).mul_(1.1)
-    with pytest.raises(EvaluationError, match=r"differs from the trained model by .* more than"):
+    told = r"differs from the trained model by .* more than .*, first in layer 1 \(softmax, mlp\); it was not"
+    with pytest.raises(EvaluationError, match=told):
         verify_export(exported, model)
+
+
+def test_f45_a_difference_behind_the_layers_is_told_too(architecture: Architecture, tmp_path: Path) -> None:
+    model = build_model(architecture, seed=0)
+    exported = write_folder(model, architecture, tmp_path, formats=["onnx"])
+    with torch.no_grad():
+        next(model.head.parameters()).mul_(1.5)
+    with pytest.raises(EvaluationError, match="first in the norm or head behind the last layer"):
+        verify_export(exported, model)
+
+
+def test_a_file_runs_where_neither_this_project_nor_another_runtime_can_be_imported(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    write_folder(build_model(architecture, seed=0), architecture, tmp_path, formats=["onnx"])
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import importlib, json, os, sys\n"
+        "found = {}\n"
+        "for name in ('space', 'evaluators', 'api', 'torch', 'safetensors', 'numpy', 'onnxruntime'):\n"
+        "    try:\n        importlib.import_module(name)\n        found[name] = True\n"
+        "    except ImportError:\n        found[name] = False\n"
+        "assert found == json.loads(sys.argv[4]), found\n"
+        "assert os.listdir() == []\n"
+        "import numpy\nnumpy.savez(sys.argv[3], out_0=numpy.load(sys.argv[2])['in_0'] + 1)\n"
+    )
+    names = ("space", "evaluators", "api", "torch", "safetensors", "numpy", "onnxruntime")
+    wanted = {name: name in ("numpy", "onnxruntime") for name in names}
+    runner = Runner(str(probe.with_suffix("")), ("onnxruntime",))
+    run = run_exported(runner, tmp_path, [np.zeros(3)], json.dumps(wanted))
+    assert run.outputs[0].tolist() == [1, 1, 1]
+    assert 10**7 < run.peak_bytes < 10**9
+
+
+def test_a_process_that_fails_or_is_late_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+    probe = tmp_path / "probe.py"
+    probe.write_text("import torch\n")
+    with pytest.raises(EvaluationError, match=r"does not run without this project .*torch"):
+        run_exported(Runner(str(probe.with_suffix("")), ()), tmp_path, [])
+    probe.write_text("import time\ntime.sleep(60)\n")
+    with pytest.raises(EvaluationError, match=r"no answer after 0\.5 s") as caught:
+        run_exported(Runner(str(probe.with_suffix("")), ()), tmp_path, [], timeout_s=0.5)
+    assert caught.value.reason == "timeout"
 
 
 def test_f45_an_int8_file_of_other_weights_is_noticed(architecture: Architecture, tmp_path: Path) -> None:

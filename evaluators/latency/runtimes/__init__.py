@@ -1,7 +1,8 @@
-"""Ways to run a model: ONNX Runtime in fresh processes, eager torch in this one."""
+"""Ways to run a model: ONNX Runtime and compiled torch in fresh processes, eager torch in this one."""
 
+from .compiled import Subject, compiled_process
+from .fresh_process import Failure
 from .onnxruntime import (
-    Failure,
     InputShape,
     TimedFile,
     TimingTask,
@@ -14,8 +15,10 @@ from .onnxruntime import (
 __all__ = [
     "Failure",
     "InputShape",
+    "Subject",
     "TimedFile",
     "TimingTask",
+    "compiled_process",
     "predictor",
     "resident_bytes",
     "run_file",

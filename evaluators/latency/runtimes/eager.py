@@ -1,7 +1,8 @@
 """Eager torch in this long-lived process: models in their number formats, timed under set conditions.
 
 `inference_mode`, T intra-op threads, T cores. One thread: the calling thread is pinned. Several: every thread
-of the process is, since the pool's threads are among them. All is put back afterwards.
+of the process is, since the pool's threads are among them. All is put back afterwards. On a GPU the work is
+the device's, and so is the clock (`cuda`).
 """
 
 import contextlib
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from space.model import Model
 
-from ..target import timing_cores
+from ..estimator import Estimate, EstimatorLimits, estimate
+from ..target import Target, timing_cores
+from . import cuda
 
 DECODE_STEPS = 32
 """Consecutive steps that a decode latency is the mean of."""
@@ -39,7 +42,8 @@ def decode_call(model: Model, tokens: Tensor) -> tuple[Callable[[], object], int
     with torch.inference_mode():
         before = model.prefill(tokens[:, :start])[1] if start else model.init_state(tokens.shape[0])
         steps = [
-            (tokens[:, position].contiguous(), torch.tensor(position)) for position in range(start, length)
+            (tokens[:, position].contiguous(), torch.tensor(position, device=tokens.device))
+            for position in range(start, length)
         ]
 
     def run() -> object:
@@ -49,6 +53,31 @@ def decode_call(model: Model, tokens: Tensor) -> tuple[Callable[[], object], int
         return logits
 
     return run, len(steps)
+
+
+def placed(module: nn.Module, values: Tensor, target: Target) -> tuple[nn.Module, Tensor]:
+    """Both where the target computes."""
+    return (module, values) if target.device == "cpu" else cuda.placed(module, values)
+
+
+def estimate_on(
+    target: Target,
+    candidate: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    limits: EstimatorLimits,
+    long_run_s: float | None,
+) -> Estimate:
+    """One attempt on the target's device; `cudagraph` replays what one run launched."""
+    if target.device == "cpu":
+        with conditions(target.threads):
+            return estimate(
+                candidate, reference, limits=limits, long_run_s=long_run_s, threads=target.threads
+            )
+    with conditions(target.threads):
+        if target.runtime == "cudagraph":
+            candidate, reference = cuda.graphed(candidate), cuda.graphed(reference)
+        return cuda.estimate_on_device(candidate, reference, limits=limits, long_run_s=long_run_s)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 Started as a file (`python -P ort_process.py REQUEST.json`), never imported: that keeps torch and this project
 out. One line of JSON on standard output answers each task of the request, in order:
 
-    {"task": "time", "file", "reference", "input", "reference_input", "limits", "long_run_s"}
+    {"task": "time", "file", "reference", "input", "steps", "reference_input", "limits", "long_run_s"}
     {"task": "run", "file", "inputs": [X.npy, ...], "outputs": [Y.npy, ...]}
     {"task": "memory", "file", "input"}
 """
@@ -85,7 +85,8 @@ def timed(
     threads: int,
 ) -> dict[str, Any]:
     own, other = task["input"], task["reference_input"]
-    candidate = bound(make_session(task["file"], tuple(own["shape"])), own)
+    model = make_session(task["file"], tuple(own["shape"]))
+    candidate = bound(model, own) if task["steps"] is None else stepped(model, task["steps"])
     reference = bound(sessions(task["reference"], tuple(other["shape"])), other)
     result = estimator.estimate(
         candidate,
@@ -95,6 +96,26 @@ def timed(
         threads=threads,
     )
     return {"estimate": asdict(result)}
+
+
+def stepped(session: onnxruntime.InferenceSession, file: str) -> Callable[[], onnxruntime.OrtValue]:
+    """Some tokens one after the other, each with the state that the one before it left."""
+    value = onnxruntime.OrtValue.ortvalue_from_numpy
+    with np.load(file) as arrays:
+        start = int(arrays["start"])
+        tokens = [value(np.ascontiguousarray(row)) for row in arrays["tokens"]]
+        before = {name: value(arrays[name]) for name in arrays.files if name.startswith("state.")}
+    positions = [value(np.array(start + index)) for index in range(len(tokens))]
+    outputs = [output.name for output in session.get_outputs()]
+
+    def run() -> onnxruntime.OrtValue:
+        state = before
+        for token, position in zip(tokens, positions, strict=True):
+            found = session.run_with_ort_values(outputs, {"token": token, "position": position, **state})
+            state = dict(zip(before, found[1:], strict=True))
+        return found[0]
+
+    return run
 
 
 def bound(session: onnxruntime.InferenceSession, described: Mapping[str, Any]) -> Callable[[], object]:

@@ -53,6 +53,7 @@ class ListOps(Task):
     kind: ClassVar[TaskKind] = "sequence"
     summary: ClassVar[str] = "nested operations on digits, 501 to 1,999 symbols; a benchmark"
     source: ClassVar[str] = "generated (Tay et al. 2020, arXiv:2011.04006)"
+    is_costly: ClassVar[bool] = True
 
     def prepare(self, length: int | None) -> TaskData:
         return listops("listops", FULL)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.devices import Analytic, energy_counter, fit_energy
+from evaluators.devices import Analytic, energy_counter, fit_energy, gpu_energy_counter, measure_energy
 from space.errors import InvalidInputError, UnsupportedError
 
 
@@ -52,3 +52,38 @@ def test_a_counter_is_read_where_there_is_one(tmp_path: Path) -> None:
     assert counter() == pytest.approx(2.0)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("2500000")
     assert counter() == pytest.approx(3.0)
+
+
+def test_a_counter_that_begins_anew_goes_on(tmp_path: Path) -> None:
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    (package / "energy_uj").write_text("9000000")
+    (package / "max_energy_range_uj").write_text("10000000")
+    counter = energy_counter(tmp_path)
+    before = counter()
+    (package / "energy_uj").write_text("1000000")
+    assert counter() - before == pytest.approx(2.0)
+
+
+def test_idle_power_is_taken_off_every_pass() -> None:
+    """5 W idle; 100 passes of 20 ms with 25 W while they run: 0.4 J each beyond idling."""
+    clock, used = [0.0], [0.0]
+
+    def spend(seconds: float, watts: float) -> None:
+        clock[0] += seconds
+        used[0] += seconds * watts
+
+    found = measure_energy(
+        lambda: spend(0.02, 25.0), lambda: used[0], now=lambda: clock[0], sleep=lambda s: spend(s, 5.0)
+    )
+    assert found.joules_per_pass == pytest.approx(0.4)
+    assert found.idle_w == pytest.approx(5.0)
+    with pytest.raises(UnsupportedError, match="cannot be told from 0"):
+        measure_energy(
+            lambda: spend(0.02, 5.0), lambda: used[0], now=lambda: clock[0], sleep=lambda s: spend(s, 5.0)
+        )
+
+
+def test_a_machine_without_a_gpu_counter_says_so() -> None:
+    with pytest.raises(UnsupportedError, match=r"nvidia-ml-py|no energy counter"):
+        gpu_energy_counter()

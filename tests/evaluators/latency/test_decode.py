@@ -17,10 +17,13 @@ from evaluators.latency import (
     measure_model,
 )
 from evaluators.latency.estimator import Estimate
+from evaluators.latency.measure import write_steps
 from evaluators.latency.runtimes import eager
+from evaluators.latency.runtimes.ort_process import session, stepped
 from evaluators.latency.timed_input import random_input, timed_input
 from space.architecture import Architecture
 from space.errors import InvalidInputError, UnsupportedError
+from space.export import export_step
 from space.model import build_model
 
 Factory = Callable[..., Architecture]
@@ -98,8 +101,8 @@ def test_decode_has_numbers_of_its_own(make: Factory) -> None:
 
 
 def test_what_cannot_decode_is_refused(make: Factory, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"choose target\.runtime=eager"):
-        check_target(Target(phase="decode"))
+    with pytest.raises(InvalidInputError, match=r"choose target\.runtime=onnxruntime or eager"):
+        check_target(Target(runtime="torch-compile", phase="decode"))
     encoder = make("encoder")
     with pytest.raises(UnsupportedError, match="not causal"):
         measure_model(build_model(encoder), encoder, DECODE, limits=QUICK, scratch=tmp_path)
@@ -114,3 +117,29 @@ def test_an_estimate_of_equal_parts_is_divided() -> None:
     assert (one.value_s, one.p50_s, one.p95_s, one.cpu_p50_s) == (1.0, 2.0, 3.0, 1.0)
     assert one.quantiles_s == {"10": 1.0}
     assert (one.half_width, one.reference_p10_s) == (0.01, 1.0)
+
+
+@pytest.mark.parametrize("mixer", MIXERS, ids=[str(mixer["kind"]) for mixer in MIXERS])
+def test_a_file_is_timed_step_by_step_with_its_state(
+    make: Factory, mixer: dict[str, object], tmp_path: Path
+) -> None:
+    """What is timed ends with the logits that a whole pass ends with."""
+    architecture = make(num_layers=1, tokens=40, mixer=mixer)
+    target = Target(phase="decode", batch_size=2)
+    model = build_model(architecture, seed=0)
+    steps = write_steps(model, architecture, target, tmp_path / "steps.npz")
+    path = export_step(model, architecture, tmp_path / "step.onnx")
+    logits = stepped(session(str(path), (2,), threads=1), str(steps))()
+    with torch.inference_mode():
+        expected = model(random_input(timed_input(architecture, 2, 40)))[:, -1]
+    torch.testing.assert_close(torch.from_numpy(logits.numpy()), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_files_and_their_blocks_are_measured_in_decode(make: Factory, tmp_path: Path) -> None:
+    architecture, target = make(num_layers=1, tokens=40), Target(phase="decode")
+    whole = measure_model(build_model(architecture), architecture, target, limits=QUICK, scratch=tmp_path)
+    assert whole.value is not None
+    assert 0 < whole.value < 0.1
+    measured = measure_blocks(blocks_of(architecture, target), target, limits=QUICK, scratch=tmp_path)
+    assert [one.status for one in measured] == ["ok"] * 4

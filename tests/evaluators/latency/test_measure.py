@@ -20,15 +20,8 @@ import torch
 from evaluators.latency import EstimatorLimits, Target, measure_model, quiet_host
 from evaluators.latency.estimator import flags_of
 from evaluators.latency.reference import ReferenceHistory, reference_architecture, reference_format
-from evaluators.latency.runtimes import eager
-from evaluators.latency.runtimes.onnxruntime import (
-    PROCESS_FILE,
-    Failure,
-    InputShape,
-    TimedFile,
-    TimingTask,
-    time_files,
-)
+from evaluators.latency.runtimes import Failure, InputShape, TimedFile, TimingTask, eager, time_files
+from evaluators.latency.runtimes.onnxruntime import PROCESS_FILE
 from evaluators.latency.target import Runtime
 from evaluators.latency.timed_input import timed_input
 from space.architecture import Architecture
@@ -73,6 +66,8 @@ def test_eager_torch_is_measured_in_this_process(number_format: str, make: Facto
     assert measured.value is not None
     assert measured.value > 0
     assert measured.detail["conditions"]["length"] == 9
+    assert set(measured.detail["kernels"].values()) <= {"no kernels on cpu"}
+    assert ("int8_linear" in measured.detail["kernels"]) == (number_format == "int8_dynamic")
     assert torch.get_num_threads() == before
 
 

@@ -58,7 +58,7 @@ def test_gradients_equal_in_every_micro_batch_have_no_score(gradient: float) -> 
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_gradient_that_is_not_finite_gives_no_finite_score(bad: float) -> None:
+def test_f41_a_gradient_that_is_not_finite_gives_no_finite_score(bad: float) -> None:
     stack = torch.tensor([[[1.0, 1.0]], [[3.0, bad]]])
     assert not math.isfinite(ZiCo().score(passes_of(stack)).value)
 

@@ -48,7 +48,7 @@ def test_random_windows_reach_the_last_byte(text_data: TaskData) -> None:
     assert last == 40 - 33
 
 
-def test_the_digest_knows_every_byte_and_every_part(digits_data: TaskData) -> None:
+def test_f57_the_digest_knows_every_byte_and_every_part(digits_data: TaskData) -> None:
     changed = digits_data.test.inputs.copy()
     changed[-1, 0, 0, 0] += 1
     others = [

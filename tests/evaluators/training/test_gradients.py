@@ -111,7 +111,7 @@ def _trained(data: TaskData, architecture: Architecture, folder: Path, **options
     return train(architecture, data, PLAN, seed=3, until=12, folder=folder, **options)
 
 
-def test_a_training_short_of_memory_goes_the_same_way(
+def test_f15_a_training_short_of_memory_goes_the_same_way(
     tmp_path: Path, text_data: TaskData, text_architecture: Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _trained(text_data, text_architecture, tmp_path / "whole")

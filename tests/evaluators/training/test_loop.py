@@ -59,7 +59,7 @@ def test_images_are_learned_too(digits_data: TaskData, image_architecture: Archi
 
 
 @pytest.mark.parametrize("stop", [1, 7, 12])
-def test_a_resumed_training_ends_in_the_same_bits(
+def test_f56_a_resumed_training_ends_in_the_same_bits(
     tmp_path: Path, text_data: TaskData, text_architecture: Architecture, stop: int
 ) -> None:
     whole = train(text_architecture, text_data, PLAN, seed=1, until=18, folder=tmp_path / "whole")
