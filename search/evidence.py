@@ -8,7 +8,8 @@ A mark is a fingerprint of everything a number depends on besides its subject, s
 under the same conditions is found here too.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evaluators.latency import Block, Composition, Pair, blocks_of, device_key, latency_fingerprint
@@ -22,9 +23,11 @@ from .records import JobRecord, MeasurementRecord, Spread, TrialRecord
 from .storage import architectures, measurements
 from .storage.database import Database
 from .workers.stages import unpack
+from .workers.store import Store
 
 EARLIER_PAIRS = 200
 """Newest whole models of earlier jobs that the correction of composed latencies learns from."""
+_CHUNK = 200
 
 
 class Evidence:
@@ -38,6 +41,7 @@ class Evidence:
         self._device_key = device_key(plan.target)
         self.search_mark = training_fingerprint(plan.data, plan.training)
         self._block_mark = latency_fingerprint(plan.target, of="block")
+        self._store = Store(database.data_dir, database.data_url)
         self.blocks: dict[str, float] = {}
         """Latency in seconds of every block known so far, by block id."""
 
@@ -58,24 +62,50 @@ class Evidence:
         blocks = blocks_of(architecture, self.plan.target)
         unknown = {block.id: block for block in blocks if block.id not in self.blocks}
         if unknown:
-            with self._db.read() as session:
-                stored = measurements.find_many(session, list(unknown), "block_latency_s", self._block_mark)
+            stored = self._db.reading(
+                lambda session: measurements.find_many(
+                    session, list(unknown), "block_latency_s", self._block_mark
+                )
+            )
             self.blocks |= {key: row.value for key, row in stored.items() if row.value is not None}
         return [block for key, block in unknown.items() if key not in self.blocks]
+
+    def known_blocks(self, models: Iterable[Architecture]) -> set[str]:
+        """Ids of the blocks of these architectures whose latency is stored."""
+        known: set[str] = set()
+        for architecture in models:
+            missing = {block.id for block in self.know_blocks(architecture)}
+            known |= {block.id for block in blocks_of(architecture, self.plan.target)} - missing
+        return known
+
+    def training_values(self, training_ids: Iterable[str], steps: int) -> dict[str, float]:
+        """Stored quality of trainings of the search at `steps`, by training id."""
+        seed = self.training_seed(0)
+        rows = self._db.reading(
+            lambda session: measurements.find_many(
+                session, training_ids, self.plan.quality, self.search_mark, fidelity=steps, seed=seed
+            )
+        )
+        return {subject: row.value for subject, row in rows.items() if row.value is not None}
 
     def earlier_pairs(self) -> dict[str, Pair]:
         """Whole models that jobs before this one measured on this target, by architecture id, as far as all
         of their blocks were known then. Nothing stored later changes the answer, so that a coordinator that
         takes over predicts as its predecessor did."""
-        before, target = self.job.created_at, self.plan.target
-        with self._db.read() as session:
-            rows = measurements.newest(
-                session, "latency_s", latency_fingerprint(target), before=before, limit=EARLIER_PAIRS
+        before, target, mark = self.job.created_at, self.plan.target, latency_fingerprint(self.plan.target)
+        rows = self._db.reading(
+            lambda session: measurements.newest(
+                session, "latency_s", mark, before=before, limit=EARLIER_PAIRS
             )
-            texts = architectures.find_many(session, [row.subject for row in rows])
-            blocks = {id: blocks_of(parse_architecture(text), target) for id, text in texts.items()}
-            ids = {block.id for model in blocks.values() for block in model}
-            stored = measurements.find_many(session, ids, "block_latency_s", self._block_mark)
+        )
+        texts = self._db.reading(
+            lambda session: architectures.find_many(session, [row.subject for row in rows])
+        )
+        blocks = {id: blocks_of(parse_architecture(text), target) for id, text in texts.items()}
+        ids = {block.id for model in blocks.values() for block in model}
+        stored = self._db.reading(
+            lambda session: measurements.find_many(session, ids, "block_latency_s", self._block_mark)
+        )
         known = {id: row.value for id, row in stored.items() if row.created_at < before and row.value}
         found: dict[str, Pair] = {}
         for row in rows:
@@ -84,6 +114,17 @@ class Evidence:
             if timed and len(timed) == len(parts) and row.value is not None:
                 found[row.subject] = Composition(timed).pair(row.value)
         return found
+
+    def stored_architectures(self, ids: Iterable[str]) -> dict[str, Architecture]:
+        """Architectures of any job by their ids, as far as they are stored."""
+        wanted, found = sorted(set(ids)), dict[str, Architecture]()
+        for start in range(0, len(wanted), _CHUNK):
+            texts = self._texts(wanted[start : start + _CHUNK])
+            found |= {id: parse_architecture(text) for id, text in texts.items()}
+        return found
+
+    def _texts(self, ids: Sequence[str]) -> dict[str, str]:
+        return self._db.reading(lambda session: architectures.find_many(session, ids))
 
     def trained(
         self, training_id: str, steps: int, *, mark: str | None = None, repeat: int = 0
@@ -102,7 +143,7 @@ class Evidence:
         """Folder of a checkpoint below the training folder; None when it was never written or is gone."""
         row = self._training_row(training_id, mark, steps, repeat, self.plan.quality)
         name = str(row.detail.get("checkpoint") or "") if row else ""
-        return name if name and (self._db.data_dir / "training" / name / "state.json").exists() else None
+        return name if name and self._store.has(f"training/{name}") else None
 
     def measured(
         self,
@@ -127,6 +168,10 @@ class Evidence:
         row = self.latency(trial, final=True)
         return _measurement(row) if row else None
 
+    def known_latency(self, trial: TrialRecord) -> Measurement | None:
+        row = self.latency(trial)
+        return _measurement(row) if row else None
+
     def latency(self, trial: TrialRecord, *, final: bool = False) -> MeasurementRecord | None:
         """The stored whole-model latency on this target; a finalist's own, when `final`."""
         return self._find(trial.architecture_id, "latency_s", self._latency_mark(final), 0, 0)
@@ -147,13 +192,16 @@ class Evidence:
     def _find(
         self, subject: str, quantity: str, mark: str, steps: int, seed: int
     ) -> MeasurementRecord | None:
-        with self._db.read() as session:
-            return measurements.find(session, subject, quantity, mark, fidelity=steps, seed=seed)
+        return self._db.reading(
+            lambda session: measurements.find(session, subject, quantity, mark, fidelity=steps, seed=seed)
+        )
 
     def computed(self, subjects: Iterable[str], quantity: str, mark: str, *, seed: int) -> dict[str, float]:
         """Stored values that are numbers, by subject."""
-        with self._db.read() as session:
-            rows = measurements.find_many(session, subjects, quantity, mark, seed=seed)
+        wanted = list(subjects)
+        rows = self._db.reading(
+            lambda session: measurements.find_many(session, wanted, quantity, mark, seed=seed)
+        )
         return {subject: row.value for subject, row in rows.items() if row.value is not None}
 
     def record(
@@ -166,7 +214,9 @@ class Evidence:
         seed: int = 0,
         quantity: str = "",
     ) -> MeasurementRecord:
-        """A measurement as a row of the cache."""
+        """A measurement as a row of the cache. A spread without an end, of a timing whose every repeat was
+        disturbed, is kept as none, and the row says so."""
+        is_wild = measurement.spread is not None and not math.isfinite(measurement.spread)
         return MeasurementRecord(
             subject=subject,
             quantity=quantity or measurement.quantity,
@@ -177,10 +227,10 @@ class Evidence:
             unit=measurement.unit,
             kind=measurement.kind,
             status=measurement.status,
-            spread=measurement.spread,
+            spread=None if is_wild else measurement.spread,
             repeats=measurement.repeats,
             execution=measurement.execution,
-            flags=tuple(sorted(measurement.flags)),
+            flags=tuple(sorted(measurement.flags | ({"noisy"} if is_wild else set()))),
             wall_s=measurement.wall_s,
             detail=measurement.detail,
             device_key=self._device_key,
@@ -189,8 +239,8 @@ class Evidence:
 
     def keep(self, records: Iterable[MeasurementRecord]) -> list[MeasurementRecord]:
         """Stores what is new; returns what is stored, which another worker or job may have measured first."""
-        with self._db.write() as session:
-            return [measurements.put(session, record) for record in records]
+        rows = list(records)
+        return self._db.storing(lambda session: [measurements.put(session, row) for row in rows])
 
     def keep_blocks(self, found: Mapping[str, Measurement]) -> None:
         """Stores block latencies; a block that could not be timed now may be next time, and is not stored."""
@@ -244,8 +294,8 @@ class Evidence:
 
 
 def interval(measurement: Measurement) -> Spread | None:
-    """The 95 % interval of a measurement."""
-    if measurement.value is None or measurement.spread is None:
+    """The 95 % interval of a measurement; None where it has no ends."""
+    if measurement.value is None or measurement.spread is None or not math.isfinite(measurement.spread):
         return None
     return Spread(
         measurement.value - measurement.spread, measurement.value + measurement.spread, measurement.repeats

@@ -2,6 +2,7 @@
 
 queued -> running -> ready          a folder below <data>/exports is visible only when it is whole (I8)
                   -> failed         the message names the check or the block; nothing is left behind
+                  -> cancelled      by its user; the writer notices at its next step
 """
 
 import hashlib
@@ -9,58 +10,96 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, get_args
+from uuid import uuid4
 
+import torch
 from sqlalchemy.orm import Session
+from torch import Tensor
 
 from evaluators.export_check import verify_export
-from evaluators.latency import Target, device_facts, measure_onnx, predictor
-from evaluators.training import TaskData, evaluate, load_weights, training_fingerprint
-from space.architecture import parse_architecture
-from space.errors import ConflictError, InvalidInputError, ServiceError, nearest
-from space.export import ExportedFolder, check_formats, write_folder
+from evaluators.export_measures import measured_files
+from evaluators.latency import device_facts
+from evaluators.training import calibration_batch, load_weights, training_fingerprint
+from space.architecture import Architecture, parse_architecture
+from space.errors import ConflictError, InvalidInputError, ServiceError, UnsupportedError, nearest
+from space.export import Quantize, check_formats, write_folder
 from space.model import build_model
 
 from .clock import Clock
+from .export_facts import card, origin
+from .export_files import folder_digest, looks_whole, published_files
 from .plan import JobPlan, taught
-from .records import FINAL_JOB_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
+from .records import (
+    FINAL_JOB_STATES,
+    ArtefactRecord,
+    ArtefactState,
+    JobRecord,
+    MeasurementRecord,
+    TrialRecord,
+)
 from .running import owner_name, stored_plan
 from .storage import artefacts, jobs, measurements, trials
+from .storage.artefacts import ENDED
 from .storage.database import Database
 from .suggestions import pick
-from .workers.stages import calibration_of, pack
+from .workers.stages import calibration_of
+from .workers.store import Store
 
 log = logging.getLogger(__name__)
 
-QUANTIZE = ("none", "int8")
-"""none: the number formats the search chose. int8: every layer."""
+QUANTIZE: tuple[str, ...] = get_args(Quantize)
 REPORT = "export_report.json"
-EXPORT_LEASE_S = 180.0
+EXPORTER_VERSION = 2
+"""Raised when the same request gives other files."""
+EXPORT_LEASE_S = 60.0
 """After this an export whose writer died is written by another."""
+
+Step = Callable[[str], None]
+"""Says what is done now; raises when the export is no longer wanted."""
 
 
 def request_export(
-    session: Session, job: JobRecord, which: str, *, formats: Sequence[str], quantize: str, now: float
+    session: Session,
+    job: JobRecord,
+    which: str,
+    *,
+    formats: Sequence[str],
+    quantize: str,
+    now: float,
+    allow_partial: bool = False,
+    licence: str | None = None,
+    data_dir: Path | None = None,
 ) -> ArtefactRecord:
     """Queues the export of a trial, named by number (`7`, `R1`) or by its place on the front (`knee`, ...).
 
+    An equal request that waits, is being written or stands ready below `data_dir` is answered with that.
+
     Raises:
         InvalidInputError: unknown format, quantization or pick, or an empty front.
-        ConflictError: the trial is not trained to the end.
+        ConflictError: the job goes on or the trial is half trained, and partial exports are not allowed.
     """
     check_formats(formats)
     if quantize not in QUANTIZE:
         raise InvalidInputError(f"unknown quantization '{quantize}'; {nearest(quantize, QUANTIZE)}")
     trial = chosen_trial(session, job, which)
-    if trial.state != "completed":
-        raise ConflictError(
-            f"trial {trial.label} is {trial.state} after {trial.steps} steps; "
-            "only completed trials are exported"
-        )
-    request = {"formats": list(formats), "quantize": quantize}
+    _require_trained(job, trial, allow_partial=allow_partial)
+    request = {
+        "formats": sorted(set(formats)),
+        "quantize": quantize,
+        "license": licence,
+        "stage": "final" if trial.final else "search",
+        "steps": trial.final.steps if trial.final else trial.steps,
+        "version": EXPORTER_VERSION,
+    }
+    for one in artefacts.list_for_job(session, job.id, trial.number):
+        if one.request == request and _still_good(one, data_dir):
+            return one
     return artefacts.create(session, job_id=job.id, trial=trial.number, request=request, now=now)
 
 
@@ -68,8 +107,8 @@ def chosen_trial(session: Session, job: JobRecord, which: str) -> TrialRecord:
     """The trial a person means by a number, `R1`, or a pick of the front."""
     text = which.strip()
     digits = text.removeprefix("-").removeprefix("R").removeprefix("r")
-    if digits.isdigit():
-        number = int(digits) if digits == text else -int(digits)
+    if digits.isdecimal() and digits.isascii():
+        number = int(digits[:9]) if digits == text else -int(digits[:9])
         return trials.get(session, job.id, number)
     return pick(trials.front(session, job.id, "search"), job.objectives, text)
 
@@ -85,35 +124,103 @@ def run_next_export(database: Database, clock: Clock) -> bool:
 
 
 def run_export(database: Database, artefact: ArtefactRecord, clock: Clock) -> ArtefactRecord:
-    """Writes, verifies and publishes one export; a failure is recorded, not raised."""
+    """Writes, verifies and publishes one claimed export; a failure is recorded, not raised.
+
+    An export that was cancelled or taken over meanwhile is returned as it stands.
+    """
     name = f"exports/{artefact.id}"
-    draft = database.data_dir / f"{name}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
+    final = database.data_dir / name
+    for abandoned in final.parent.glob(f"{artefact.id}.*.draft"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    draft = final.with_name(f"{artefact.id}.{uuid4().hex[:8]}.draft")
     try:
-        report = _write(database, artefact, draft)
-        digest = _digest(draft)
-        final = database.data_dir / name
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(draft, final)
+        with Claim(database, artefact, clock) as claim:
+            report = _write(database, artefact, draft, claim.step)
+            digest = folder_digest(draft)
+            size = sum(file.stat().st_size for file in draft.iterdir())
+            claim.step("publishing")
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(draft, final)
+            store_of(database).publish(name)
+            return claim.end("ready", path=name, size_bytes=size, sha256=digest, report=report)
+    except ClaimLostError:
+        shutil.rmtree(draft, ignore_errors=True)
+        return _left(database, artefact, final)
     except Exception as error:  # the border of a background task: whatever went wrong belongs in the row
         shutil.rmtree(draft, ignore_errors=True)
         if not isinstance(error, ServiceError):
             log.exception("export failed", extra={"export": artefact.id})
-        message = error.message if isinstance(error, ServiceError) else f"{type(error).__name__}: {error}"
-        with database.write() as session:
-            return artefacts.set_state(session, artefact.id, "failed", message=message, now=clock.time())
-    size = sum(file.stat().st_size for file in final.iterdir())
-    with database.write() as session:
-        return artefacts.set_state(
-            session,
-            artefact.id,
-            "ready",
-            path=name,
-            size_bytes=size,
-            sha256=digest,
-            report=report,
-            now=clock.time(),
-        )
+        try:
+            with Claim(database, artefact, clock) as claim:
+                return claim.end("failed", message=_message(error))
+        except ClaimLostError:
+            return _left(database, artefact, final)
+
+
+def store_of(database: Database) -> Store:
+    """The data folder as all machines see it; names begin with `training/` or `exports/`."""
+    return Store(database.data_dir, database.data_url)
+
+
+class ClaimLostError(Exception):
+    """The export was cancelled, or another writes it."""
+
+
+class Claim:
+    """The right to write one export, kept alive by a thread of its own while it is written."""
+
+    def __init__(self, database: Database, artefact: ArtefactRecord, clock: Clock) -> None:
+        self._database, self._artefact, self._clock = database, artefact, clock
+        self._owner = owner_name()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"export-{artefact.id[:8]}", daemon=True)
+
+    def step(self, words: str | None) -> None:
+        """Says what is done now, for whoever watches.
+
+        Raises:
+            ClaimLostError: the work is to be dropped.
+        """
+        try:
+            with self._database.write() as session:
+                artefacts.note(
+                    session, self._artefact.id, self._owner, lease_s=EXPORT_LEASE_S, step=words,
+                    now=self._clock.time(),
+                )  # fmt: skip
+        except ConflictError as error:
+            raise ClaimLostError from error
+
+    def end(self, state: ArtefactState, **found: Any) -> ArtefactRecord:
+        """
+        Raises:
+            ClaimLostError: the work is to be dropped.
+        """
+        try:
+            with self._database.write() as session:
+                return artefacts.set_state(
+                    session, self._artefact.id, state, owner=self._owner, now=self._clock.time(), **found
+                )
+        except ConflictError as error:
+            raise ClaimLostError from error
+
+    def _beat(self) -> None:
+        while not self._stop.wait(EXPORT_LEASE_S / 3):
+            try:
+                self.step(None)
+            except ClaimLostError:
+                return  # the writer notices at its next step
+            except Exception:  # the next beat may reach the database again
+                log.exception("beat failed", extra={"export": self._artefact.id})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
 
 
 def publish_to(database: Database, artefact: ArtefactRecord, out: Path) -> None:
@@ -121,12 +228,17 @@ def publish_to(database: Database, artefact: ArtefactRecord, out: Path) -> None:
 
     Raises:
         InvalidInputError: the folder has something in it, or cannot be written.
+        ArtefactMissingError: the files are not those that were published.
     """
     check_folder(out)
     if artefact.state != "ready" or artefact.path is None:
         raise ConflictError(f"export {artefact.id} is {artefact.state}: {artefact.message or 'not ready'}")
+    store_of(database).fetch(artefact.path)
+    contents = published_files(database.data_dir, artefact)
     try:
-        shutil.copytree(database.data_dir / artefact.path, out, dirs_exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in contents.items():
+            (out / name).write_bytes(data)
     except OSError as error:
         raise InvalidInputError(f"'{out}' cannot be written: {error.strerror}") from error
 
@@ -137,33 +249,87 @@ def check_folder(out: Path) -> None:
         raise InvalidInputError(f"'{out}' exists and is not an empty folder; name a new one")
 
 
-def _write(database: Database, artefact: ArtefactRecord, draft: Path) -> dict[str, Any]:
+def _require_trained(job: JobRecord, trial: TrialRecord, *, allow_partial: bool) -> None:
+    if trial.state != "completed" and not (allow_partial and trial.steps):
+        raise ConflictError(
+            f"trial {trial.label} is {trial.state} after {trial.steps} steps; "
+            "only completed trials are exported, others with allow_partial"
+        )
+    if job.state not in FINAL_JOB_STATES and not allow_partial:
+        raise ConflictError(
+            f"job {job.id[:8]} is {job.state}: its finalists may still replace these weights; "
+            "wait for its end, or export with allow_partial"
+        )
+
+
+def _still_good(artefact: ArtefactRecord, data_dir: Path | None) -> bool:
+    if artefact.state == "ready":
+        return data_dir is not None and looks_whole(data_dir, artefact)
+    return artefact.state not in ENDED
+
+
+def _left(database: Database, artefact: ArtefactRecord, final: Path) -> ArtefactRecord:
+    """The row of an export that is no longer this writer's, and nothing of it on disk unless it is ready."""
+    with database.read() as session:
+        row = artefacts.get(session, artefact.id)
+    if row.state in ("cancelled", "failed"):
+        shutil.rmtree(final, ignore_errors=True)
+    return row
+
+
+def _message(error: Exception) -> str:
+    if not isinstance(error, ServiceError):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, UnsupportedError) and "ONNX" in error.message:
+        return f"unsupported_operator: {error.message}; formats torch and code need no ONNX form"
+    return error.message
+
+
+def _write(database: Database, artefact: ArtefactRecord, draft: Path, step: Step) -> dict[str, Any]:
     with database.read() as session:
         job = jobs.get(session, artefact.job_id)
         trial = trials.get(session, artefact.job_id, artefact.trial)
-    plan = stored_plan(job)
+        references = [row for row in trials.all_trials(session, artefact.job_id) if row.number < 0]
+    plan = stored_plan(job, database.data_dir)
     architecture = parse_architecture(trial.architecture)
     source = _checkpoint(database, plan, job, trial)
+    step("writing the files")
     model = build_model(architecture, seed=0)
-    load_weights(model, database.data_dir / "training" / str(source.detail["checkpoint"]))
+    load_weights(model, store_of(database).fetch(f"training/{source.detail['checkpoint']}"))
     model.eval()
+    request = artefact.request
     exported = write_folder(
         model,
         architecture,
         draft,
-        formats=artefact.request["formats"],
-        quantize=artefact.request["quantize"],
+        formats=request["formats"],
+        quantize=request["quantize"],
         preprocessing=plan.data.preprocessing,
-        calibration=calibration_of(architecture, plan.data),
+        calibration=_calibration(architecture, plan, request["quantize"]),
+        card=card(job, trial, references, plan, source, request.get("license")),
     )
     report = {
-        **_origin(job, trial, source),
-        "verification": verify_export(exported, model),
-        "files": _measured_files(exported, plan, database.data_dir / "latency"),
+        **origin(job, trial, source),
+        "formats": list(request["formats"]),
+        "quantize": request["quantize"],
+        "target": asdict(plan.target),
+        "verification": verify_export(exported, model, on_file=lambda name: step(f"verifying {name}")),
+        "files": measured_files(
+            exported, plan.data, plan.target, scratch=database.data_dir / "latency",
+            on_file=lambda name: step(f"measuring {name}"),
+        ),
         "versions": device_facts(),
-    }
+        "sha256": {path.name: _sha256(path) for path in sorted(draft.iterdir())},
+    }  # fmt: skip
     (draft / REPORT).write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return report
+
+
+def _calibration(architecture: Architecture, plan: JobPlan, quantize: str) -> Tensor | None:
+    """Training inputs where a number format, or static int8, fixes something from data."""
+    if quantize == "int8-static":
+        return torch.from_numpy(calibration_batch(plan.data))
+    return calibration_of(architecture, plan.data)
 
 
 def _checkpoint(database: Database, plan: JobPlan, job: JobRecord, trial: TrialRecord) -> MeasurementRecord:
@@ -173,73 +339,32 @@ def _checkpoint(database: Database, plan: JobPlan, job: JobRecord, trial: TrialR
         ConflictError: its weights are gone.
     """
     training = taught(plan.finalist_training, job.context) if trial.final else plan.training
-    with database.read() as session:
-        row = measurements.find(
-            session, trial.training_id, plan.quality, training_fingerprint(plan.data, training),
-            fidelity=training.steps, seed=plan.spec.strategy.seed,
-        )  # fmt: skip
-    folder = database.data_dir / "training" / str(row.detail["checkpoint"]) if row else None
-    if row is None or folder is None or not folder.exists():
-        raise ConflictError(
-            f"the weights of trial {trial.label} are no longer in {database.data_dir.name}/training; "
-            "run the job again (what is stored is not computed twice)"
-        )
-    return row
+    mark, first = training_fingerprint(plan.data, training), plan.spec.strategy.seed
+    for seed in final_seeds(plan) if trial.final else (first,):
+        with database.read() as session:
+            row = measurements.find(
+                session, trial.training_id, plan.quality, mark, seed=seed,
+                fidelity=training.steps if trial.final else trial.steps,
+            )  # fmt: skip
+        name = str(row.detail.get("checkpoint") or "") if row else ""
+        if row is not None and name and store_of(database).has(f"training/{name}"):
+            return row
+    raise ConflictError(
+        f"the weights of trial {trial.label} are no longer in {database.data_dir.name}/training; "
+        "run the job again (what is stored is not computed twice)"
+    )
 
 
-def _origin(job: JobRecord, trial: TrialRecord, source: MeasurementRecord) -> dict[str, Any]:
-    return {
-        "schema_version": 1,
-        "job": job.id,
-        "job_name": job.name,
-        "partial": job.state not in FINAL_JOB_STATES,
-        "trial": trial.number,
-        "origin": trial.origin,
-        "parents": list(trial.parents),
-        "architecture_id": trial.architecture_id,
-        "task": job.context["task"],
-        "data_digest": job.context["data_digest"],
-        "training": {
-            "steps": source.fidelity,
-            "seed": source.seed,
-            "stage": "final" if trial.final else "search",
-        },
-        "search_numbers": {
-            "values": dict(trial.effective),
-            "kinds": dict(trial.kinds),
-            "spread": {key: asdict(spread) for key, spread in trial.effective_spread.items()},
-            "seeds": trial.seeds,
-            "test": dict(trial.final.test) if trial.final else {},
-        },
-    }
+def final_seeds(plan: JobPlan) -> tuple[int, ...]:
+    """Seeds that a finalist's trainings may have, as `FinalStage` gives them; older jobs began with the
+    search's own."""
+    first = plan.spec.strategy.seed
+    return (*range(first + 1, first + plan.spec.finalists.seeds + 1), first)
 
 
-def _measured_files(exported: ExportedFolder, plan: JobPlan, scratch: Path) -> dict[str, Any]:
-    """Quality on the validation part and latency of every ONNX file, as they were published."""
-    target = Target(**{**asdict(plan.target), "runtime": "onnxruntime"})
-    return {
-        name: {
-            "quality": _quality(exported.path / name, plan.data),
-            "latency": pack(measure_onnx(exported.path / name, architecture, target, scratch=scratch)),
-        }
-        for name, architecture in exported.files.items()
-        if name.endswith(".onnx")
-    }
-
-
-def _quality(path: Path, data: TaskData) -> Mapping[str, Any]:
-    found = evaluate(predictor(path, threads=1), data, "validation")
-    return {"part": "validation", "values": dict(found.values), "standard_error": dict(found.standard_error)}
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, and all of them on disk."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-            os.fsync(file.fileno())
-    return digest.hexdigest()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 __all__ = [

@@ -20,8 +20,8 @@ from .evidence import interval
 from .ledger import Ledger
 from .objectives import minimised
 from .pareto import farthest_order, log_scaled
-from .records import Final, Spread, TrialRecord
-from .search_stage import measuring_work, training_work
+from .records import Final, JobReason, Spread, TrialRecord
+from .stage_work import measuring_work, training_work
 from .workers.work import Outcome, Work
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,12 @@ class FinalStage:
         """(trial number, repeat) behind the key of a training or a measurement."""
         self._given_up: set[tuple[int, int]] = set()
 
+    def owner(self, key: str) -> int | None:
+        """See `JobStage`."""
+        return self._owner[key][0] if key in self._owner else None
+
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> JobReason | None:
         """Asked when nothing is in flight and `next` had nothing to give."""
         is_over = self._ledger.job.stage == "final" or not any(map(self._repeats, self._numbers()))
         return "budget_reached" if is_over else None
@@ -55,7 +59,12 @@ class FinalStage:
 
     def _repeats(self, number: int) -> list[int]:
         """Seeds of a finalist that have not failed; the first of them also gives its latency."""
-        return [repeat for repeat in range(self._spec.seeds) if (number, repeat) not in self._given_up]
+        return [repeat for repeat in self._seeds if (number, repeat) not in self._given_up]
+
+    @property
+    def _seeds(self) -> range:
+        """Without 0, the search's: a finalist was chosen by that training, so its luck is in it."""
+        return range(1, self._spec.seeds + 1)
 
     def take(self, work: Work, outcome: Outcome) -> None:
         number, repeat = self._owner.pop(work.key)
@@ -83,13 +92,20 @@ class FinalStage:
         """
         chosen = self._ledger.job.context.get("finalists")
         if chosen is None:
-            search = choose(self._ledger.search_trials, self._ledger.job.objectives, self._spec.count)
+            search = self._chosen()
             references = choose(self._ledger.references, self._ledger.job.objectives, self._spec.count)
             trained = {trial.training_id for trial in references}
             siblings = [trial for trial in self._ledger.references if trial.training_id in trained]
             chosen = [trial.number for trial in (*search, *siblings)] if search else []
             self._ledger.update_context(finalists=chosen, teacher=self._teacher() if chosen else None)
         return list(chosen)
+
+    def _chosen(self) -> list[TrialRecord]:
+        trials = self._ledger.search_trials
+        if self._spec.of == "front":
+            return choose(trials, self._ledger.job.objectives, self._spec.count)
+        picked = [one for one in trials if one.origin == "enqueued" and one.state == "completed"]
+        return picked[: self._spec.count]
 
     def _teacher(self) -> dict[str, Any] | None:
         """Whom finalists learn from, as it is kept with the job: the largest architecture, of the search or a
@@ -135,7 +151,7 @@ class FinalStage:
         for number in self._numbers():
             trial = self._ledger.trials[number]
             latency = self._ledger.final_latency(trial)
-            seeds = [found for repeat in range(self._spec.seeds) if (found := self._seed(trial, repeat))]
+            seeds = [found for repeat in self._seeds if (found := self._seed(trial, repeat))]
             if seeds and latency is not None:
                 self._ledger.set_final(trial, summarise(seeds, latency, self._spec.steps))
         if any(trial.final for trial in self._ledger.trials.values()):

@@ -21,7 +21,8 @@ import numpy as np
 from .equal_quality import Point, Speedup, best_speedup
 from .front_quality import additive_epsilon, igd_plus, nondominated_probability
 from .objectives import OBJECTIVES, minimised
-from .pareto import Vector, front, log_scaled
+from .pareto import Vector, dominates, front, log_scaled
+from .ranks import final_ranks
 from .records import Spread, TrialRecord
 from .suggestions import suggestions
 
@@ -113,7 +114,8 @@ def indicators(
     speedup_at_equal_quality_search (once finalists exist: the same on the search stage's numbers),
     suggestions, scale {objectives, ideal, worst, reference_point}, igd_plus and additive_epsilon (how far the
     front falls short of the references' front, 0 or less: nowhere), nondominated_probability {trial of the
-    front: probability that it stays on it}. A figure that cannot be stated is None.
+    front: probability that it stays on it}, final_ranks (once finalists exist: `ranks.final_ranks`). A figure
+    that cannot be stated is None.
     """
     rows, ordinary = counted(trials, objectives), counted(references, objectives)
     scale = Scale.of(counted(references, objectives, with_infeasible=True), objectives)
@@ -134,6 +136,7 @@ def indicators(
         "nondominated_probability": _staying(best, objectives),
     }
     if final:
+        found["final_ranks"] = final_ranks((*rows, *ordinary), objectives)
         found["speedup_at_equal_quality_search"] = _speedups(rows, ordinary, objectives, final=False)
     if scale is not None:
         volume = scale.hypervolume([one.effective for one in best])
@@ -179,11 +182,15 @@ def hypervolume_history(rows: Sequence[TrialRecord], scale: Scale) -> list[list[
     """
     ordered = sorted(rows, key=lambda one: (one.ended_at or one.created_at, one.number))
     history: list[list[float]] = []
-    best: list[Mapping[str, float]] = []
+    best: list[tuple[float, ...]] = []
+    corner = (REFERENCE_POINT,) * len(scale.objectives)
     for count, row in enumerate(ordered, start=1):
-        volume = scale.hypervolume([*best, row.values])
+        point = scale.normalised(row.values)
+        if any(all(a <= b for a, b in zip(member, point, strict=True)) for member in best):
+            continue  # adds no volume: nearly all trials of a long job
+        volume = hypervolume([*best, point], corner)
         if not history or volume > history[-1][1]:
-            best.append(row.values)
+            best = [member for member in best if not dominates(point, member)] + [point]
             history.append([count, volume])
     if history and history[-1][0] != len(ordered):
         history.append([len(ordered), history[-1][1]])

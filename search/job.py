@@ -10,14 +10,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from space.errors import InvalidInputError, nearest
 
-from .objectives import OBJECTIVES, QUALITY, objective_key
+from .objectives import OBJECTIVES, QUALITY, constraint_key, objective_key
 
 MAX_JOB_BYTES = 1_000_000
 MAX_JOB_DEPTH = 32
+MOST_SAMPLED = 512
+"""Architectures of the screen's frozen sample, where a job does not say."""
 _OPENING = (
     yaml.FlowSequenceStartToken,
     yaml.FlowMappingStartToken,
@@ -85,13 +95,25 @@ class SpaceSpec(_Spec):
 class TargetSpec(_Spec):
     """Where the model will run."""
 
-    device: Literal["cpu"] = "cpu"
-    runtime: Literal["onnxruntime", "eager"] = "onnxruntime"
+    device: Literal["cpu", "cuda"] = "cpu"
+    runtime: Literal["onnxruntime", "eager", "torch-compile", "cudagraph"] = "onnxruntime"
     threads: Int = Field(1, ge=1, le=256)
     batch_size: Int = Field(1, ge=1, le=4096)
     length: Int | None = Field(None, ge=1, le=8192)
     phase: Literal["prefill", "decode"] = "prefill"
 
+
+JobMode = Literal["trained", "training_free"]
+TRAINING_FREE: JobMode = "training_free"
+WITHOUT_TRAINING: Mapping[str, Mapping[str, Any]] = {
+    "strategy": {"kind": "pareto_evolution"},
+    "screen": {"candidates": 1},
+    "finalists": {"count": 0},
+    "training": {"rungs": 1},
+    "references": {"sizes": 2},
+    "budget": {"trials": 1000},
+}
+"""Defaults of a job that trains nothing: many architectures, none of them to train longer."""
 
 StrategyKind = Literal[
     "surrogate",
@@ -113,6 +135,10 @@ StrategyKind = Literal[
 class StrategySpec(_Spec):
     kind: StrategyKind = "surrogate"
     seed: Int = Field(0, ge=0, lt=2**63)
+    deterministic: bool = Field(
+        False, description="Work goes out in batches: the same search for any number of workers"
+    )
+    batch: Int = Field(4, ge=1, le=64, description="Pieces of work in a batch of a deterministic search")
 
 
 class ScreenSpec(_Spec):
@@ -120,6 +146,23 @@ class ScreenSpec(_Spec):
     dropped."""
 
     candidates: Int = Field(4, ge=1, le=64)
+    sample: Int | None = Field(
+        None,
+        ge=0,
+        le=4096,
+        description="Architectures whose proxies say what a candidate's are worth; by default as many as "
+        "will be screened, at most 512; 0: candidates of a trial are ranked among themselves",
+    )
+
+    def sample_of(self, trials: int) -> int:
+        """Architectures of the frozen sample of a job with so many trials.
+
+        >>> ScreenSpec().sample_of(60), ScreenSpec().sample_of(1000), ScreenSpec(candidates=1).sample_of(60)
+        (240, 512, 0)
+        """
+        if self.candidates == 1:
+            return 0
+        return min(MOST_SAMPLED, self.candidates * trials) if self.sample is None else self.sample
 
 
 class TrainingSpec(_Spec):
@@ -144,6 +187,9 @@ class TrainingSpec(_Spec):
 
 class FinalistsSpec(_Spec):
     count: Int = Field(4, ge=0, le=64)
+    of: Literal["front", "enqueued"] = Field(
+        "front", description="front: spread over the search front; enqueued: what `enqueue` brought"
+    )
     seeds: Int = Field(3, ge=1, le=32)
     steps: Int = Field(2000, ge=4, le=10_000_000)
     tokens: Int | None = Field(None, ge=1, le=10**13, description="In place of `steps`: tokens to be seen")
@@ -156,6 +202,9 @@ class ReferencesSpec(_Spec):
     """The reference family: sizes per family (GPT-like and LLaMA-like; ViT-like for images)."""
 
     sizes: Int = Field(4, ge=1, le=6)
+    own: tuple[str | dict[str, Any], ...] = Field(
+        (), max_length=16, description="Models of yours: architecture files, exported folders, or in place"
+    )
 
 
 class LimitsSpec(_Spec):
@@ -165,6 +214,9 @@ class LimitsSpec(_Spec):
 class BudgetSpec(_Spec):
     trials: Int = Field(60, ge=1, le=1_000_000)
     time: Duration | None = Field(None, gt=0)
+    least_gain: Float | None = Field(
+        None, gt=0, lt=1, description="Stops when the hypervolume grew by less than this fraction of late"
+    )
 
 
 class JobSpec(_Spec):
@@ -172,6 +224,7 @@ class JobSpec(_Spec):
 
     schema_version: Literal[1] = 1
     name: str = Field("search", min_length=1, max_length=200)
+    mode: JobMode = Field("trained", description="training_free: proxies stand for quality, unvalidated")
     task: TaskSpec = TaskSpec()
     space: SpaceSpec = SpaceSpec()
     objectives: tuple[str, ...] = Field((QUALITY, "latency_s"), min_length=2, max_length=4)
@@ -185,7 +238,34 @@ class JobSpec(_Spec):
     finalists: FinalistsSpec = FinalistsSpec()
     limits: LimitsSpec = LimitsSpec()
     enqueue: tuple[str, ...] = Field((), max_length=1000, description="Architecture JSON files to try first")
+    warm_start: str | None = Field(
+        None, pattern=r"[0-9a-f]{4,32}", description="An earlier job whose results this one begins with"
+    )
     budget: BudgetSpec = BudgetSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_training(cls, data: Any) -> Any:
+        """What a job without training has where its file says nothing."""
+        if not isinstance(data, Mapping) or data.get("mode") != TRAINING_FREE:
+            return data
+        filled = dict(data)
+        for group, defaults in WITHOUT_TRAINING.items():
+            given = filled.get(group, {})
+            if isinstance(given, Mapping):
+                filled[group] = {**defaults, **given}
+        return filled
+
+    @model_validator(mode="after")
+    def _nothing_to_train(self) -> "JobSpec":
+        if self.mode == TRAINING_FREE:
+            if self.finalists.count or self.training.rungs > 1:
+                raise ValueError(
+                    "mode training_free has no finalists and no rungs; leave finalists and training out"
+                )
+            if self.proxies != "auto" and not self.proxies:
+                raise ValueError("mode training_free needs proxies; name some or leave them out")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -207,7 +287,7 @@ class JobSpec(_Spec):
     @field_validator("constraints")
     @classmethod
     def _constraints(cls, value: dict[str, float]) -> dict[str, float]:
-        return {_value_error(objective_key, name): limit for name, limit in value.items()}
+        return {_value_error(constraint_key, name): limit for name, limit in value.items()}
 
     @field_validator("constraints")
     @classmethod

@@ -4,9 +4,9 @@ Every writing method is one transaction under the coordinator's fence, so a kill
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -14,27 +14,35 @@ from evaluators.latency import Composition, Correction, composition, fit_correct
 from evaluators.protocol import Measurement
 from space.architecture import Architecture, parse_architecture
 
+from .cascade import Filter, cascade
 from .clock import Clock
 from .evidence import Evidence, interval
 from .indicators import indicators
+from .objectives import PROXY_SCORE
 from .pareto import violation
 from .plan import JobPlan, static_values
 from .records import (
     FINAL_TRIAL_STATES,
     Final,
+    JobReason,
     JobRecord,
+    JobState,
     Origin,
     TrialReason,
     TrialRecord,
     TrialState,
     is_trial_reason,
 )
-from .storage import events, jobs, trials
+from .storage import events, jobs, logs, trials
 from .storage.database import Database
+from .workers.work import LogLine
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 SAVE_TIME_EVERY_S = 10.0
+LOSSES = "losses"
+"""Key of a job's context: workers that died, by piece of work."""
 
 INFEASIBLE = "infeasible"
 """Flag of a trial whose numbers break a constraint."""
@@ -53,13 +61,30 @@ class Ledger(Evidence):
         self._earlier_pairs = self.earlier_pairs()
         self.rung_quality: dict[tuple[int, int], float] = {}
         """Quality at (trial number, rung)."""
-        with database.read() as session:
-            self.trials = {trial.number: trial for trial in trials.all_trials(session, job.id)}
-        for trial in self.trials.values():
-            self.know_blocks(self.architecture(trial))
-            for rung, steps in enumerate(plan.spec.training.rung_steps()[: trial.rung], start=1):
-                if found := self._training_row(trial.training_id, self.search_mark, steps, 0, plan.quality):
-                    self._reached(trial.number, rung, found.value)
+        self.trials: dict[int, TrialRecord] = {}
+        self.changed: set[int] = set()
+        """Numbers of the trials that changed since `search.history` looked."""
+        self.front_numbers: set[int] = set()
+        """Trials of the search front."""
+        self._waiting: set[int] = set()
+        self._open: set[int] = set()
+        self.num_search = 0
+        """Trials of the search; the number of the next one."""
+        self._load(database.reading(lambda session: trials.all_trials(session, job.id)))
+        self._load_rungs()
+
+    def _load(self, rows: Sequence[TrialRecord]) -> None:
+        for row in rows:
+            self._mirror(row)
+
+    def _load_rungs(self) -> None:
+        """Quality of every trial at the rungs it has passed, a few questions for all of them."""
+        for rung, steps in enumerate(self.plan.spec.training.rung_steps(), start=1):
+            passed = [trial for trial in self.trials.values() if trial.rung >= rung]
+            found = self.training_values([trial.training_id for trial in passed], steps)
+            for trial in passed:
+                if trial.training_id in found:
+                    self._reached(trial.number, rung, found[trial.training_id])
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -70,6 +95,13 @@ class Ledger(Evidence):
     @property
     def references(self) -> list[TrialRecord]:
         return [self.trials[number] for number in sorted(self.trials, reverse=True) if number < 0]
+
+    def waiting_trials(self) -> list[TrialRecord]:
+        return [self.trials[number] for number in sorted(self._waiting)]
+
+    def open_search_trials(self) -> list[TrialRecord]:
+        """Trials of the search that have not ended."""
+        return [self.trials[number] for number in sorted(self._open) if number >= 0]
 
     def architecture(self, trial: TrialRecord) -> Architecture:
         if trial.architecture_id not in self._architectures:
@@ -89,8 +121,7 @@ class Ledger(Evidence):
             self.update_context(active_s=elapsed)
 
     def last_event(self) -> int:
-        with self._db.read() as session:
-            return events.last_seq(session, self.job.id)
+        return self._db.reading(lambda session: events.last_seq(session, self.job.id))
 
     def predict(self, architectures: Sequence[Architecture]) -> list[Measurement]:
         """Latencies composed from measured blocks, corrected by the whole models measured so far.
@@ -113,20 +144,26 @@ class Ledger(Evidence):
         note: str = "",
         asked_after: int,
         known: Mapping[str, Measurement],
+        flags: Sequence[str] = (),
+        asked: Mapping[str, Any] | None = None,
     ) -> TrialRecord:
         """A new trial with its closed-form costs and what else is known (predicted latency)."""
         self._architectures[architecture.id] = architecture
         static = static_values(architecture, self.plan.target)
-        with self._db.write() as session:
+
+        def store(session: Session) -> TrialRecord:
             trials.create(
                 session, self.job.id, self.job.fence, number=number, origin=origin, parents=tuple(parents),
-                note=note, asked_after=asked_after, architecture=architecture, now=self._clock.time(),
+                note=note, asked_after=asked_after, architecture=architecture, asked=asked,
+                now=self._clock.time(),
             )  # fmt: skip
             created = trials.record(
                 session, self.job.id, number, self.job.fence, values=static, spread={},
-                kinds=dict.fromkeys(static, "computed"), now=self._clock.time(),
+                kinds=dict.fromkeys(static, "computed"), flags=tuple(flags), now=self._clock.time(),
             )  # fmt: skip
-            return self._mirror(self._record_values(session, created, known) if known else created)
+            return self._record_values(session, created, known) if known else created
+
+        return self._mirror(self._write(store))
 
     def take_values(
         self,
@@ -137,8 +174,9 @@ class Ledger(Evidence):
         steps: int | None = None,
     ) -> TrialRecord:
         """Sets a trial's numbers; a measured latency brings its median and 95th percentile along."""
-        with self._db.write() as session:
-            return self._mirror(self._record_values(session, trial, found, rung=rung, steps=steps))
+        return self._mirror(
+            self._write(lambda session: self._record_values(session, trial, found, rung=rung, steps=steps))
+        )
 
     def _record_values(
         self,
@@ -205,13 +243,50 @@ class Ledger(Evidence):
     ) -> None:
         if trial.state == state:
             return
-        with self._db.write() as session:
-            self._mirror(
-                trials.set_state(
+        self._mirror(
+            self._write(
+                lambda session: trials.set_state(
                     session, self.job.id, trial.number, self.job.fence, state, reason=reason, message=message,
                     now=self._clock.time(),
                 )
-            )  # fmt: skip
+            )
+        )  # fmt: skip
+
+    def start(self, number: int) -> None:
+        """A worker has the trial; one that is counted already, a finalist, stays as it is."""
+        if self.trials[number].state == "waiting":
+            self.set_state(self.trials[number], "running")
+
+    def keep_log(self, number: int, work: str, lines: Sequence[LogLine]) -> None:
+        """What a worker logged about a trial."""
+        attempt, plain = self.trials[number].attempt, [asdict(line) for line in lines]
+        self._write(
+            lambda session: logs.put(
+                session, self.job.id, number, work, attempt, plain, now=self._clock.time()
+            )
+        )
+
+    def lose(self, key: str, number: int | None) -> int:
+        """A worker died with this piece of work: how often that has happened to it, coordinators before this
+        one included. Its trial waits again with one more attempt."""
+        losses = {**self.losses, key: self.losses.get(key, 0) + 1}
+        is_running = number is not None and self.trials[number].state == "running"
+
+        def store(session: Session) -> TrialRecord | None:
+            self.job = jobs.update_context(session, self.job.id, self.job.fence, {LOSSES: losses})
+            if not is_running or number is None:
+                return None
+            return trials.requeue(session, self.job.id, number, self.job.fence, now=self._clock.time())
+
+        if (row := self._write(store)) is not None:
+            self._mirror(row)
+        return int(losses[key])
+
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """Key of a piece of work -> workers that died with it."""
+        found: Mapping[str, int] = self.job.context.get(LOSSES, {})
+        return found
 
     def fail(self, trial: TrialRecord, reason: str, message: str) -> None:
         log.warning("trial failed", extra={"job_id": self.job.id, "trial": trial.number, "reason": reason})
@@ -226,66 +301,125 @@ class Ledger(Evidence):
 
     def complete(self, trial: TrialRecord) -> None:
         """Counts a trial; its Pareto flag and those it takes away change in the same transaction."""
-        before = {number for number, row in self.trials.items() if row.on_front}
-        with self._db.write() as session:
-            trials.complete(session, self.job.id, trial.number, self.job.fence, now=self._clock.time())
-            self.trials = {row.number: row for row in trials.all_trials(session, self.job.id)}
-        if trial.number < 0 or before != {number for number, row in self.trials.items() if row.on_front}:
+        rows = self._write(
+            lambda session: trials.count_trial(
+                session, self.job.id, trial.number, self.job.fence, now=self._clock.time()
+            )
+        )
+        moved = [row for row in rows if row.on_front != self.trials[row.number].on_front]
+        self._load(rows)
+        if trial.number < 0 or moved:
             self.update_indicators()
 
     def set_final(self, trial: TrialRecord, final: Final) -> None:
         """A finalist's numbers; one of the search that breaks a limit with them leaves the front."""
-        with self._db.write() as session:
+
+        def store(session: Session) -> TrialRecord:
             row = trials.set_final(session, self.job.id, trial.number, self.job.fence, final)
             if row.number >= 0 and self._breaks_a_limit(row.effective):
                 row = trials.record(
                     session, self.job.id, row.number, self.job.fence, values={},
                     flags=(*row.flags, INFEASIBLE), now=self._clock.time(),
                 )  # fmt: skip
-            self._mirror(row)
+            return row
+
+        self._mirror(self._write(store))
 
     # -- the job -----------------------------------------------------------------------------------
 
     def restate(self) -> None:
         """The front in the finalists' numbers; the job's stage becomes final."""
-        with self._db.write() as session:
+
+        def store(session: Session) -> list[TrialRecord]:
             self.job = jobs.set_stage(session, self.job.id, self.job.fence, "final", now=self._clock.time())
-            self.trials = {row.number: row for row in trials.all_trials(session, self.job.id)}
+            return trials.all_trials(session, self.job.id)
+
+        self._load(self._write(store))
         self.update_indicators()
 
     def count(self, **deltas: int) -> None:
-        with self._db.write() as session:
-            self.job = jobs.add_counters(session, self.job.id, self.job.fence, **deltas)
+        """Stores sums, not differences: a write that is repeated counts once."""
+        if any(deltas.values()):
+            sums = {key: self.job.counters.get(key, 0) + delta for key, delta in deltas.items()}
+            self._write_job(lambda session: jobs.set_counters(session, self.job.id, self.job.fence, **sums))
 
     def update_context(self, **patch: Any) -> None:
-        with self._db.write() as session:
-            self.job = jobs.update_context(session, self.job.id, self.job.fence, patch)
+        self._write_job(lambda session: jobs.update_context(session, self.job.id, self.job.fence, patch))
+
+    def explain(self, reason: JobReason | None, message: str | None = None) -> None:
+        """Why the job is in its state; None when there is nothing to say any more."""
+        self.set_job_state(self.job.state, reason, message)
+
+    def set_job_state(
+        self, state: JobState, reason: JobReason | None = None, message: str | None = None
+    ) -> None:
+        self._write_job(
+            lambda session: jobs.set_state(
+                session, self.job.id, state, fence=self.job.fence, reason=reason, message=message,
+                now=self._clock.time(),
+            )
+        )  # fmt: skip
 
     def update_indicators(self) -> None:
         """Hypervolume, gain, speed-up and suggestions, once every reference has ended."""
         if any(trial.state not in FINAL_TRIAL_STATES for trial in self.references):
             return
         found = indicators(self.search_trials, self.references, self.job.objectives)
-        with self._db.write() as session:
-            self.job = jobs.set_indicators(
+        found["cascade"] = [one.described() for one in self._cascade()]
+        if self.plan.quality == PROXY_SCORE:  # a proxy's equal is not equal quality
+            found |= {"speedup_at_equal_quality": None, UNVALIDATED: True}
+        self._write_job(
+            lambda session: jobs.set_indicators(
                 session, self.job.id, self.job.fence, found, now=self._clock.time()
             )
+        )
+
+    def _cascade(self) -> list[Filter]:
+        training = self.plan.spec.training
+        return cascade(
+            self.search_trials, self.rung_quality, self.job.counters, objectives=self.job.objectives,
+            rungs=training.rung_steps(), reduction=training.reduction,
+        )  # fmt: skip
 
     def keep_verdicts(self, patch: Mapping[str, Any], changed: Sequence[Mapping[str, Any]]) -> None:
         """Verdicts on proxies in the job's context, and an event for each that changed."""
-        with self._db.write() as session:
-            self.job = jobs.update_context(session, self.job.id, self.job.fence, patch)
-            for one in changed:
-                events.append(session, self.job.id, "proxy.verdict", None, one, now=self._clock.time())
+
+        def store(session: Session) -> JobRecord:
+            job = jobs.get(session, self.job.id)
+            if any(job.context.get(key) != value for key, value in patch.items()):  # else it is stored
+                job = jobs.update_context(session, self.job.id, self.job.fence, patch)
+                for one in changed:
+                    events.append(session, self.job.id, "proxy.verdict", None, one, now=self._clock.time())
+            return job
+
+        self._write_job(store)
 
     def warn(self, message: str, trial: int | None = None) -> None:
-        with self._db.write() as session:
-            events.append(
+        self._write(
+            lambda session: events.append_once(
                 session, self.job.id, "warning", trial, {"message": message}, now=self._clock.time()
             )
+        )
+
+    def _write(self, store: Callable[[Session], T]) -> T:
+        """Repeated while the database is busy or away; what it does may therefore be repeated."""
+        return self._db.storing(store)
+
+    def _write_job(self, store: Callable[[Session], JobRecord]) -> None:
+        self.job = self._write(store)
 
     def _mirror(self, trial: TrialRecord) -> TrialRecord:
-        self.trials[trial.number] = trial
+        number = trial.number
+        if number >= 0 and number not in self.trials:
+            self.num_search += 1
+        self.trials[number] = trial
+        self.changed.add(number)
+        for numbers, is_member in (
+            (self._waiting, trial.state == "waiting"),
+            (self._open, trial.state not in FINAL_TRIAL_STATES),
+            (self.front_numbers, trial.on_front and number >= 0),
+        ):
+            (numbers.add if is_member else numbers.discard)(number)
         return trial
 
     def _correction(self) -> Correction:

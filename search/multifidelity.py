@@ -1,9 +1,10 @@
 """Multi-objective asynchronous successive halving: which trial is trained further, as a pure decision.
 
 At rung k with m results, a trial may go on when its position is at most max(1, floor(m / reduction)).
-Positions go by non-dominated rank; inside a front the best point of each objective comes first, then the
-point farthest from those before it. So the extremes of the front are counted among the promoted, never added
-to them.
+Positions go by non-dominated rank; inside a front the best point of each objective comes first, then with two
+objectives the point farthest from those before it, with more the point with the largest hypervolume of its
+own: nearly everything is non-dominated there, and far from the others is far from the front as well. So the
+extremes of the front are counted among the promoted, never added to them.
 
 Source: Li et al. 2020 (ASHA, promotion variant), arXiv:1810.05934; Schmucker et al. 2021 (several objectives,
 epsilon-net order), arXiv:2106.12639. Deliberately different: the extremes come first.
@@ -12,7 +13,7 @@ epsilon-net order), arXiv:2106.12639. Deliberately different: the extremes come 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from .pareto import farthest_order, nondominated_ranks
+from .pareto import contribution_order, farthest_order, nondominated_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,11 @@ class Promotion:
 def positions(vectors: Sequence[tuple[float, ...]]) -> list[int]:
     """Indices, best first."""
     ranks = nondominated_ranks(vectors)
+    spread = contribution_order if vectors and len(vectors[0]) > 2 else farthest_order
     order: list[int] = []
     for rank in range(max(ranks, default=-1) + 1):
         members = [index for index, known in enumerate(ranks) if known == rank]
-        order += [members[i] for i in farthest_order([vectors[index] for index in members])]
+        order += [members[i] for i in spread([vectors[index] for index in members])]
     return order
 
 

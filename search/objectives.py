@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from space.constraints import PLANNED_KEYS
 from space.errors import InvalidInputError, nearest
 
 Source = Literal["quality", "latency", "static"]
@@ -31,6 +32,7 @@ _ALL = (
     Objective("bits_per_byte", "bits per byte", "bits", "quality", display_unit="bits"),
     Objective("loss", "loss", "nats", "quality", display_unit="nats"),
     Objective("error", "error", "1", "quality", display_scale=100.0, display_unit="%"),
+    Objective("proxy_score", "proxy score", "1", "quality", display_unit="unvalidated"),
     Objective("latency_s", "latency", "s", "latency", log=True, display_scale=1e3, display_unit="ms"),
     Objective("latency_p50_s", "median latency", "s", "latency", log=True, display_scale=1e3,
               display_unit="ms"),
@@ -46,6 +48,8 @@ OBJECTIVES: Mapping[str, Objective] = {objective.key: objective for objective in
 ALIASES: Mapping[str, str] = {"latency": "latency_s", "memory": "memory_bytes", "weights": "weights_bytes"}
 QUALITY = "quality"
 """Input alias for the quality objective of the job's task."""
+PROXY_SCORE = "proxy_score"
+"""The quality objective of a job without training: minus the mean log standing of the proxies."""
 
 
 def objective_key(name: str) -> str:
@@ -58,6 +62,19 @@ def objective_key(name: str) -> str:
     return key
 
 
+def constraint_key(name: str) -> str:
+    """The key of a limit: an objective's, or a number that is only ever limited."""
+    return name if name in PLANNED_KEYS else objective_key(name)
+
+
 def minimised(values: Mapping[str, float], keys: Sequence[str]) -> tuple[float, ...]:
     """The objective vector with every component to be minimised."""
     return tuple(OBJECTIVES[key].minimised(values[key]) for key in keys)
+
+
+def comparable(values: Mapping[str, float]) -> dict[str, float]:
+    """Values in which the predicted 10th percentile stands for the latency percentiles nobody has measured
+    yet, which lie above it. For comparisons only, never stored."""
+    if "latency_s" not in values:
+        return dict(values)
+    return {**dict.fromkeys(("latency_p50_s", "latency_p95_s"), values["latency_s"]), **values}

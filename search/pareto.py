@@ -142,6 +142,21 @@ def least_contribution_last(vectors: Sequence[Vector], count: int) -> list[int]:
     return kept
 
 
+def contribution_order(vectors: Sequence[Vector]) -> list[int]:
+    """Indices of mutually non-dominated points: the best of each objective, then those with the largest
+    hypervolume of their own; the earlier index wins a tie. Reference point as in `least_contribution_last`.
+    """
+    points = unit(vectors)
+    if not points:
+        return []
+    matrix = np.array(points)
+    own = moocore.hv_contributions(matrix, np.full(matrix.shape[1], 1.1))
+    indices = range(len(points))
+    ends = [min(indices, key=lambda i: (_from_axis(points[i], axis), i)) for axis in range(matrix.shape[1])]
+    rest = sorted(set(indices) - set(ends), key=lambda i: (-own[i], i))
+    return [*dict.fromkeys(ends), *rest]
+
+
 def log_scaled(vector: Vector, keys: Sequence[str]) -> tuple[float, ...]:
     """A minimised vector with the natural logarithm of every component whose objective is logarithmic."""
     return tuple(_log(x, key) if OBJECTIVES[key].log else x for x, key in zip(vector, keys, strict=True))

@@ -11,22 +11,26 @@ from evaluators.latency import Target, check_target, device_key
 from evaluators.proxies import proxy_names
 from evaluators.training import TaskData, TrainingPlan, prepare_task, steps_of_tokens
 from space.architecture import Architecture, parse_architecture
-from space.constraints import STATIC_KEYS, smallest, static_costs
-from space.errors import InvalidArchitectureError, InvalidInputError, nearest
+from space.constraints import LIMIT_KEYS, PLANNED_KEYS, smallest, static_costs
+from space.errors import InvalidInputError, nearest
 from space.mixers import MIXERS
 from space.norms import NORMS
 from space.quantization import NumberFormat, number_format
 from space.reference_family import Reference, reference_family
 from space.search_space import SearchSpace, load_preset
 
-from .job import JobSpec
-from .objectives import OBJECTIVES, QUALITY
+from . import given
+from .given import OWN, own_references, stored_references, too_short
+from .job import TRAINING_FREE, JobMode, JobSpec
+from .objectives import OBJECTIVES, PROXY_SCORE, QUALITY
 
 LEAST_STEPS = 4
 MOST_STEPS = {"training": 1_000_000, "finalists": 10_000_000}
 """What `steps` of the job file may be."""
 
 AUTO_PROXIES = ("w_pca", "zico", "synaptic_diversity")
+CLOSED_FORM_PROXIES = ("params_decoder", "depth")
+"""Of a job without training: on public tables nothing that costs more ranks architectures better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +58,44 @@ class JobPlan:
 
     @property
     def static_limits(self) -> dict[str, float]:
-        return {key: limit for key, limit in self.limits.items() if key in STATIC_KEYS}
+        return {key: limit for key, limit in self.limits.items() if key in LIMIT_KEYS}
 
     @property
     def measured_limits(self) -> dict[str, float]:
-        return {key: limit for key, limit in self.limits.items() if key not in STATIC_KEYS}
+        return {key: limit for key, limit in self.limits.items() if key not in LIMIT_KEYS}
 
 
-def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = None) -> JobPlan:
-    """Resolves a job. `enqueued`: architectures already read (a stored job); else the files of the spec
-    are read.
+def plan_job(
+    spec: JobSpec,
+    *,
+    enqueued: Sequence[Mapping[str, Any]] | None = None,
+    own: Sequence[Mapping[str, Any]] | None = None,
+    dataset: Path | None = None,
+    data: TaskData | None = None,
+    cache: Path | None = None,
+) -> JobPlan:
+    """Resolves a job. `enqueued`, `own`: architectures and references already read (a stored job); else the
+    files of the spec are read. `dataset`: the file behind the data set's name, where that is neither a path
+    nor built in; `data`: the task's data, if they are prepared already; `cache`: a folder that keeps
+    those that take long to prepare.
 
     Raises:
         InvalidInputError: unknown data set or preset, impossible constraint, objective or length the task
         does not have.
     """
-    data = prepare_task(spec.task.kind, spec.task.dataset, spec.task.length)
+    if data is None:
+        name = str(dataset or spec.task.dataset)
+        data = prepare_task(spec.task.kind, name, spec.task.length, cache=cache)
     spec = with_steps(spec, data)
-    objectives = tuple(_task_key("objectives", key, data) for key in spec.objectives)
-    limits = {_task_key("constraints", key, data): limit for key, limit in spec.constraints.items()}
+    objectives = tuple(_task_key("objectives", key, data, spec.mode) for key in spec.objectives)
+    limits = {
+        _task_key("constraints", key, data, spec.mode): limit for key, limit in spec.constraints.items()
+    }
     target = _target(spec, data)
     space, warnings = _space(spec, data)
     _check_limits(space, limits, target)
     batch_size = spec.training.batch_size or data.batch_size
+    family = tuple(reference_family(space, spec.references.sizes))
     return JobPlan(
         spec=spec,
         data=data,
@@ -85,8 +104,11 @@ def plan_job(spec: JobSpec, *, enqueued: Sequence[Mapping[str, Any]] | None = No
         objectives=objectives,
         limits=limits,
         proxies=_proxies(spec),
-        references=tuple(reference_family(space, spec.references.sizes)),
-        enqueued=_enqueued(spec, data)
+        references=(
+            *family,
+            *(own_references(spec, data, family) if own is None else stored_references(own)),
+        ),
+        enqueued=given.enqueued(spec, data)
         if enqueued is None
         else tuple(parse_architecture(item) for item in enqueued),
         training=TrainingPlan(steps=spec.training.steps, batch_size=batch_size),
@@ -123,8 +145,18 @@ def taught(training: TrainingPlan, context: Mapping[str, Any]) -> TrainingPlan:
     return replace(training, teacher=str(teacher["checkpoint"])) if teacher else training
 
 
-def _task_key(where: str, name: str, data: TaskData) -> str:
+def _task_key(where: str, name: str, data: TaskData, mode: JobMode) -> str:
     """The objective key of the task that a name of the job file means."""
+    if name in PLANNED_KEYS:
+        return name
+    is_quality = name == QUALITY or OBJECTIVES[name].source == "quality"
+    if mode == TRAINING_FREE and is_quality:
+        if name not in (QUALITY, PROXY_SCORE):
+            raise InvalidInputError(
+                f"{where}: '{name}' is trained and evaluated, and mode training_free trains nothing; "
+                f"write '{QUALITY}', or leave mode out"
+            )
+        return PROXY_SCORE
     key = data.quality if name == QUALITY else name
     if OBJECTIVES[key].source == "quality" and key not in data.metrics:
         raise InvalidInputError(
@@ -187,7 +219,7 @@ def _without_short_norms(space: SearchSpace, steps: int) -> tuple[SearchSpace, l
     """The space without the norms that so short a training says nothing of, and a warning for each."""
     gone = [kind for kind in space.domains.norm if NORMS[kind].least_steps > steps]
     left = [kind for kind in space.domains.norm if kind not in gone]
-    short = [_too_short(kind, steps) for kind in gone]
+    short = [too_short(kind, steps) for kind in gone]
     if gone and not left:
         raise InvalidInputError(
             f"gene 'norm' has {'; '.join(short)}; raise training.steps or add rmsnorm to space.set.norm"
@@ -196,12 +228,8 @@ def _without_short_norms(space: SearchSpace, steps: int) -> tuple[SearchSpace, l
     return (space.with_domains({"norm": left}) if gone else space), warnings
 
 
-def _too_short(kind: str, steps: int) -> str:
-    return f"norm '{kind}', which needs {NORMS[kind].least_steps} training steps and not {steps}"
-
-
 def _check_limits(space: SearchSpace, limits: Mapping[str, float], target: Target) -> None:
-    for key, limit in ((key, limit) for key, limit in limits.items() if key in STATIC_KEYS):
+    for key, limit in ((key, limit) for key, limit in limits.items() if key in LIMIT_KEYS):
         floor = smallest(space, key, target.batch_size, target.length)
         if floor > limit:
             raise InvalidInputError(
@@ -212,46 +240,11 @@ def _check_limits(space: SearchSpace, limits: Mapping[str, float], target: Targe
 
 def _proxies(spec: JobSpec) -> tuple[str, ...]:
     if spec.proxies == "auto":
-        return AUTO_PROXIES
+        return CLOSED_FORM_PROXIES if spec.mode == TRAINING_FREE else AUTO_PROXIES
     for name in spec.proxies:
         if name not in proxy_names():
             raise InvalidInputError(f"proxies: unknown proxy '{name}'; {nearest(name, proxy_names())}")
     return tuple(spec.proxies)
-
-
-def _enqueued(spec: JobSpec, data: TaskData) -> tuple[Architecture, ...]:
-    found = []
-    for name in spec.enqueue:
-        try:
-            architecture = parse_architecture(Path(name).read_bytes())
-        except OSError as error:
-            raise InvalidInputError(f"enqueue: '{name}' cannot be read: {error.strerror}") from error
-        except InvalidArchitectureError as error:
-            raise InvalidInputError(f"enqueue: '{name}': {error.message}") from error
-        _check_enqueued(name, architecture, spec, data)
-        found.append(architecture)
-    return tuple(found)
-
-
-def _check_enqueued(name: str, architecture: Architecture, spec: JobSpec, data: TaskData) -> None:
-    """It takes the task's inputs (images in patches of its own) and runs on the target."""
-    wanted = data.interface(getattr(architecture.interface, "patch_size", None))
-    if (architecture.model, architecture.interface) != (data.model, wanted):
-        raise InvalidInputError(
-            f"enqueue: '{name}' is a {architecture.model} for {architecture.interface.model_dump_json()}; "
-            f"task '{data.name}' needs a {data.model} for {wanted.model_dump_json()}"
-        )
-    for kind in sorted({layer.norm.kind for layer in architecture.layers}):
-        if NORMS[kind].least_steps > spec.training.steps:
-            raise InvalidInputError(
-                f"enqueue: '{name}' has {_too_short(kind, spec.training.steps)}; raise training.steps"
-            )
-    for form in {layer.number_format for layer in architecture.layers}:
-        if spec.target.runtime not in number_format(form).real_on:
-            raise InvalidInputError(
-                f"enqueue: '{name}' has number format {form}, which does not run on {spec.target.runtime}; "
-                "choose another format or target.runtime"
-            )
 
 
 def static_values(architecture: Architecture, target: Target) -> dict[str, float]:
@@ -269,6 +262,11 @@ def job_context(plan: JobPlan) -> dict[str, Any]:
         "space_size": str(plan.space.size()),
         "warnings": list(plan.warnings),
         "enqueued": [json.loads(architecture.canonical_json) for architecture in plan.enqueued],
+        "own_references": [
+            {"name": one.name, "architecture": json.loads(one.architecture.canonical_json)}
+            for one in plan.references
+            if one.family == OWN
+        ],
         "rung_steps": list(plan.spec.training.rung_steps()),
         "finalist_steps": plan.spec.finalists.steps,
     }

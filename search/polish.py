@@ -11,13 +11,13 @@ the front. MACs stand for whatever cost the job minimises: they are known before
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import get_args
 
 from space.architecture import Architecture
-from space.costs import costs
+from space.batch_costs import CostTable
 from space.quantization import NumberFormat
 from space.sampling import neighbours
 from space.search_space import SearchSpace
@@ -71,18 +71,18 @@ class Polish:
         return best
 
     def _between(self, members: Sequence[Told], count: int) -> list[Proposal]:
-        underway = [_log_macs(architecture) for architecture in self.pending]
-        gaps = [
-            (low, high, (_log_macs(low.architecture), _log_macs(high.architecture)))
-            for low, high in _gaps(members)
-        ]
+        underway = _log_macs(self.pending)
+        gaps = _gaps(members)
         gaps.sort(key=lambda gap: any(gap[2][0] < one < gap[2][1] for one in underway))
         for low, high, ends in gaps:
+            moves = [
+                (told, move) for told in (low, high) for move in neighbours(self.space, told.architecture)
+            ]
+            sizes = _log_macs([move for _, move in moves])
             inside = [
-                (told, move)
-                for told in (low, high)
-                for move in neighbours(self.space, told.architecture)
-                if ends[0] < _log_macs(move) < ends[1] and self.is_new(move)
+                (told, move, size)
+                for (told, move), size in zip(moves, sizes, strict=True)
+                if ends[0] < size < ends[1] and self.is_new(move)
             ]
             known = _mixers(low.architecture) | _mixers(high.architecture)
             middle = sum(ends) / 2
@@ -90,11 +90,11 @@ class Polish:
                 key=lambda one: (
                     not _mixers(one[1]) <= known,
                     _size(one[1]) == _size(one[0].architecture),
-                    abs(_log_macs(one[1]) - middle),
+                    abs(one[2] - middle),
                 )
             )
-            note = f"between {low.number} and {high.number}"
-            found = {move.id: Proposal(move, "mutation", (told.number,), note) for told, move in inside}
+            note = f"between {_name(low)} and {_name(high)}"
+            found = {move.id: Proposal(move, "mutation", (told.number,), note) for told, move, _ in inside}
             if found:
                 return list(found.values())[:count]
         return []
@@ -125,17 +125,27 @@ class Polish:
         return list(found.values())
 
 
-def _gaps(members: Sequence[Told]) -> Iterator[tuple[Told, Told]]:
-    """Members next to each other in MACs, widest gap first; of equal MACs the best in the first objective."""
-    points = [((told.objectives or ())[0], _log_macs(told.architecture)) for told in members]
-    placed = sorted(zip(unit(points), members, strict=True), key=lambda one: (one[0][1], one[0][0]))
+def _gaps(members: Sequence[Told]) -> list[tuple[Told, Told, tuple[float, float]]]:
+    """Members next to each other in MACs and their log MACs, widest gap first; of equal MACs the best in the
+    first objective.
+    """
+    sizes = _log_macs([told.architecture for told in members])
+    points = [((told.objectives or ())[0], size) for told, size in zip(members, sizes, strict=True)]
+    placed = sorted(zip(unit(points), members, sizes, strict=True), key=lambda one: (one[0][1], one[0][0]))
     distinct = [one for k, one in enumerate(placed) if k == 0 or one[0][1] > placed[k - 1][0][1]]
     widest = sorted(pairwise(distinct), key=lambda pair: -math.dist(pair[0][0], pair[1][0]))
-    return ((low[1], high[1]) for low, high in widest)
+    return [(low[1], high[1], (low[2], high[2])) for low, high in widest]
 
 
-def _log_macs(architecture: Architecture) -> float:
-    return math.log(costs(architecture).macs)
+def _log_macs(architectures: Sequence[Architecture]) -> list[float]:
+    """All at once: the neighbours of one architecture are hundreds, and their layers mostly the same."""
+    if not architectures:
+        return []
+    return [math.log(macs) for macs in CostTable().costs(architectures)["macs"]]
+
+
+def _name(told: Told) -> str:
+    return str(told.number) if told.number >= 0 else "an earlier job's"
 
 
 def _size(architecture: Architecture) -> tuple[int, int]:

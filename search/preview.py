@@ -2,6 +2,7 @@
 would cost."""
 
 import json
+import statistics
 import time
 from random import Random
 from typing import Any
@@ -52,13 +53,11 @@ def preview_of(plan: JobPlan) -> dict[str, Any]:
 def _estimate(plan: JobPlan, examples: list[Architecture]) -> dict[str, Any]:
     """Training seconds on one core, from a few timed steps of one example scaled by multiply-accumulates.
 
-    Left out: proxies, latency measurements, exports. Successive halving is counted as if every promotion
-    happened.
+    Left out: evaluations, proxies, latency measurements, exports. Successive halving is counted as if every
+    promotion happened.
     """
     timed = examples[0]
-    begin = time.perf_counter()
-    train(timed, plan.data, plan.training, seed=0, until=_TIMED_STEPS, folder=None)
-    per_step = (time.perf_counter() - begin) / _TIMED_STEPS
+    per_step = _timed_step_s(timed, plan)
     mean = sum(costs(example).macs for example in examples) / len(examples)
     step_s = per_step * mean / max(1, costs(timed).macs)
     spec = plan.spec
@@ -78,3 +77,36 @@ def _estimate(plan: JobPlan, examples: list[Architecture]) -> dict[str, Any]:
         "kind": "predicted",
         "basis": f"{_TIMED_STEPS} timed steps of one example on one core, scaled by multiply-accumulates",
     }
+
+
+class _Clock:
+    """Times every step; as a context it is entered around each."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._begin = 0.0
+
+    def __enter__(self) -> None:
+        self._begin = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds.append(time.perf_counter() - self._begin)
+
+
+def _timed_step_s(architecture: Architecture, plan: JobPlan) -> float:
+    """Median of some steps after the first, which also warms up.
+
+    The training is stopped before it would evaluate: the whole validation part takes longer than the steps.
+    """
+    clock, steps = _Clock(), min(_TIMED_STEPS + 1, max(1, plan.training.steps - 1))
+    train(
+        architecture,
+        plan.data,
+        plan.training,
+        seed=0,
+        until=min(steps + 1, plan.training.steps),
+        folder=None,
+        step_guard=lambda: clock,
+        should_stop=lambda: len(clock.seconds) >= steps,
+    )
+    return statistics.median(clock.seconds[1:steps] or clock.seconds)

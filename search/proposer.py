@@ -1,6 +1,8 @@
 """What stands around every strategy: order of the proposals, duplicates, static constraints, exhaustion.
 
-    number 0, 1, ...   enqueued | homogeneous family (at most a third) | the strategy | polish
+    number 0, 1, ...   enqueued | an earlier job's front | homogeneous family | the strategy | polish
+
+The family takes at most a third of the budget.
 
 Polish is local search from the front (`search.polish`).
 
@@ -13,6 +15,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -66,6 +69,23 @@ class _Question:
     pending: Sequence[Architecture]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Ids not to be proposed again; those of a long job's results are not copied for every question."""
+
+    told: AbstractSet[str]
+    more: set[str]
+
+    def __contains__(self, id: str) -> bool:
+        return id in self.more or id in self.told
+
+    def __len__(self) -> int:
+        return len(self.told | self.more)
+
+    def add(self, id: str) -> None:
+        self.more.add(id)
+
+
 @dataclass(slots=True)
 class _Tally:
     duplicates: int = 0
@@ -84,6 +104,9 @@ class Proposer:
     """Trials of the job."""
     enqueued: tuple[Architecture, ...] = field(default=(), kw_only=True)
     """Tried first, as they are; those that break a static limit are passed over."""
+    earlier: tuple[Architecture, ...] = field(default=(), kw_only=True)
+    """The front of an earlier job, tried next."""
+    earlier_note: str = field(default="", kw_only=True)
     limits: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     """Closed-form costs (`space.constraints.STATIC_KEYS`) -> largest value."""
     batch_size: int = field(default=1, kw_only=True)
@@ -98,16 +121,19 @@ class Proposer:
         pending: Sequence[Architecture],
         *,
         round: int = 0,
+        known: AbstractSet[str] | None = None,
     ) -> Candidates:
         """Up to `count` proposals for trial `number`; exactly one while enqueued and homogeneous ones are
         left.
 
         `round`: asked again for the same number, because every candidate of the round before was turned down.
+        `known`: ids that count as seen in place of those of `history`, which may leave old results out.
 
         Raises:
             SpaceExhausted: there is not one.
         """
-        seen = {told.architecture.id for told in history} | {architecture.id for architecture in pending}
+        told = {told.architecture.id for told in history} if known is None else known
+        seen = _Seen(told, {architecture.id for architecture in pending})
         if round == 0 and (fixed := self._fixed(number, seen)) is not None:
             return Candidates((fixed,))
         is_late = self.budget - polish_trials(self.budget) <= number < self.budget
@@ -133,12 +159,14 @@ class Proposer:
             seen.add(found[-1].architecture.id)
         return Candidates(tuple(found), tally.duplicates, tally.infeasible, tally.strategy_errors)
 
-    def _fixed(self, number: int, seen: set[str]) -> Proposal | None:
+    def _fixed(self, number: int, seen: _Seen) -> Proposal | None:
         """The enqueued or homogeneous proposal of this number, or the next one after it that is new."""
         first = len(self._enqueued)
         for architecture in self._enqueued[number:]:
             if architecture.id not in seen:
-                return Proposal(architecture, origin="enqueued")
+                if architecture.id in self._given:
+                    return Proposal(architecture, origin="enqueued")
+                return Proposal(architecture, origin="earlier", note=self.earlier_note)
         for architecture in self._start[max(0, number - first) :]:
             if architecture.id not in seen:
                 return Proposal(architecture, origin="start", note="homogeneous family")
@@ -146,8 +174,12 @@ class Proposer:
 
     @cached_property
     def _enqueued(self) -> tuple[Architecture, ...]:
-        distinct = {architecture.id: architecture for architecture in self.enqueued}
+        distinct = {architecture.id: architecture for architecture in (*self.enqueued, *self.earlier)}
         return tuple(one for one in distinct.values() if self._keeps_limits(one))
+
+    @cached_property
+    def _given(self) -> frozenset[str]:
+        return frozenset(one.id for one in self.enqueued)
 
     @cached_property
     def _start(self) -> tuple[Architecture, ...]:
@@ -155,7 +187,7 @@ class Proposer:
         family = homogeneous_family(self.space) if places else ()
         return tuple(islice((one for one in family if self._keeps_limits(one)), places))
 
-    def _new(self, question: _Question, seen: set[str], tally: _Tally) -> Proposal:
+    def _new(self, question: _Question, seen: _Seen, tally: _Tally) -> Proposal:
         """The strategy's proposal, mended until it is new and within the limits."""
         rng = stream(self.seed, "proposer", question.number, question.draw)
         asked = self._ask(question, tally)
@@ -192,7 +224,7 @@ class Proposer:
             self.space, architecture, self.limits, rng, batch_size=self.batch_size, tokens=self.tokens
         )
 
-    def _nearest_unseen(self, start: Architecture, seen: set[str]) -> Architecture:
+    def _nearest_unseen(self, start: Architecture, seen: _Seen) -> Architecture:
         """Breadth-first over one-gene moves, through seen and infeasible architectures alike."""
         visited = {start.id}
         queue = deque([start])

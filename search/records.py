@@ -15,13 +15,17 @@ TrialReason = Literal[
     "invalid_architecture", "invalid_result", "out_of_memory", "timeout", "diverged", "poison",
     "unsupported_operator", "dataset_mismatch", "worker_lost", "internal",
 ]  # fmt: skip
-Origin = Literal["reference", "enqueued", "start", "random", "mutation", "crossover", "model"]
+Origin = Literal["reference", "enqueued", "earlier", "start", "random", "mutation", "crossover", "model"]
 EventKind = Literal[
     "job.state", "trial.created", "trial.state", "trial.measured", "front.changed", "indicators.changed",
     "proxy.verdict", "export.state", "warning",
 ]  # fmt: skip
-ArtefactState = Literal["queued", "running", "ready", "failed"]
+ArtefactState = Literal["queued", "running", "ready", "failed", "cancelled"]
 
+EARLIER = "earlier_trials"
+"""Key of a job's context: results of the job it began with, for programs only."""
+DATASET_PATH = "dataset_path"
+"""Key of a job's context: the file behind the name of a data set, for programs only."""
 FINAL_JOB_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 FINAL_TRIAL_STATES: frozenset[str] = frozenset({"completed", "pruned", "failed", "cancelled"})
 TRIAL_REASONS: frozenset[str] = frozenset(get_args(TrialReason))
@@ -71,6 +75,8 @@ class JobRecord:
     fence: int
     version: int
     """Grows with every change of the row (ETag)."""
+    labels: tuple[str, ...] = ()
+    """Words a person put on the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ class ArtefactRecord:
     kind: Literal["export"]
     state: ArtefactState
     request: Mapping[str, Any]
-    """formats, quantize."""
+    """formats, quantize, license, stage and steps of the weights, version of the exporter."""
     path: str | None
     size_bytes: int | None
     sha256: str | None

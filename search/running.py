@@ -3,29 +3,31 @@
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from evaluators.latency import device_facts, device_key
-from space.errors import ConflictError
+from space.errors import ConflictError, UnavailableError
 
-from .clock import Clock
+from .clock import SharedClock
 from .coordinator import LEASE_S, Coordinator
+from .crew import NO_RAY, make_bench
 from .job import JobSpec
 from .plan import JobPlan, job_context, plan_job
-from .records import FINAL_JOB_STATES, JobRecord, TrialRecord
+from .records import DATASET_PATH, FINAL_JOB_STATES, JobReason, JobRecord, TrialRecord
 from .storage import devices, jobs, trials
-from .storage.database import Database
+from .storage.database import Database, DiskFullError
+from .warm_start import taken_over
 from .workers.inline import InlineExecutor
 from .workers.ray import RayExecutor
-from .workers.stages import Bench
 from .workers.work import Executor
 
 DEFAULT_DATABASE = "sqlite:///paretoformer.db"
-NO_RAY = "none"
-"""Value of `ray` that runs everything in the calling process."""
+PREPARED = "prepared"
+"""Folder below the data folder for data that take long to prepare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,21 @@ def _start_time(pid: int) -> str:
 
 
 def make_executor(plan: JobPlan, database: Database, *, ray: str, workers: int | None) -> Executor:
-    """Workers for a job: Ray actors, or this process when `ray` is "none"."""
-    data = database.data_dir.resolve()
-    for folder in ("training", "latency"):
-        (data / folder).mkdir(parents=True, exist_ok=True)
-    bench = Bench(plan.data, plan.target, data / "training", data / "latency")
+    """Workers for one job: Ray actors, or this process when `ray` is "none"."""
+    bench = make_bench(plan, database)
     if ray == NO_RAY:
         return InlineExecutor(bench)
-    return RayExecutor(bench, address=ray, num_slots=workers or os.cpu_count() or 1)
+    slots = workers or (os.cpu_count() or 1 if ray == "local" else None)
+    return RayExecutor(
+        bench, address=ray, num_slots=slots, target=plan.target, device=device_key(plan.target)
+    )
 
 
 def create_job(
     database: Database, plan: JobPlan, *, tenant: str = "local", lease: tuple[str, float] | None = None
 ) -> JobRecord:
     """Stores a planned job, queued, or leased to its creator (owner, seconds)."""
-    now = Clock().time()
+    now = database.now()
     with database.write() as session:
         held = (lease[0], now + lease[1]) if lease else None
         return insert_job(session, plan, tenant=tenant, lease=held, now=now)
@@ -88,8 +90,12 @@ def insert_job(
     tenant: str,
     lease: tuple[str, float] | None = None,
     now: float | None = None,
+    dataset_path: str | None = None,
 ) -> JobRecord:
-    """See `create_job`, for a transaction that is already open; `lease`: owner, until when (Unix seconds)."""
+    """See `create_job`, for a transaction that is already open; `lease`: owner, until when (Unix seconds).
+
+    `dataset_path`: where the data set that the job names is, below the data folder or absolute.
+    """
     spec = plan.spec.model_copy(update={"objectives": plan.objectives})
     devices.put(session, device_key(plan.target), device_facts(), now)
     return jobs.create(
@@ -97,20 +103,29 @@ def insert_job(
         name=spec.name,
         spec=spec.model_dump(mode="json"),
         objectives=plan.objectives,
-        context=job_context(plan),
+        context=job_context(plan)
+        | taken_over(session, plan, tenant)
+        | ({DATASET_PATH: dataset_path} if dataset_path else {}),
         tenant=tenant,
         now=now,
         lease=lease,
     )
 
 
-def stored_plan(job: JobRecord) -> JobPlan:
-    """The plan of a stored job, from what was fixed at its creation.
+def stored_plan(job: JobRecord, data_dir: Path) -> JobPlan:
+    """The plan of a stored job, from what was fixed at its creation; `data_dir` is the database's.
 
     Raises:
         ConflictError: the data is no longer what it was.
     """
-    plan = plan_job(JobSpec.model_validate(job.spec), enqueued=job.context["enqueued"])
+    path = job.context.get(DATASET_PATH)
+    plan = plan_job(
+        JobSpec.model_validate(job.spec),
+        enqueued=job.context["enqueued"],
+        own=job.context.get("own_references") or (),
+        dataset=None if path is None else data_dir / path,
+        cache=data_dir / PREPARED,
+    )
     if plan.data.digest != job.context["data_digest"]:
         raise ConflictError(
             f"data set '{plan.data.name}' has changed since job {job.id} was created "
@@ -154,12 +169,12 @@ def resume(
     Raises:
         ConflictError: it is finished, or another coordinator works on it.
     """
-    clock = Clock()
+    clock = SharedClock(database.now)
     with database.read() as session:
         job = jobs.get(session, job_id)
     if job.state in FINAL_JOB_STATES:
         raise ConflictError(f"job {job.id} is {job.state}; only an interrupted job can be resumed")
-    plan = stored_plan(job)
+    plan = stored_plan(job, database.data_dir)
     here, there = device_key(plan.target), job.context["device_key"]
     if here != there:
         raise ConflictError(
@@ -180,8 +195,21 @@ def _work(
     executor: Executor,
     on_tick: Callable[[Coordinator], None] | None,
 ) -> Result:
-    job = Coordinator(database, job, plan, executor, on_tick=on_tick).run()
+    """A job whose workers or database go away is left so that `resume` takes it up."""
+    try:
+        Coordinator(database, job, plan, executor, on_tick=on_tick).run()
+    except DiskFullError:
+        _leave(database, job, "disk_full")
+        raise
+    except UnavailableError:
+        _leave(database, job, "executor_unavailable")
+        raise
     return result(database, job.id)
+
+
+def _leave(database: Database, job: JobRecord, reason: JobReason) -> None:
+    with suppress(ConflictError, UnavailableError), database.write() as session:
+        jobs.release(session, job.id, job.fence, state="paused", reason=reason, now=database.now())
 
 
 def result(database: Database, job_id: str) -> Result:

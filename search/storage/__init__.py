@@ -3,13 +3,18 @@
 from . import (
     architectures,
     artefacts,
+    datasets,
     devices,
     events,
     idempotency,
     jobs,
     keys,
+    logs,
     measurements,
+    server_secrets,
+    sessions,
     trials,
+    user_actions,
 )
 from .check import check
 from .database import Database, DiskFullError
@@ -20,11 +25,16 @@ __all__ = [
     "architectures",
     "artefacts",
     "check",
+    "datasets",
     "devices",
     "events",
     "idempotency",
     "jobs",
     "keys",
+    "logs",
     "measurements",
+    "server_secrets",
+    "sessions",
     "trials",
+    "user_actions",
 ]

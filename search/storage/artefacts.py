@@ -1,16 +1,17 @@
 """Artefacts: exports that were asked for, who writes them, and where they lie below the data folder.
 
     queued -> running -> ready | failed        running -> running: the claim of a dead writer ran out
+    queued | running -> cancelled              what was written is dropped by its writer
 
 An artefact is registered as `ready` only after its folder is complete and in its place.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from space.errors import ConflictError, InvalidInputError, NotFoundError
@@ -22,9 +23,10 @@ from .finite import finite_json, stored_text
 from .models import Artefact, Job, Trial
 from .rows import artefact_record, utc
 
+ENDED = ("ready", "failed", "cancelled")
 _NEXT_STATES: Mapping[str, frozenset[str]] = {
-    "queued": frozenset({"running", "ready", "failed"}),
-    "running": frozenset({"queued", "ready", "failed"}),
+    "queued": frozenset({"running", "ready", "failed", "cancelled"}),
+    "running": frozenset({"queued", "ready", "failed", "cancelled"}),
 }
 
 
@@ -86,6 +88,29 @@ def list_for_job(session: Session, job_id: str, trial: int | None = None) -> Seq
     return [artefact_record(row) for row in session.scalars(query)]
 
 
+def states(session: Session, ids: Iterable[str]) -> dict[str, str]:
+    """State of the artefacts among these ids that have a row."""
+    wanted = sorted(set(ids))
+    found: dict[str, str] = {}
+    for start in range(0, len(wanted), 500):
+        chunk = wanted[start : start + 500]
+        found |= dict(
+            session.execute(select(Artefact.id, Artefact.state).where(Artefact.id.in_(chunk))).all()
+        )
+    return found
+
+
+def count_waiting(session: Session, tenant: str) -> int:
+    """Number of a tenant's exports that are not written yet."""
+    query = (
+        select(func.count())
+        .select_from(Artefact)
+        .join(Job, Job.id == Artefact.job_id)
+        .where(Job.tenant == tenant, Artefact.state.in_(("queued", "running")))
+    )
+    return int(session.scalar(query) or 0)
+
+
 def claim_queued(
     session: Session, owner: str, lease_s: float = 600.0, now: float | None = None
 ) -> ArtefactRecord | None:
@@ -102,7 +127,7 @@ def claim_queued(
         )
         if row is not None:
             row.claim_owner, row.claim_until = owner, moment + lease_s
-            row.state = "running"
+            row.state, row.message = "running", None
             _announce(session, job, row, now)
             session.flush()
             return artefact_record(row)
@@ -145,13 +170,49 @@ def set_state(
     row.path = None if path is None else _below(path)
     row.size_bytes, row.sha256 = size_bytes, sha256
     row.report = None if report is None else finite_json("report", report)
-    if state in ("ready", "failed"):
+    if state in ENDED:
         row.ended_at = utc(clock(session, now))
     if state != "running":
         row.claim_owner, row.claim_until = None, None
     _announce(session, job, row, now)
     session.flush()
     return artefact_record(row)
+
+
+def note(
+    session: Session,
+    artefact_id: str,
+    owner: str,
+    *,
+    lease_s: float,
+    step: str | None = None,
+    now: float | None = None,
+) -> None:
+    """Renews the claim of an export that is being written; `step` says what its writer does now.
+
+    Raises:
+        ConflictError: it has ended, or another writes it.
+    """
+    job = job_row(session, get(session, artefact_id).job_id, lock=True)
+    query = select(Artefact).where(Artefact.id == artefact_id).execution_options(populate_existing=True)
+    row = session.scalars(query).one()
+    if row.state != "running" or row.claim_owner != owner:
+        raise ConflictError(f"export {artefact_id} is {row.state} by {row.claim_owner}; drop the work")
+    row.claim_until = clock(session, now) + lease_s
+    if step is not None:
+        row.message = stored_text(step)
+        _announce(session, job, row, now)
+
+
+def cancel(session: Session, artefact_id: str, *, tenant: str, now: float | None = None) -> ArtefactRecord:
+    """Ends an export that is not written yet; its writer drops what it has.
+
+    Raises:
+        NotFoundError: there is no such artefact, or it is another tenant's.
+        ConflictError: it has ended.
+    """
+    get(session, artefact_id, tenant=tenant)
+    return set_state(session, artefact_id, "cancelled", message="cancelled by its user", now=now)
 
 
 def _below(path: str) -> str:
@@ -162,5 +223,5 @@ def _below(path: str) -> str:
 
 
 def _announce(session: Session, job: Job, row: Artefact, now: float | None) -> None:
-    data = {"export": row.id, "state": row.state}
+    data = {"export": row.id, "state": row.state, **({"step": row.message} if row.state == "running" else {})}
     events.add(session, job, "export.state", row.trial, data, now)

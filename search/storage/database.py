@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -34,11 +34,15 @@ from .engine import (
 from .fences import CLOCK, take_refusals
 from .migrate import current_revision, migrate
 from .models import SCHEMA_REVISION
+from .places import file_system
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 QUICK_CHECK_BYTES = 64 * 2**20
 """Larger files are not read whole at the start; `check` does that."""
+RETRY_S = 60.0
+"""How long `storing` and `reading` go on trying; a transaction that cannot begin has its own patience."""
 _PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -56,6 +60,7 @@ class Database:
         data_dir: Path,
         patience_s: float,
         clock: Callable[[], float] | None,
+        data_url: str | None = None,
     ) -> None:
         self._engine = engine
         self._target = target
@@ -67,6 +72,8 @@ class Database:
         self._holder: int | None = None
         self.data_dir = data_dir
         """Folder of trainings and exports; whoever writes there makes it."""
+        self.data_url = data_url
+        """Where several machines keep what is in that folder, if they do not share a disk (fsspec)."""
         self.url_shown = target.shown
         """The address without password."""
 
@@ -77,6 +84,7 @@ class Database:
         *,
         durability: Durability = "normal",
         data_dir: Path | None = None,
+        data_url: str | None = None,
         patience_s: float = 30.0,
         clock: Callable[[], float] | None = None,
     ) -> "Database":
@@ -92,12 +100,15 @@ class Database:
         target = parse_url(url)
         if target.file is not None:
             _check_file(target.file)
+            kind = file_system(target.file)
+            if kind is not None and kind.is_network:
+                log.warning("SQLite on a network file system: one process only", extra={"kind": kind.name})
             engine = sqlite_engine(target.file, durability, patience_s)
             default_data = target.file.parent / "paretoformer-data"
         else:
             engine = postgresql_engine(target.url)
             default_data = Path("paretoformer-data").absolute()
-        database = cls(engine, target, data_dir or default_data, patience_s, clock)
+        database = cls(engine, target, data_dir or default_data, patience_s, clock, data_url)
         try:
             database._prepare()
         except BaseException:
@@ -151,6 +162,36 @@ class Database:
                 have been stored: repeat the functions, they find what is there). DiskFullError: no room.
         """
         return self._one_writer()
+
+    def storing(self, store: Callable[[Session], T]) -> T:
+        """`store` in a `write`, again and again while the database is away, busy or lost on the way. What it
+        does may have been stored when it is repeated, so it has to find what is there.
+
+        Raises:
+            UnavailableError: for longer than `RETRY_S`. DiskFullError at once.
+        """
+        return self._repeated(self.write, store)
+
+    def reading(self, look: Callable[[Session], T]) -> T:
+        """`look` in a `read`, repeated as `storing` repeats."""
+        return self._repeated(self.read, look)
+
+    def _repeated(
+        self, transaction: Callable[[], AbstractContextManager[Session]], work: Callable[[Session], T]
+    ) -> T:
+        end = time.monotonic() + RETRY_S
+        for pause in (*_PAUSES_S, *[_PAUSES_S[-1]] * 100_000):
+            try:
+                with transaction() as session:
+                    return work(session)
+            except DiskFullError:
+                raise
+            except UnavailableError as error:
+                if time.monotonic() + pause > end:
+                    raise
+                log.warning("database away, trying again", extra={"problem": error.message})
+                time.sleep(pause)
+        raise AssertionError("patience has an end")
 
     @contextmanager
     def _one_writer(self) -> Iterator[Session]:

@@ -14,6 +14,7 @@ from .fences import clock
 from .finite import finite_json
 from .models import Device
 from .rows import utc
+from .upsert import insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,8 @@ class DeviceRecord:
 def put(session: Session, key: str, facts: Mapping[str, Any], now: float | None = None) -> DeviceRecord:
     """Stores a device or brings its facts up to date; keys of `facts` that are not named stay."""
     moment = utc(clock(session, now))
-    row = session.get(Device, key, with_for_update=True)
-    if row is None:
-        row = Device(key=key, facts={}, created_at=moment, updated_at=moment)
-        session.add(row)
+    insert_new(session, Device, key=key, facts={}, created_at=moment, updated_at=moment)
+    row = session.get_one(Device, key, with_for_update=True)
     row.facts = {**row.facts, **finite_json("facts", facts)}
     row.updated_at = moment
     session.flush()

@@ -1,6 +1,6 @@
 """Events of a job, numbered 1, 2, 3, ... without gaps: what streams replay and proposals refer to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -27,6 +27,22 @@ def append(
         NotFoundError: there is no such job.
     """
     return add(session, job_row(session, job_id, lock=True), kind, trial, data, now)
+
+
+def append_once(
+    session: Session,
+    job_id: str,
+    kind: EventKind,
+    trial: int | None = None,
+    data: Mapping[str, Any] | None = None,
+    now: float | None = None,
+) -> int:
+    """As `append`, unless the newest event says the same: a write that is repeated is stored once."""
+    job = job_row(session, job_id, lock=True)
+    newest = session.scalar(select(Event).where(Event.job_id == job_id, Event.seq == job.last_seq))
+    if newest is not None and (newest.kind, newest.trial, newest.data) == (kind, trial, dict(data or {})):
+        return newest.seq
+    return add(session, job, kind, trial, data, now)
 
 
 def add(
@@ -61,3 +77,9 @@ def after(session: Session, job_id: str, seq: int = 0, limit: int = 500) -> Sequ
 def last_seq(session: Session, job_id: str) -> int:
     """Sequence number of the newest event, 0 before the first."""
     return job_row(session, job_id).last_seq
+
+
+def heads(session: Session, job_ids: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Newest sequence number and state of those jobs that exist, in one query."""
+    rows = session.execute(select(Job.id, Job.last_seq, Job.state).where(Job.id.in_(list(job_ids))))
+    return {job_id: (seq, state) for job_id, seq, state in rows}

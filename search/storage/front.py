@@ -72,18 +72,18 @@ def is_counted(row: Trial, objectives: Sequence[str]) -> bool:
     )
 
 
-def refresh(session: Session, job: Job, row: Trial, now: float | None = None) -> None:
-    """Brings vector, counted mark and flags up to date after `row` changed; the job's row is locked."""
+def refresh(session: Session, job: Job, row: Trial, now: float | None = None) -> Sequence[Trial]:
+    """Brings vector, counted mark and flags up to date after `row` changed; the job's row is locked. Returns
+    the trials whose flag changed."""
     was_counted, old = row.counted, _stored(row)
     _store(row, known_values(row, job.objectives, job.stage))
     row.counted = is_counted(row, job.objectives)
     if row.counted == was_counted and _stored(row) == old:
-        return
+        return ()
     group = "reference" if row.number < 0 else "search"
     if row.counted and not was_counted:
-        _enter(session, job, row, group, now)
-    elif row.counted or was_counted:
-        restate_group(session, job, group, now)
+        return _enter(session, job, row, group, now)
+    return restate_group(session, job, group, now) if row.counted or was_counted else ()
 
 
 def restate_job(session: Session, job: Job, now: float | None = None) -> None:
@@ -95,8 +95,8 @@ def restate_job(session: Session, job: Job, now: float | None = None) -> None:
         restate_group(session, job, group, now)
 
 
-def restate_group(session: Session, job: Job, group: str, now: float | None = None) -> None:
-    """The flags of one group anew, from the stored vectors."""
+def restate_group(session: Session, job: Job, group: str, now: float | None = None) -> Sequence[Trial]:
+    """The flags of one group anew, from the stored vectors; the trials whose flag changed."""
     session.flush()
     rows = session.scalars(
         select(Trial).where(Trial.job_id == job.id, in_group(group), Trial.counted | Trial.on_front)
@@ -105,10 +105,10 @@ def restate_group(session: Session, job: Job, group: str, now: float | None = No
     members = front_numbers({number: vector for number, vector in vectors.items() if vector is not None})
     joined = [row for row in rows if row.number in members and not row.on_front]
     left = [row for row in rows if row.number not in members and row.on_front]
-    _flag(session, job, group, joined, left, now)
+    return _flag(session, job, group, joined, left, now)
 
 
-def _enter(session: Session, job: Job, row: Trial, group: str, now: float | None) -> None:
+def _enter(session: Session, job: Job, row: Trial, group: str, now: float | None) -> Sequence[Trial]:
     """A newly counted trial against the members: it joins unless one beats it, and those it beats leave."""
     session.flush()
     vector = stored_vector(row, len(job.objectives))
@@ -120,9 +120,9 @@ def _enter(session: Session, job: Job, row: Trial, group: str, now: float | None
     better = or_(*(column < value for column, value in zip(columns, vector, strict=True)))
     worse = or_(*(column > value for column, value in zip(columns, vector, strict=True)))
     if session.scalar(members.where(no_worse, or_(better, Trial.number < row.number)).limit(1)) is not None:
-        return
+        return ()
     left = session.scalars(members.where(no_better, or_(worse, Trial.number > row.number))).all()
-    _flag(session, job, group, [row], left, now)
+    return _flag(session, job, group, [row], left, now)
 
 
 def _flag(
@@ -132,7 +132,7 @@ def _flag(
     joined: Sequence[Trial],
     left: Sequence[Trial],
     now: float | None,
-) -> None:
+) -> Sequence[Trial]:
     for row in joined:
         row.on_front = True
     for row in left:
@@ -145,6 +145,7 @@ def _flag(
         }
         events.add(session, job, "front.changed", None, data, now)
     session.flush()
+    return [*joined, *left]
 
 
 def stored_vector(row: Trial, count: int) -> Vector | None:

@@ -22,7 +22,7 @@ from .cursors import checked_limit, decode, encode
 from .ending import move_job
 from .fences import clock, fenced_job, job_row
 from .finite import finite_json
-from .leases import beat, claim, release, take
+from .leases import beat, claim, leased, release, take, wake
 from .models import MAX_OBJECTIVES, Artefact, Job
 from .rows import job_record, utc
 
@@ -31,20 +31,26 @@ __all__ = [
     "add_counters",
     "beat",
     "claim",
+    "count_active",
     "counts",
     "create",
     "delete",
     "get",
+    "leased",
     "list_jobs",
+    "lock",
     "release",
     "rename",
     "request",
     "resolve",
+    "set_counters",
     "set_indicators",
+    "set_labels",
     "set_stage",
     "set_state",
     "take",
     "update_context",
+    "wake",
 ]
 
 Action = Literal["pause", "resume", "stop", "cancel"]
@@ -55,6 +61,8 @@ _ASKED_STATE: Mapping[str, str] = {
     "cancel": "cancelled",
 }
 _MIN_PREFIX = 4
+MAX_LABELS = 16
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,39}")
 
 
 def create(
@@ -138,6 +146,11 @@ def get(session: Session, job_id: str, *, tenant: str | None = None) -> JobRecor
     return job_record(job_row(session, job_id, tenant=tenant))
 
 
+def lock(session: Session, job_id: str, *, tenant: str | None = None) -> JobRecord:
+    """As `get`; nobody else changes the job before this transaction ends."""
+    return job_record(job_row(session, job_id, tenant=tenant, lock=True))
+
+
 def resolve(session: Session, text: str, tenant: str = "local") -> JobRecord:
     """The job with this id, or with the only id that begins like this (4 characters or more).
 
@@ -153,7 +166,10 @@ def resolve(session: Session, text: str, tenant: str = "local") -> JobRecord:
             f"job '{prefix}' is too short; give at least {_MIN_PREFIX} characters of the id"
         )
     found = session.scalars(
-        select(Job).where(Job.tenant == tenant, Job.id.startswith(prefix)).order_by(Job.position).limit(3)
+        select(Job)
+        .where(Job.tenant == tenant, Job.id >= prefix, Job.id < f"{prefix}g")  # a range, for the index of ids
+        .order_by(Job.id)
+        .limit(3)
     ).all()
     if not found:
         raise NotFoundError(f"job '{prefix}' does not exist; `paretoformer jobs` lists the ids")
@@ -171,10 +187,11 @@ def list_jobs(
     tenant: str,
     state: str | None = None,
     query: str | None = None,
+    label: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page:
-    """Newest first; `query` is part of a name, without regard to case.
+    """Newest first; `query` is part of a name, without regard to case, `label` a whole label.
 
     Raises:
         InvalidInputError: unknown state, bad cursor, or a limit outside 1 to 1,000.
@@ -186,6 +203,8 @@ def list_jobs(
         rows = rows.where(Job.state == state)
     if query:
         rows = rows.where(Job.name.icontains(query[:200], autoescape=True))
+    if label:
+        rows = rows.where(Job.labels.contains(f" {label[:40]} ", autoescape=True))
     if cursor is not None:
         (position,) = decode(cursor, 1)
         if not isinstance(position, int):
@@ -202,6 +221,13 @@ def counts(session: Session, tenant: str = "local") -> dict[str, int]:
     query = select(Job.state, func.count()).where(Job.tenant == tenant).group_by(Job.state)
     found = dict(session.execute(query).all())
     return {state: found.get(state, 0) for state in get_args(JobState)}
+
+
+def count_active(session: Session, tenant: str) -> int:
+    """Number of a tenant's jobs that have not ended."""
+    states = [state for state in get_args(JobState) if state not in FINAL_JOB_STATES]
+    query = select(func.count()).select_from(Job).where(Job.tenant == tenant, Job.state.in_(states))
+    return int(session.scalar(query) or 0)
 
 
 def set_state(
@@ -279,6 +305,30 @@ def rename(
     return job_record(row)
 
 
+def set_labels(
+    session: Session, job_id: str, labels: Sequence[str], *, tenant: str | None = None
+) -> JobRecord:
+    """Replaces the labels; each is kept once, in the order given.
+
+    Raises:
+        InvalidInputError: too many, or one with characters that labels do not have.
+    """
+    wanted = list(dict.fromkeys(labels))
+    if len(wanted) > MAX_LABELS:
+        raise InvalidInputError(f"{len(wanted)} labels are more than {MAX_LABELS}; leave some out")
+    for label in wanted:
+        if not _LABEL.fullmatch(label):
+            raise InvalidInputError(
+                f"label {label[:40]!r} is not 1 to 40 letters, digits or _ . : / -, beginning with a letter "
+                "or digit; write it differently"
+            )
+    row = job_row(session, job_id, tenant=tenant, lock=True)
+    row.labels = f" {' '.join(wanted)} " if wanted else " "
+    row.version += 1
+    session.flush()
+    return job_record(row)
+
+
 def delete(session: Session, job_id: str, *, tenant: str | None = None) -> Sequence[str]:
     """Removes an ended job with its trials and events; returns the artefact folders the caller has to remove.
 
@@ -315,6 +365,16 @@ def add_counters(session: Session, job_id: str, fence: int, **deltas: int) -> Jo
         **{key: row.counters.get(key, 0) + delta for key, delta in deltas.items()},
     }
     row.version += 1
+    session.flush()
+    return job_record(row)
+
+
+def set_counters(session: Session, job_id: str, fence: int, **sums: int) -> JobRecord:
+    """Sets the named counters and leaves the others: `add_counters` for a caller that may repeat itself."""
+    row = fenced_job(session, job_id, fence, "set_counters")
+    if any(row.counters.get(key) != value for key, value in sums.items()):
+        row.counters = {**row.counters, **sums}
+        row.version += 1
     session.flush()
     return job_record(row)
 

@@ -4,29 +4,49 @@ Times are Unix seconds of one clock: the database's where several machines meet,
 (`Database.now`). A lease that has run out is not taken away by itself; the next `claim` or `take` does that.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Literal
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, case, or_, select
 from sqlalchemy.orm import Session
 
 from space.errors import ConflictError
 
-from ..records import FINAL_JOB_STATES, JobRecord
+from ..records import FINAL_JOB_STATES, JobReason, JobRecord
 from .ending import move_job, move_trial
 from .fences import clock, fenced_job, job_row, refuse
 from .models import Job, Trial
 from .rows import job_record
 
 
-def claim(session: Session, owner: str, lease_s: float, now: float | None = None) -> JobRecord | None:
-    """Leases the oldest job that waits for a coordinator; None when there is none.
+def claim(
+    session: Session,
+    owner: str,
+    lease_s: float,
+    now: float | None = None,
+    *,
+    held: Mapping[str, int] | None = None,
+    new_tenants_only: bool = False,
+    besides: Collection[str] = (),
+) -> JobRecord | None:
+    """Leases a job that waits for a coordinator; None when there is none.
 
-    Waiting are queued jobs, and running or stopping ones whose lease ran out.
+    Waiting are queued jobs, and running or stopping ones whose lease ran out. `held`: jobs that the caller
+    works on, by tenant: the tenant with the fewest comes first, then the oldest job. `new_tenants_only`: jobs
+    of tenants that have none there. `besides`: jobs the caller still works on, whatever became of their leases.
     """
     moment = clock(session, now)
+    held = {tenant: count for tenant, count in (held or {}).items() if count}
     free = or_(Job.lease_owner.is_(None), Job.lease_until <= moment)
     waiting = and_(Job.state.in_(("queued", "running", "stopping")), free)
-    oldest = select(Job).where(waiting).order_by(Job.position).limit(1)
+    if besides:
+        waiting = and_(waiting, Job.id.not_in(sorted(besides)))
+    if held and new_tenants_only:
+        waiting = and_(waiting, Job.tenant.not_in(sorted(held)))
+    elif new_tenants_only:
+        return None
+    order = [case(held, value=Job.tenant, else_=0), Job.position] if held else [Job.position]
+    oldest = select(Job).where(waiting).order_by(*order).limit(1)
     row = session.scalar(oldest.with_for_update(skip_locked=True).execution_options(populate_existing=True))
     return None if row is None else _lease(session, row, owner, lease_s, moment)
 
@@ -55,6 +75,25 @@ def take(
             f"job {job_id} is held by {row.lease_owner} for {left:.0f} s more; stop that process or wait"
         )
     return _lease(session, row, owner, lease_s, moment)
+
+
+def leased(session: Session) -> list[JobRecord]:
+    """Jobs that a coordinator holds, oldest first."""
+    held = select(Job).where(Job.lease_owner.is_not(None)).order_by(Job.position)
+    return [job_record(row) for row in session.scalars(held)]
+
+
+def wake(session: Session, reason: JobReason, now: float | None = None) -> list[str]:
+    """Jobs that paused by themselves for this reason and that nobody holds go on; returns their ids."""
+    moment = clock(session, now)
+    free = or_(Job.lease_owner.is_(None), Job.lease_until <= moment)
+    resting = select(Job).where(Job.state == "paused", Job.reason == reason, free).order_by(Job.position)
+    rows = session.scalars(resting.with_for_update(skip_locked=True)).all()
+    for row in rows:
+        row.lease_owner, row.lease_until = None, None
+        move_job(session, row, "running", now=moment)
+    session.flush()
+    return [row.id for row in rows]
 
 
 def _is_held(row: Job, moment: float) -> bool:

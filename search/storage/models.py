@@ -1,7 +1,8 @@
 """The tables. Rows never leave this package: functions hand out the frozen records of `search.records`.
 
     jobs 1--* trials *--1 architectures      jobs 1--* events      jobs 1--* artefacts
-    measurements, devices, api_keys, idempotency_keys, audit: for themselves
+    jobs *--* datasets (job_datasets)        api_keys 1--* sessions
+    measurements, devices, idempotency_keys, audit, user_actions, server_secrets: for themselves
 
 A trial keeps its numbers as JSON and, beside it, the minimised objective vector (`objective_0` ...) that the
 front is kept from. Names of constraints and indexes follow one convention, so that migrations can name them.
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0003"
 """The newest migration in `migrations/versions`."""
 VERSION_TABLE = "paretoformer_alembic_version"
 MAX_OBJECTIVES = 4
@@ -74,6 +75,7 @@ class Job(Base):
     __table_args__ = (
         Index("ix_jobs_tenant_position", "tenant", "position"),
         Index("ix_jobs_state_position", "state", "position"),
+        Index("ix_jobs_tenant_state_position", "tenant", "state", "position"),
     )
 
     position: Mapped[int] = mapped_column(_Serial, primary_key=True, autoincrement=True)
@@ -99,6 +101,8 @@ class Job(Base):
     version: Mapped[int] = mapped_column(BigInteger)
     last_seq: Mapped[int] = mapped_column(BigInteger)
     """Sequence number of the job's newest event."""
+    labels: Mapped[str] = mapped_column(Text, server_default=" ", default=" ")
+    """Words between single spaces, with one before the first and one after the last; a space if none."""
 
 
 class Architecture(Base):
@@ -152,6 +156,21 @@ class Trial(Base):
     on_front: Mapped[bool] = mapped_column(Boolean, server_default=false())
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class TrialLog(Base):
+    """What a worker logged during one attempt at a piece of work."""
+
+    __tablename__ = "trial_logs"
+    __table_args__ = (UniqueConstraint("job_id", "trial", "work", "attempt"),)
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    trial: Mapped[int] = mapped_column(Integer)
+    work: Mapped[str] = mapped_column(String(200))
+    attempt: Mapped[int] = mapped_column(Integer)
+    lines: Mapped[list[dict[str, Any]]] = mapped_column(_Document)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
 
 
 class Measurement(Base):
@@ -233,6 +252,30 @@ class ApiKey(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
     revoked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    scopes: Mapped[str] = mapped_column(String(100), server_default="read write admin")
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class BrowserSession(Base):
+    """A browser that showed a key once; its cookie is stored as a hash only."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_expires_at", "expires_at"),)
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class ServerSecret(Base):
+    """Random bytes that all servers of a database share: they sign cursors and form tokens with them."""
+
+    __tablename__ = "server_secrets"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(String(64))
 
 
 class IdempotencyKey(Base):
@@ -260,3 +303,50 @@ class Audit(Base):
     fence_given: Mapped[int] = mapped_column(BigInteger)
     fence_current: Mapped[int] = mapped_column(BigInteger)
     detail: Mapped[dict[str, Any]] = mapped_column(_Document)
+
+
+class UserAction(Base):
+    """Who did what over HTTP."""
+
+    __tablename__ = "user_actions"
+    __table_args__ = (Index("ix_user_actions_tenant_id", "tenant", "id"),)
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True, autoincrement=True)
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    tenant: Mapped[str] = mapped_column(String(200))
+    key_id: Mapped[str | None] = mapped_column(String(32))
+    action: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(String(64))
+    request_id: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[dict[str, Any]] = mapped_column(_Document)
+
+
+class Dataset(Base):
+    """An uploaded file below the data folder; the same bytes are stored once per tenant."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        UniqueConstraint("tenant", "sha256", "format"),
+        Index("ix_datasets_tenant_position", "tenant", "position"),
+    )
+
+    position: Mapped[int] = mapped_column(_Serial, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True)
+    tenant: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(String(200))
+    format: Mapped[str] = mapped_column(String(16))
+    path: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    facts: Mapped[dict[str, Any]] = mapped_column(_Document)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class JobDataset(Base):
+    """A data set that a job uses stays: the reference has no cascade."""
+
+    __tablename__ = "job_datasets"
+    __table_args__ = (Index("ix_job_datasets_dataset_id", "dataset_id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), primary_key=True)

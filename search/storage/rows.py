@@ -44,6 +44,7 @@ def job_record(row: Job) -> JobRecord:
         lease_until=row.lease_until,
         fence=row.fence,
         version=row.version,
+        labels=tuple(row.labels.split()),
     )
 
 

@@ -106,6 +106,12 @@ def all_trials(session: Session, job_id: str) -> list[TrialRecord]:
     return [trial_record(row[0], row[1]) for row in rows]
 
 
+def references(session: Session, job_id: str) -> list[TrialRecord]:
+    """The references of the job, R1 first."""
+    query = _joined().where(Trial.job_id == job_id, fronts.in_group("reference"))
+    return [trial_record(row[0], row[1]) for row in session.execute(query.order_by(Trial.number.desc()))]
+
+
 def front(
     session: Session, job_id: str, group: Literal["search", "reference"] = "search"
 ) -> list[TrialRecord]:

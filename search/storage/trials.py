@@ -7,6 +7,7 @@ nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -22,17 +23,20 @@ from .fences import clock, fenced_job
 from .finite import finite_values, stored_text
 from .models import Architecture, Job, Trial
 from .rows import final_json, spread_json, trial_record, utc
-from .trial_queries import Group, all_trials, front, list_trials
+from .trial_queries import Group, all_trials, front, list_trials, references
 
 __all__ = [
     "Group",
     "all_trials",
     "complete",
+    "count_trial",
     "create",
     "front",
     "get",
     "list_trials",
     "record",
+    "references",
+    "requeue",
     "requeue_running",
     "restate_front",
     "set_final",
@@ -57,9 +61,10 @@ def create(
     note: str = "",
     asked_after: int = 0,
     architecture: ArchitectureLike,
+    asked: Mapping[str, Any] | None = None,
     now: float | None = None,
 ) -> TrialRecord:
-    """Stores a waiting trial.
+    """Stores a waiting trial. `asked`: how it was asked for, kept with the event.
 
     Raises:
         ConflictError: the number belongs to another architecture.
@@ -98,7 +103,9 @@ def create(
         ended_at=None,
     )
     session.add(row)
-    data = {"architecture_id": architecture.id, "origin": origin}
+    data: dict[str, Any] = {"architecture_id": architecture.id, "origin": origin}
+    if asked is not None:
+        data["asked"] = dict(asked)
     events.add(session, job, "trial.created", number, data, now)
     session.flush()
     return _record(session, row)
@@ -197,13 +204,21 @@ def complete(
     Raises:
         ConflictError: the trial has ended otherwise.
     """
+    return count_trial(session, job_id, number, fence, now=now)[0]
+
+
+def count_trial(
+    session: Session, job_id: str, number: int, fence: int, *, now: float | None = None
+) -> list[TrialRecord]:
+    """As `complete`; the trial, and after it those whose flag it changed."""
     job = fenced_job(session, job_id, fence, "trials.complete", number=number)
     row = _row(session, job_id, number)
+    flagged: Sequence[Trial] = ()
     if row.state != "completed":
         _move(session, job, row, "completed", None, None, now)
-        fronts.refresh(session, job, row, now)
+        flagged = fronts.refresh(session, job, row, now)
     session.flush()
-    return _record(session, row)
+    return [_record(session, one) for one in (row, *(one for one in flagged if one is not row))]
 
 
 def set_final(
@@ -254,7 +269,22 @@ def requeue_running(
     return [_record(session, row) for row in rows]
 
 
+def requeue(
+    session: Session, job_id: str, number: int, fence: int, *, now: float | None = None
+) -> TrialRecord:
+    """A running trial whose worker died waits again, with one more attempt; any other is left as it is."""
+    job = fenced_job(session, job_id, fence, "trials.requeue", number=number)
+    row = _row(session, job_id, number)
+    if row.state == "running":
+        row.attempt += 1
+        move_trial(session, job, row, "waiting", now=now)
+        session.flush()
+    return _record(session, row)
+
+
 def _find(session: Session, job_id: str, number: int) -> Trial | None:
+    if abs(number) >= 2**31:  # no trial has such a number, and neither engine could look for it
+        return None
     return session.scalar(select(Trial).where(Trial.job_id == job_id, Trial.number == number))
 
 

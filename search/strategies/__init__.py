@@ -11,7 +11,7 @@ from .nsga3 import Nsga3
 from .pareto_evolution import ParetoEvolution
 from .random_search import RandomSearch
 from .regularized_evolution import RegularizedEvolution
-from .strategy import Proposal, Strategy, Told
+from .strategy import Foreseeing, Proposal, Strategy, Told
 from .stratified import Stratified
 from .surrogate import SurrogateEvolution
 from .tpe import Tpe
@@ -19,6 +19,7 @@ from .tpe import Tpe
 __all__ = [
     "Boshnas",
     "Entropy",
+    "Foreseeing",
     "GaussianProcessSearch",
     "LocalSearch",
     "Nsga2",

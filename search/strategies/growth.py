@@ -58,14 +58,23 @@ class Growth:
         order += sorted(rest, key=lambda index: (ranks[index], _shortfall(reached, points[index]), index))
         return order[:count]
 
+    def best_gain(self, candidates: np.ndarray) -> float | None:
+        """The largest hypervolume that one of them adds, as a fraction of what is reached; None where nothing
+        is.
+        """
+        now = self._volume(self.reached)
+        if now <= 0 or not len(candidates):
+            return None
+        points = (candidates - self.low) / self.extent
+        return max(0.0, float(self._gains(self.reached, points).max())) / now
+
+    def _volume(self, some: np.ndarray) -> float:
+        reference = [REFERENCE] * some.shape[1]
+        return float(moocore.hypervolume(some, ref=reference)) if len(some) else 0.0
+
     def _gains(self, reached: np.ndarray, points: np.ndarray) -> np.ndarray:
-        reference = [REFERENCE] * points.shape[1]
-
-        def volume(some: np.ndarray) -> float:
-            return float(moocore.hypervolume(some, ref=reference)) if len(some) else 0.0
-
-        now = volume(reached)
-        return np.array([volume(np.vstack([reached, point])) - now for point in points])
+        now = self._volume(reached)
+        return np.array([self._volume(np.vstack([reached, point])) - now for point in points])
 
 
 def _shortfall(reached: np.ndarray, point: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from .nsga3 import Nsga3
 from .pareto_evolution import ParetoEvolution
 from .random_search import RandomSearch
 from .regularized_evolution import RegularizedEvolution
-from .strategy import Strategy
+from .strategy import Strategy, Told
 from .stratified import Stratified
 from .surrogate import SurrogateEvolution
 from .tpe import Tpe
@@ -46,17 +46,18 @@ def make_strategy(
     batch_size: int = 1,
     tokens: int | None = None,
     computed: bool = True,
+    prior: Sequence[Told] = (),
 ) -> Strategy:
     """The strategy of a job. `objectives`: objective keys, in the order of `Told.objectives`.
 
     `batch_size`, `tokens`: of the job's target. `computed`: whether objectives in closed form are those of
-    `space.costs`, which a model then need not learn.
+    `space.costs`, which a model then need not learn. `prior`: quality of architectures on another task.
     """
     keys = tuple(objectives)
     match kind:
         case "surrogate":
             return SurrogateEvolution(
-                space, seed, keys, batch_size=batch_size, tokens=tokens, computed=computed
+                space, seed, keys, batch_size=batch_size, tokens=tokens, computed=computed, prior=tuple(prior)
             )
         case "stratified":
             return Stratified(space, seed)

@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from space.architecture import Architecture
 
@@ -60,6 +60,17 @@ class Strategy(Protocol):
         `history` holds every finished trial, failed ones without objectives; its order does not matter.
         `pending` holds what is being evaluated now. The answer may repeat an architecture of either and may
         break a static constraint: the wrapper mends that.
+        """
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A strategy with a model of what its next proposals bring."""
+
+    def expected_growth(self, history: Sequence[Told]) -> float | None:
+        """Hypervolume that the best candidate is expected to add, as a fraction of the front's; None while
+        there is no model.
         """
         ...
 

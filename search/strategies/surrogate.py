@@ -28,6 +28,7 @@ from ..objectives import OBJECTIVES
 from ..pareto import log_scaled, nondominated_ranks
 from ..surrogates import FEWEST_ROWS, Encoder, Surrogate, finished_labels, fit_surrogate
 from ..surrogates.ridge import Ridge, fit_ridge
+from ..surrogates.rows import Rows
 from .growth import Growth
 from .inner_evolution import evolve
 from .moves import homogeneous
@@ -72,6 +73,8 @@ class _Brain:
     """Objective index -> model; the others are computed."""
     feasibility: Ridge | None
     optimism: float
+    prior_slope: float = 0.0
+    """How much of what the earlier job's model says is in the quality."""
     candidates: tuple[Architecture, ...] = ()
     believed: _Believed | None = None
     """Of the candidates."""
@@ -90,6 +93,8 @@ class SurrogateEvolution:
     """Per sequence, for costs in closed form."""
     computed: bool = True
     """Whether objectives in closed form are those of `space.costs`."""
+    prior: tuple[Told, ...] = ()
+    """Results of an earlier job on another task, their quality alone: a model of them is the prior mean."""
     generations: int = GENERATIONS
     size: int = SIZE
     _brains: dict[str, _Brain] = field(default_factory=dict, repr=False, compare=False)
@@ -122,6 +127,25 @@ class SurrogateEvolution:
         chosen = free[0] if free else brain.candidates[order[-1]]
         return Proposal(chosen, origin="model", note=f"surrogate over {len(learned)} results, {how}")
 
+    def expected_growth(self, history: Sequence[Told]) -> float | None:
+        """By the mean of what the models say of candidates that are new and within the limits."""
+        known = recent([told for told in history if told.objectives is not None], self.objectives, NEWEST)
+        learned = known[: learned_from(len(known))]
+        if len(learned) < WARM_UP:
+            return None
+        brain, seen = self._brain(learned), {told.architecture.id for told in history}
+        assert brain.believed is not None
+        allowed = [
+            index
+            for index, one in enumerate(brain.candidates)
+            if one.id not in seen and brain.believed.violation[index] <= 0
+        ]
+        vectors = [log_scaled(told.objectives or (), self.objectives) for told in known]
+        reached = [v for told, v in zip(known, vectors, strict=True) if told.complete and told.feasible]
+        if not reached or not allowed:
+            return None
+        return Growth.over(vectors, reached).best_gain(brain.believed.mean[allowed])
+
     @cached_property
     def _warm_up(self) -> Stratified:
         return Stratified(self.space, self.seed)
@@ -147,16 +171,20 @@ class SurrogateEvolution:
         vectors = np.array([log_scaled(told.objectives or (), self.objectives) for told in learned])
         fidelity = np.array([told.fidelity for told in learned])
         models: dict[int, Surrogate] = {}
+        slope = 0.0
         for index, key in enumerate(self.objectives):
             if not self._is_computed(index):
                 labels = vectors[:, index]
                 if OBJECTIVES[key].source == "quality":
                     labels = finished_labels(rows, labels, fidelity)
+                    earlier = self._earlier(rows)
+                    slope = slope_of(earlier, labels)
+                    labels = labels - slope * earlier
                 models[index] = fit_surrogate(rows, labels)
         kept = np.array([1.0 if told.feasible else -1.0 for told in learned])
         feasibility = fit_ridge(rows.statistics, kept) if np.ptp(kept) else None
         optimism = OPTIMISM[len(learned) % len(OPTIMISM)]
-        brain = _Brain(models, feasibility, optimism)
+        brain = _Brain(models, feasibility, optimism, slope)
         rng = stream(self.seed, "evolution", digest)
         parents = survivors(learned, self.objectives, PARENTS)
         start = [member.told.architecture for member in parents]
@@ -169,6 +197,21 @@ class SurrogateEvolution:
 
         found = evolve(self.space, start, judge, rng, generations=self.generations, size=self.size)
         return replace(brain, candidates=tuple(found), believed=self._believe(brain, found))
+
+    @cached_property
+    def _prior_model(self) -> Surrogate | None:
+        known = [told for told in self.prior if told.objectives is not None]
+        if len(known) < FEWEST_ROWS:
+            return None
+        rows = self._encoder.rows([told.architecture for told in known])
+        labels = np.array([(told.objectives or ())[0] for told in known])
+        return fit_surrogate(rows, finished_labels(rows, labels, np.array([told.fidelity for told in known])))
+
+    def _earlier(self, rows: Rows) -> np.ndarray:
+        """What the earlier job's model says of the architectures; 0 without one."""
+        if self._prior_model is None:
+            return np.zeros(len(rows))
+        return self._prior_model.predict(rows)[0]
 
     def _is_computed(self, index: int) -> bool:
         return self.computed and OBJECTIVES[self.objectives[index]].source == "static"
@@ -183,6 +226,8 @@ class SurrogateEvolution:
         for index, key in enumerate(self.objectives):
             if index in brain.models:
                 mean[:, index], deviation[:, index] = brain.models[index].predict(rows)
+                if brain.prior_slope and OBJECTIVES[key].source == "quality":
+                    mean[:, index] += brain.prior_slope * self._earlier(rows)
             else:
                 mean[:, index] = np.log(costs[key]) if OBJECTIVES[key].log else costs[key]
         violation = np.zeros(len(some))
@@ -233,6 +278,19 @@ def learned_from(count: int) -> int:
     while (following := max(fitted + 1, int(fitted * REFIT_GROWTH))) <= count:
         fitted = following
     return fitted
+
+
+def slope_of(earlier: np.ndarray, labels: np.ndarray) -> float:
+    """The line through both, shrunk to 0 as by one more sample; never falling.
+
+    >>> round(slope_of(np.array([0.0, 1.0, 2.0]), np.array([5.0, 7.0, 9.0])), 2)
+    1.5
+    """
+    spread = float(np.var(earlier))
+    if spread <= 0:
+        return 0.0
+    shared = float(np.mean((earlier - earlier.mean()) * (labels - labels.mean())))
+    return max(0.0, shared / spread * len(labels) / (len(labels) + 1))
 
 
 def _digest(learned: Sequence[Told]) -> str:

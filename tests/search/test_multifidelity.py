@@ -1,13 +1,15 @@
 """Multi-objective asynchronous successive halving."""
 
+import itertools
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.indicators import hypervolume
 from search.multifidelity import Promotion, RungResult, next_promotion, positions, top
-from search.pareto import dominates, front
+from search.pareto import contribution_order, dominates, front, unit
 
 Vector = tuple[float, ...]
 
@@ -113,3 +115,26 @@ def test_promoted_trials_stay_near_their_share_and_hold_the_whole_front(reductio
         shares.append(len(promoted) / len(cloud))
         assert set(front(cloud)) <= promoted
     assert sum(shares) / len(shares) < share
+
+
+def test_of_three_objectives_the_largest_volume_goes_first_after_the_ends() -> None:
+    """All of these are non-dominated; 3 lies farthest from the others, 4 adds the most volume."""
+    cloud = [(0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0), (0.95, 0.95, 0.02), (0.4, 0.4, 0.4)]
+    assert positions(cloud)[:3] == [0, 1, 2]
+    assert positions(cloud)[3:] == [4, 3]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 6).map(float)] * 3), min_size=1, max_size=20))
+def test_the_order_by_volume_is_that_of_the_definition(cloud: list[Vector]) -> None:
+    points = [cloud[index] for index in front(cloud)]
+    order = contribution_order(points)
+    assert sorted(order) == list(range(len(points)))
+    scaled = unit(points)
+
+    def own(index: int) -> float:
+        rest = [point for k, point in enumerate(scaled) if k != index]
+        return hypervolume(scaled, (1.1,) * 3) - hypervolume(rest, (1.1,) * 3)
+
+    ends = len({min(range(len(points)), key=lambda i: (*points[i][a:], *points[i][:a])) for a in range(3)})
+    volumes = [own(index) for index in order[ends:]]
+    assert all(before >= after - 1e-9 for before, after in itertools.pairwise(volumes))

@@ -26,6 +26,7 @@ def test_the_default_job_resolves_its_objectives_and_space() -> None:
     [
         ("onnxruntime", ("fp32", "int8_dynamic", "int8_mixed", "int4_g32", "int4_g64")),
         ("eager", ("fp32", "bf16", "int8_dynamic", "int8_mixed")),
+        ("torch-compile", ("fp32", "bf16", "int8_dynamic")),
     ],
 )
 def test_formats_that_a_runtime_simulates_leave_the_space_with_a_warning(

@@ -187,6 +187,24 @@ def test_fewer_candidates_than_asked_for_are_given_when_no_more_are_left() -> No
     assert left.duplicates > 0
 
 
+@pytest.mark.parametrize("kind", ["random", "nsga2"])
+def test_tight_limits_reject_few_asks_because_they_are_repaired(kind: str) -> None:
+    """Nineteen in twenty samples break this limit; of what is asked for at most one in twenty is rejected."""
+    rng = random.Random(0)
+    sizes = sorted(costs(sample(space(), rng)).params for _ in range(200))
+    limit = float(sizes[10])
+    maker = proposer(kind, limits={"params": limit}, budget=10**6)
+    history: list[Told] = []
+    rejected = 0
+    for number in range(60):
+        drawn = maker.candidates(number, 1, history, [])
+        rejected += drawn.infeasible
+        (proposal,) = drawn.proposals
+        assert costs(proposal.architecture).params <= limit
+        history.append(Told(number, proposal.architecture, evaluate(proposal.architecture)))
+    assert rejected <= 0.05 * (60 + rejected)
+
+
 def test_limits_that_nothing_keeps_exhaust_the_space_and_say_so() -> None:
     maker = proposer("random", tiny(), limits={"params": 10.0})
     with pytest.raises(SpaceExhausted, match="within the constraints"):
@@ -215,7 +233,7 @@ class FailsEveryThirdTime:
         return self.inner.ask(number, history, pending, draw=draw)
 
 
-def test_a_strategy_that_raises_gives_a_random_proposal_a_count_and_a_traceback(
+def test_f55_a_strategy_that_raises_gives_a_random_proposal_a_count_and_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     maker = Proposer(FailsEveryThirdTime(proposer().strategy), space(), seed=3, budget=1)

@@ -54,7 +54,7 @@ def test_a_proxy_that_orders_beyond_size_is_useful() -> None:
     assert own.tau > own.params_tau
 
 
-def test_a_proxy_that_orders_the_other_way_round_has_the_wrong_sign_and_no_say() -> None:
+def test_f42_a_proxy_that_orders_the_other_way_round_has_the_wrong_sign_and_no_say() -> None:
     rows = trainings(pull=-2.0)
     assert verdict(rows).verdict == "wrong sign"
     assert distrusted(verdicts(rows, ["zico", "w_pca"])) == {"zico"}

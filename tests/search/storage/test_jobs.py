@@ -296,7 +296,7 @@ def test_f63_only_ended_jobs_are_deleted_with_all_that_is_theirs(
     assert check(db) == []
 
 
-def test_i3_an_old_fence_is_refused_and_kept_in_the_audit(db: Database, running_job: JobRecord) -> None:
+def test_a32_i3_an_old_fence_is_refused_and_kept_in_the_audit(db: Database, running_job: JobRecord) -> None:
     job = running_job
     with db.write() as session:
         assert jobs.claim(session, "other", 15.0, 1016.0) is not None

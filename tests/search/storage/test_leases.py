@@ -41,6 +41,17 @@ def test_a_lease_that_ran_out_is_claimed_with_a_higher_fence(db: Database, runni
     assert claimed.started_at == running_job.started_at
 
 
+def test_a_job_that_the_caller_still_works_on_is_not_claimed_again(db: Database) -> None:
+    mine, other = submit(db), submit(db)
+    with db.write() as session:
+        jobs.claim(session, "a", 15.0, 2000.0)
+    with db.write() as session:
+        claimed = jobs.claim(session, "a", 15.0, 2100.0, besides=[mine])
+        assert claimed is not None
+        assert claimed.id == other
+        assert jobs.claim(session, "a", 15.0, 2100.0, besides=[mine, other]) is None
+
+
 def test_a_beat_keeps_the_lease_alive_and_brings_the_users_wish(db: Database, running_job: JobRecord) -> None:
     with db.write() as session:
         assert jobs.beat(session, running_job.id, running_job.fence, 15.0, 1010.0).lease_until == 1025.0

@@ -2,12 +2,14 @@ import doctest
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy.orm import Session
 
 from search.records import Final, JobRecord
-from search.storage import jobs, overviews, trials
+from search.storage import events, jobs, overviews, trials
 from search.storage.database import Database
 from search.storage.overviews import dots, ended_trials, sample
-from space.architecture import Architecture
+from search.tally import endings_of, tally_of
+from space.architecture import Architecture, parse_architecture
 from space.errors import InvalidInputError, NotFoundError
 
 ArchitectureOf = Callable[[int], Architecture]
@@ -86,3 +88,93 @@ def test_unknown_jobs_and_quantities_are_refused(db: Database, job: JobRecord) -
         for ask in (lambda: dots(session, "0" * 32, "params"), lambda: sample(session, "0" * 32, 5)):
             with pytest.raises(NotFoundError):
                 ask()
+
+
+RUNGS = (5, 10)
+
+
+@pytest.fixture
+def grown(db: Database, job: JobRecord) -> JobRecord:
+    """With parents, steps, a finalist and two warnings."""
+    with db.write() as session:
+        for number, parents in ((10, [7]), (11, [2, 7]), (12, [70, 17])):
+            with_parents = trials.create(
+                session, job.id, job.fence, number=number, origin="mutation", parents=parents,
+                architecture=trials_architecture(session, job, number - 10),
+            )  # fmt: skip
+            trials.record(session, job.id, number, job.fence, values={"params": 1e5}, steps=number - 3)
+            assert with_parents.parents == tuple(parents)
+        trials.set_final(session, job.id, 4, job.fence, Final(3, 100, {job.objectives[0]: 1.5}, {}, {}))
+        for message in ("first", "second", "first"):
+            events.append(session, job.id, "warning", data={"message": message})
+    return job
+
+
+def trials_architecture(session: Session, job: JobRecord, number: int) -> Architecture:
+    return parse_architecture(dict(trials.get(session, job.id, number).architecture))
+
+
+def test_a_tally_counts_what_its_definition_counts(db: Database, grown: JobRecord) -> None:
+    with db.read() as session:
+        rows = trials.all_trials(session, grown.id)
+        found = overviews.tally(session, grown.id, RUNGS)
+    assert found == tally_of(rows, RUNGS)
+    assert (found.total, found.references, found.retrained) == (13, 2, 1)
+    assert found.reached == (3, 0)
+    assert [one.label for one in found.failed] == ["3"]
+
+
+def test_an_empty_job_has_an_empty_tally(db: Database, running_job: JobRecord) -> None:
+    with db.read() as session:
+        assert overviews.tally(session, running_job.id, RUNGS) == tally_of([], RUNGS)
+
+
+def test_endings_are_those_of_the_definition(db: Database, grown: JobRecord) -> None:
+    with db.read() as session:
+        rows = trials.all_trials(session, grown.id)
+        assert overviews.endings(session, grown.id) == endings_of(rows, grown.objectives)
+
+
+@pytest.mark.parametrize("keys", [("latency_s", "bits_per_byte"), ("params", "bits_per_byte")])
+def test_a_plane_has_every_ended_trial_with_both_numbers(
+    db: Database, grown: JobRecord, keys: tuple[str, str]
+) -> None:
+    x, y = keys
+    with db.read() as session:
+        rows = trials.all_trials(session, grown.id)
+        found = overviews.plane(session, grown.id, x, y)
+    known = [one for one in rows if one.number >= 0 and one.state in ("completed", "pruned")]
+    known = [one for one in known if {x, y} <= set(one.values)]
+    assert found.number.tolist() == [one.number for one in known]
+    assert found.x.tolist() == [one.values[x] for one in known]
+    assert found.y.tolist() == [one.values[y] for one in known]
+    assert found.on_front.tolist() == [one.on_front for one in known]
+    assert found.completed.all()
+
+
+def test_kin_are_the_front_the_parents_and_the_children(db: Database, grown: JobRecord) -> None:
+    with db.read() as session:
+        rows = trials.all_trials(session, grown.id)
+        found = overviews.kin(session, grown.id, trials.get(session, grown.id, 7))
+    front = {one.number for one in rows if one.number >= 0 and one.on_front}
+    assert {one.number for one in found} == {*front, 7, 10, 11}
+
+
+def test_notable_trials_are_fronts_references_and_finalists(db: Database, grown: JobRecord) -> None:
+    with db.read() as session:
+        rows = trials.all_trials(session, grown.id)
+        found = overviews.notable(session, grown.id)
+    assert sorted(found) == [one.number for one in rows if one.on_front or one.number < 0 or one.final]
+
+
+def test_completed_trials_are_taken_evenly(db: Database, job: JobRecord) -> None:
+    with db.read() as session:
+        every = overviews.spread_completed(session, job.id, 100)
+        some = overviews.spread_completed(session, job.id, 4)
+    assert [one.number for one in every] == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert [one.number for one in some] == [0, 2, 4, 6, 8]
+
+
+def test_warnings_come_once_and_in_order(db: Database, grown: JobRecord) -> None:
+    with db.read() as session:
+        assert overviews.warnings(session, grown.id) == ["first", "second"]

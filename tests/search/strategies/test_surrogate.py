@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+import pytest
 
 from search.indicators import hypervolume
 from search.pareto import front
@@ -117,3 +118,15 @@ def test_models_are_fitted_again_for_every_early_result_and_rarely_later() -> No
     assert fits[:3] == [WARM_UP, WARM_UP + 1, WARM_UP + 2]
     assert len(set(fits)) < 25
     assert all(fitted >= count / 1.25 for count, fitted in zip(range(WARM_UP, 300), fits, strict=True))
+
+
+def test_the_model_says_how_much_room_it_sees() -> None:
+    strategy = SurrogateEvolution(space(), 0, KEYS, generations=1, size=8)
+    assert strategy.expected_growth(told(3)) is None
+    poor = strategy.expected_growth(told(WARM_UP))
+    assert poor is not None
+    assert poor >= 0
+    growth = Growth.over([(1.0, 1.0), (0.0, 0.0)], [(0.0, 0.0)])
+    assert growth.best_gain(np.array([[0.5, 0.5]])) == 0.0
+    assert growth.best_gain(np.array([[-0.1, -0.1]])) == pytest.approx((1.2**2 - 1.1**2) / 1.1**2)
+    assert growth.best_gain(np.zeros((0, 2))) is None

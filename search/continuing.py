@@ -1,0 +1,28 @@
+"""A job that goes on where another one ended: its settings, changed, and a warm start from it.
+
+Under the same conditions the earlier front is tried first, answered from what is stored, and every earlier
+result is history; on another target or task as much is taken over as holds there (`search.warm_start`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .job import parse_job
+from .plan import JobPlan, plan_job
+from .records import DATASET_PATH, JobRecord
+
+
+def continued_plan(job: JobRecord, overrides: Sequence[str], data_dir: Path) -> JobPlan:
+    """The plan of a new job with the settings of `job`, changed by `overrides`.
+
+    Raises:
+        InvalidInputError: an override that cannot be.
+    """
+    spec = parse_job({**job.spec, "enqueue": [], "warm_start": job.id}, overrides)
+    path = job.context.get(DATASET_PATH)
+    is_same_data = spec.task.dataset == job.spec["task"]["dataset"]
+    return plan_job(
+        spec,
+        own=job.context.get("own_references") or (),
+        dataset=data_dir / path if path is not None and is_same_data else None,
+    )

@@ -1,0 +1,95 @@
+"""The way into a Ray cluster: one that is started here, or one that has an address."""
+
+import logging
+import os
+import re
+import signal
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from space.errors import UnavailableError
+
+WITHOUT = "use --ray local for workers on this machine, or --ray none to run in this process"
+TOKEN = Path.home() / ".ray" / "auth_token"
+"""Where Ray keeps the secret of a cluster."""
+_REACH_TIMEOUT_S = 5.0
+
+
+def connect(address: str, num_slots: int | None = None) -> bool:
+    """Connects this process to Ray; "local" starts one on this machine. True when it was started here.
+
+    `num_slots`: workers that a Ray started here has room for; the number of cores by default.
+
+    Raises:
+        UnavailableError: no such cluster, or Ray cannot start; the message says how to go on without it.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address != "local" and TOKEN.exists():  # a head started beside that file asks for the token
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray
+
+    if ray.is_initialized():
+        return False
+    _check_address(address)
+    terminate = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "namespace": "paretoformer",
+    }
+    try:
+        if address == "local":
+            root = Path(tempfile.gettempdir()) / f"pf-ray-{os.getuid()}"  # Ray's sockets allow 107 characters
+            options |= {"include_dashboard": False, "_temp_dir": str(root), "num_cpus": num_slots}
+            ray.init(address="local", **options)
+            return True
+        ray.init(address=address, **options)
+    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+        raise UnavailableError(
+            f"Ray at '{address}' is not available: {str(error).splitlines()[0]}",
+            hint=WITHOUT,
+        ) from error
+    finally:
+        _restore(terminate)
+    return False
+
+
+def _restore(handler: Any) -> None:
+    """Ray puts its own handler of SIGTERM in place, which ends the process at once; only the main thread may
+    put ours back, the others leave that to it (`api.interruption`)."""
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def is_reachable(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH_TIMEOUT_S).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _check_address(address: str) -> None:
+    """Ray itself waits for minutes for a cluster that is not there.
+
+    Raises:
+        UnavailableError: the text is no address, or nobody listens.
+    """
+    if address in ("local", "auto"):
+        return
+    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address)
+    if match is None:
+        raise UnavailableError(
+            f"'{address}' is not a Ray address; write HOST:PORT or ray://HOST:PORT", hint=WITHOUT
+        )
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=_REACH_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UnavailableError(f"Ray at '{address}' does not answer: {error}", hint=WITHOUT) from error

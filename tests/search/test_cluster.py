@@ -1,0 +1,239 @@
+"""A cluster of three machines: separate raylets without a common folder, whose workers and nodes die."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluators.latency import device_key
+from search.coordinator import Coordinator
+from search.job import parse_job
+from search.plan import JobPlan, plan_job
+from search.records import FINAL_TRIAL_STATES
+from search.running import create_job, make_executor, owner_name, result
+from search.storage import trials
+from search.storage.check import check
+from search.storage.database import Database
+from search.workers.ray import RayExecutor
+from search.workers.ray_connection import is_reachable
+from search.workers.work import Outcome, Work
+from space.errors import UnavailableError
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+DIGITS = {
+    "task": {"kind": "image", "dataset": "digits"},
+    "space": {"set": {"d_model": [16, 24], "num_layers": [1, 2]}},
+    "training": {"steps": 8, "rungs": 2},
+    "screen": {"candidates": 1},
+    "references": {"sizes": 1},
+    "finalists": {"count": 0},
+    "budget": {"trials": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def plan() -> JobPlan:
+    return plan_job(parse_job(DIGITS))
+
+
+class Cluster:
+    """A head without cores and nodes with one core each, every node with a working directory of its own."""
+
+    def __init__(self, folder: Path, nodes: int) -> None:
+        from ray.cluster_utils import Cluster as RayCluster
+
+        self._ray = RayCluster()
+        self._ray.add_node(num_cpus=0, include_dashboard=False)
+        self.nodes = []
+        here = Path.cwd()
+        try:
+            for number in range(nodes):
+                own = folder / f"node-{number}"
+                own.mkdir()
+                os.chdir(own)
+                self.nodes.append(self._ray.add_node(num_cpus=1))
+        finally:
+            os.chdir(here)
+        self.address: str = self._ray.address
+
+    def lose(self, number: int) -> None:
+        """The machine is gone, without a word."""
+        self._ray.remove_node(self.nodes[number], allow_graceful=False)
+
+    def lose_head(self) -> None:
+        head = self._ray.head_node
+        assert head is not None
+        head.kill_gcs_server(check_alive=False)
+
+    def end(self) -> None:
+        import ray
+
+        ray.shutdown()
+        self._ray.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    started = Cluster(tmp_path, 3)
+    yield started
+    started.end()
+
+
+def test_f23_a_job_survives_the_loss_of_workers_and_of_a_machine(
+    cluster: Cluster, plan: JobPlan, tmp_path: Path
+) -> None:
+    """Checkpoints travel through an fsspec URL; every node keeps its own copies."""
+    store = tmp_path / "store"
+    database = Database.open(tmp_path / "jobs.db", data_dir=tmp_path / "mine", data_url=f"file://{store}")
+    job = create_job(database, plan, lease=(owner_name(), 15.0))
+    with make_executor(plan, database, ray=cluster.address, workers=3) as executor:
+        assert isinstance(executor, RayExecutor)
+        hosts = executor.hosts()
+        assert len({host.node for host in hosts}) == 3
+        done = threading.Event()
+
+        def disturb() -> None:
+            if not done.wait(4.0):
+                os.kill(hosts[0].pid, signal.SIGKILL)
+            if not done.wait(4.0):
+                cluster.lose(1)
+
+        trouble = threading.Thread(target=disturb)
+        trouble.start()
+        try:
+            Coordinator(database, job, plan, executor).run()
+        finally:
+            done.set()
+            trouble.join()
+    found = result(database, job.id)
+    assert (found.job.state, found.job.reason) == ("completed", "budget_reached")
+    assert check(database) == []
+    with database.read() as session:
+        rows = trials.all_trials(session, job.id)
+    assert all(row.state in FINAL_TRIAL_STATES and row.state != "failed" for row in rows)
+    assert list(store.glob("training/*/*/*/*/state.json"))
+    assert not (tmp_path / "mine" / "training").exists() or not list((tmp_path / "mine/training").glob("*/*"))
+    database.close()
+
+
+def test_f23_without_its_head_a_cluster_is_unavailable_and_this_process_lives(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def run(work: Work, bench: Any) -> Outcome:
+        return Outcome(work.key)
+
+    executor = RayExecutor(None, address=cluster.address, num_slots=1, run=run)
+    try:
+        cluster.lose_head()
+        with pytest.raises(UnavailableError, match="is gone"):
+            poll_for(executor, 60.0)
+    finally:
+        executor.close()
+    assert not is_reachable(cluster.address)
+
+
+def poll_for(executor: RayExecutor, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        executor.poll(0.1)
+
+
+def outcomes(executor: RayExecutor, count: int) -> list[Outcome]:
+    found: list[Outcome] = []
+    end = time.monotonic() + 60
+    while len(found) < count and time.monotonic() < end:
+        found += executor.poll(0.1)
+    return found
+
+
+def test_workers_die_hang_and_run_out_of_memory_alone(plan: JobPlan) -> None:
+    """F02, F12, F13, F16, F17: what a worker does to itself is no harm to the next piece of work."""
+
+    def run(work: Work, bench: Any) -> Outcome:
+        import os as system
+        import resource
+        import signal as signals
+        import subprocess as processes
+        import time as clock
+
+        if work.key == "die":
+            system.kill(system.getpid(), signals.SIGKILL)
+        if work.key == "hang":
+            signals.signal(signals.SIGTERM, signals.SIG_IGN)
+            processes.Popen(["sleep", "4242"])
+            while True:
+                clock.sleep(1)
+        if work.key == "memory":
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+            try:
+                bytearray(2**33)
+            except MemoryError:
+                return Outcome(work.key, reason="out_of_memory", message="as arranged")
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return Outcome(work.key, result={"pid": system.getpid()})
+
+    with RayExecutor(None, num_slots=1, run=run) as executor:
+        (before,) = executor.pids()
+        found = []
+        for key, limit in (("plain", 60.0), ("die", 60.0), ("memory", 60.0), ("hang", 1.5), ("plain", 60.0)):
+            while executor.num_slots == executor.num_busy:
+                executor.poll(0.05)
+            executor.submit(Work(key, "train", {}, limit))
+            found += outcomes(executor, 1)
+        reasons = [one.reason for one in found]
+        assert reasons == [None, "worker_lost", "out_of_memory", "timeout", None]
+        first, last = found[0].result, found[-1].result
+        assert first is not None
+        assert last is not None
+        assert first["pid"] == before
+        assert last["pid"] not in (before, first["pid"])
+        end = time.monotonic() + 10
+        while (left := processes_of("4242")) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert left == []
+
+
+def processes_of(argument: str) -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if line.endswith(f"sleep {argument}")]
+
+
+def test_latencies_wait_for_a_machine_like_the_jobs(plan: JobPlan) -> None:
+    def run(work: Work, bench: Any) -> Outcome:
+        return Outcome(work.key, result={})
+
+    with RayExecutor(
+        None, num_slots=1, run=run, target=plan.target, device="cpu/another machine"
+    ) as executor:
+        executor.submit(Work("train", "train", {}, 60.0))
+        assert [one.key for one in outcomes(executor, 1)] == ["train"]
+        executor.submit(Work("measure", "measure", {}, 60.0))
+        assert list(executor.poll(0.3)) == []
+        executor._device = device_key(plan.target)
+        assert [one.key for one in outcomes(executor, 1)] == ["measure"]
+
+
+def test_f18_sigterm_is_ours_again_as_soon_as_ray_has_started() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from api.interruption import stop_on_terminate\n"
+        "from search.workers.ray_connection import connect\n"
+        "stop_on_terminate()\n"
+        "connect('local', 1)\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.pause()\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == 7

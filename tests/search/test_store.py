@@ -1,0 +1,61 @@
+"""Folders shared by machines without a common disk: whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from search.workers.store import Store
+from space.errors import UnavailableError
+
+
+def machine(folder: Path, name: str) -> Store:
+    return Store(folder / name, f"file://{folder / 'shared'}")
+
+
+def write(store: Store, name: str, **files: str) -> None:
+    place = store.folder / name
+    place.mkdir(parents=True)
+    for key, text in files.items():
+        (place / key.replace("_", ".")).write_text(text)
+
+
+def test_what_one_machine_publishes_another_fetches(tmp_path: Path) -> None:
+    here, there = machine(tmp_path, "here"), machine(tmp_path, "there")
+    name = "training/t/m/0/8"
+    write(here, name, state_json="{}", weights_safetensors="w")
+    assert not there.has(name)
+    here.publish(name)
+    assert there.has(name)
+    assert there.steps("training/t/m/0") == [8]
+    place = there.fetch(name)
+    assert place == there.folder / name
+    assert {path.name: path.read_text() for path in place.iterdir()} == {
+        "state.json": "{}", "weights.safetensors": "w",
+    }  # fmt: skip
+    assert not list(place.parent.glob(".draft-*"))
+
+
+def test_i8_a_folder_without_its_last_file_is_not_there(tmp_path: Path) -> None:
+    here, there = machine(tmp_path, "here"), machine(tmp_path, "there")
+    write(here, "training/t/m/0/8", weights_safetensors="w")
+    here.publish("training/t/m/0/8")
+    assert not there.has("training/t/m/0/8")
+    assert there.steps("training/t/m/0") == []
+    assert not there.fetch("training/t/m/0/8").exists()
+    assert there.steps("training/nobody/m/0") == []
+
+
+def test_without_an_address_the_folder_is_all_there_is(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write(store, "training/t/m/0/8", state_json="{}")
+    store.publish("training/t/m/0/8")
+    assert store.has("training/t/m/0/8")
+    assert store.steps("training/t/m/0") == []
+    assert store.fetch("training/x/m/0/8") == tmp_path / "training/x/m/0/8"
+
+
+def test_a_store_that_cannot_be_used_says_which_without_its_address(tmp_path: Path) -> None:
+    store = Store(tmp_path, "nothing://user:secret@bucket")
+    with pytest.raises(UnavailableError, match="nothing://") as caught:
+        store.has("training/t/m/0/8")
+    assert "secret" not in caught.value.message
