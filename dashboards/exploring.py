@@ -4,16 +4,16 @@ A filter is an interval of a numeric dimension in the unit it is shown in, or a 
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search.gene_values import GENES, Value
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, TrialRecord
 from space.errors import InvalidInputError, nearest
 
-from .wording import axis_title, format_word, number_format
+from .wording import axis_title, format_word
 
 MAX_ROWS = 2000
 COSTS = ("memory_bytes", "params", "macs")
@@ -21,8 +21,8 @@ COSTS = ("memory_bytes", "params", "macs")
 MAX_NAMES = 14
 """A dimension with more different names is left out: its axis could not be read."""
 
-Architecture = Mapping[str, Any]
-Value = float | str | None
+SHOWN_GENES = ("num_layers", "d_model", "mixer", "feed_forward", "d_ff", "position", "number_format")
+"""More axes than these cannot be read beside the quantities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +63,12 @@ class Filters:
 
 def lines(job: JobRecord, trials: Sequence[TrialRecord]) -> tuple[list[Dimension], list[Line]]:
     """The dimensions in which these trials differ, genes first, the job's objectives last; and the trials."""
-    genes: dict[str, tuple[str, Callable[[Architecture], Value]]] = {
-        "num_layers": ("layers", lambda one: float(len(one["layers"]))),
-        "d_model": ("width", lambda one: float(one["d_model"])),
-        "mixer": ("main mixer", lambda one: _main(layer["mixer"]["kind"] for layer in one["layers"])),
-        "feed_forward": (
-            "main feed-forward",
-            lambda one: _main(_feed_forward(layer).get("kind", "none") for layer in one["layers"]),
-        ),
-        "d_ff": ("feed-forward width", _mean_d_ff),
-        "position": ("position", lambda one: str(one["position"]["kind"])),
-        "number_format": ("number format", lambda one: format_word(number_format(one))),
-    }  # fmt: skip
     known = {key for trial in trials for key in trial.effective}
     others = [key for key in COSTS if key in known and key not in job.objectives]
     columns: list[tuple[Dimension, list[Value]]] = []
-    for key, (title, value_of) in genes.items():
-        values = [value_of(trial.architecture) for trial in trials]
-        columns.append((Dimension(key, title, False, _names(values)), values))
+    for key in SHOWN_GENES:
+        values = [_gene_value(key, trial.architecture) for trial in trials]
+        columns.append((Dimension(key, GENES[key].title, False, _names(values)), values))
     for key in (*others, *reversed(job.objectives)):
         scale, log = OBJECTIVES[key].display_scale, OBJECTIVES[key].log
         column: list[Value] = [
@@ -145,21 +133,6 @@ def _names(values: Sequence[Value]) -> tuple[str, ...]:
     return tuple(sorted({value for value in values if isinstance(value, str)}))
 
 
-def _main(kinds: Iterable[object]) -> str:
-    """The most frequent, of equally frequent ones the first by name.
-
-    >>> _main(["pool", "softmax", "pool"]), _main(["b", "a"])
-    ('pool', 'a')
-    """
-    counts = Counter(str(kind) for kind in kinds)
-    return min(counts, key=lambda kind: (-counts[kind], kind))
-
-
-def _feed_forward(layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    return layer.get("feed_forward") or {}
-
-
-def _mean_d_ff(architecture: Architecture) -> Value:
-    widths = [_feed_forward(layer).get("d_ff") for layer in architecture["layers"]]
-    known = [float(width) for width in widths if isinstance(width, (int, float))]
-    return sum(known) / len(known) if known else None
+def _gene_value(key: str, architecture: Mapping[str, Any]) -> Value:
+    value = GENES[key].of(architecture)
+    return format_word(str(value)) if key == "number_format" else value

@@ -4,25 +4,33 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from search.gene_values import number_format
+from search.importance import importances
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, MeasurementRecord, TrialRecord
+from search.tally import Ending, Tally, endings_of, rungs_of, tally_of
 from space.errors import InvalidInputError, nearest
 
 from .charts import Chart
+from .cloud import Many, Thinned
 from .figures import (
     LatencyPair,
     front_figure,
     funnel,
     funnel_figure,
     growth,
+    importance_figure,
     latency_figure,
     latency_pairs,
+    learning_figure,
+    learning_lines,
     progress_figure,
 )
+from .figures.importance import too_few_words
 from .selection import Selection, default_selection
-from .wording import axis_title, number_format
+from .wording import axis_title, label
 
-NAMES = ("front", "progress", "funnel", "latency")
+NAMES = ("front", "progress", "funnel", "importance", "learning", "latency")
 Measurements = Mapping[str, Iterable[MeasurementRecord]]
 
 
@@ -32,13 +40,23 @@ def job_charts(
     references: Sequence[TrialRecord],
     measurements: Measurements | None = None,
     selection: Selection | None = None,
+    *,
+    curves: Measurements | None = None,
+    many: Many | None = None,
 ) -> dict[str, Chart]:
-    """Every chart by name. `measurements`: latency measurements by architecture id."""
+    """Every chart by name. `measurements`: latency measurements by architecture id.
+
+    `curves`: validation values by training id. `many`: what is known of all trials, where these are some.
+    """
     chosen = selection or default_selection(job)
+    tally = many.tally if many else tally_of((*trials, *references), rungs_of(job))
+    endings = many.endings if many else endings_of(trials, job.objectives)
     return {
-        "front": _front(job, trials, references, chosen),
-        "progress": _progress(job, trials, chosen),
-        "funnel": _funnel(job, trials),
+        "front": front_chart(job, trials, references, chosen, many.cloud if many else None),
+        "progress": _progress(job, endings, chosen),
+        "funnel": _funnel(job, tally),
+        "importance": _importance(job, many.sample if many else trials),
+        "learning": _learning(job, (*trials, *references), curves or {}),
         "latency": _latency((*trials, *references), measurements or {}),
     }
 
@@ -53,10 +71,14 @@ def chart_named(charts: Mapping[str, Chart], name: str) -> Chart:
     return charts[name]
 
 
-def _front(
-    job: JobRecord, trials: Sequence[TrialRecord], references: Sequence[TrialRecord], chosen: Selection
+def front_chart(
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    chosen: Selection,
+    cloud: Thinned | None = None,
 ) -> Chart:
-    """Every mark of the figure, those of the fronts first."""
+    """Every mark of the figure, those of the fronts first. `cloud`: see `front_figure`."""
     shown = [one for one in (*trials, *references) if {chosen.x, chosen.y} <= set(one.effective)]
     x_scale, y_scale = (OBJECTIVES[key].display_scale for key in (chosen.x, chosen.y))
     ordered = sorted(shown, key=lambda one: (not one.on_front, one.number < 0, one.effective[chosen.x]))
@@ -83,18 +105,24 @@ def _front(
         "trial", "group", "state", "on front", x, f"{x} low", f"{x} high", f"{x} obtained",
         y, f"{y} low", f"{y} high", f"{y} obtained", "number format",
     )  # fmt: skip
-    return Chart(front_figure(job, trials, references, chosen), columns, rows)
+    note = ""
+    if cloud and cloud.density:
+        note = (
+            f"Of {cloud.total:,} dominated trials in view {len(cloud.numbers):,} are drawn, at least one "
+            "wherever there are any; the shade behind them counts all. Zoom in to see the others."
+        )
+    return Chart(front_figure(job, trials, references, chosen, cloud), columns, rows, note)
 
 
-def _progress(job: JobRecord, trials: Sequence[TrialRecord], chosen: Selection) -> Chart:
-    found = growth(job, trials)
+def _progress(job: JobRecord, endings: Sequence[Ending], chosen: Selection) -> Chart:
+    found = growth(job, endings)
     rows = [(one.trials, one.minutes, one.steps, one.hypervolume) for one in found]
     columns = ("counted trials", "minutes since the start", "training steps spent", "hypervolume")
-    return Chart(progress_figure(job, trials, chosen.over), columns, rows)
+    return Chart(progress_figure(job, endings, chosen.over), columns, rows)
 
 
-def _funnel(job: JobRecord, trials: Sequence[TrialRecord]) -> Chart:
-    stages = funnel(job, trials)
+def _funnel(job: JobRecord, tally: Tally) -> Chart:
+    stages = funnel(job, tally)
     first = stages[0].count or 1
     rows = [
         (
@@ -107,6 +135,31 @@ def _funnel(job: JobRecord, trials: Sequence[TrialRecord]) -> Chart:
     ]
     columns = ("stage", "architectures", "% of the stage before", "% of all proposed")
     return Chart(funnel_figure(stages), columns, rows)
+
+
+def _importance(job: JobRecord, trials: Sequence[TrialRecord]) -> Chart:
+    found = importances(trials, job.objectives)
+    rows = [
+        (
+            label(one.objective),
+            gene.title,
+            100 * gene.share,
+            100 * gene.chance,
+            "yes" if gene.is_above_chance else "no",
+            one.trials,
+        )
+        for one in found
+        for gene in one.genes
+    ]
+    columns = ("objective", "gene", "share (%)", "by chance up to (%)", "beyond chance", "trials")
+    return Chart(importance_figure(found), columns, rows, "" if rows else too_few_words(found))
+
+
+def _learning(job: JobRecord, trials: Sequence[TrialRecord], curves: Measurements) -> Chart:
+    lines = learning_lines(job, trials, curves)
+    quality = axis_title(job.objectives[0])
+    rows = [(line.name, line.group, step, value) for line in lines for step, value in line.points]
+    return Chart(learning_figure(job, lines), ("training of", "group", "steps", quality), rows)
 
 
 def _latency(trials: Sequence[TrialRecord], measurements: Measurements) -> Chart:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from search.gene_values import number_format
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, Spread, TrialRecord
 
-from .wording import describe, format_word, is_hollow, label, number_format, plain, shown, shown_spread
+from .wording import describe, format_word, is_hollow, label, plain, shown, shown_spread
 
 EXTRA_COLUMNS = ("latency_s", "params", "memory_bytes")
 """Shown in tables beside the objectives."""

@@ -11,11 +11,12 @@ from search.records import JobRecord, MeasurementRecord, TrialRecord
 
 from . import summary
 from .assets import plotly_bundle, static_text
+from .cloud import Many
 from .drawing import draw_architecture
-from .figures import front_figure, latency_figure, latency_pairs, progress_figure
-from .figures.progress import progress_rows
+from .job_charts import job_charts
 from .pages.environment import render
 from .pages.job import spec_text
+from .pages.twin import twin_html
 from .pages.view import fragments
 from .points import cell
 from .theme import dark_colours
@@ -65,35 +66,37 @@ def report_html(
     references: Sequence[TrialRecord],
     *,
     measurements: Mapping[str, Iterable[MeasurementRecord]] | None = None,
+    curves: Mapping[str, Iterable[MeasurementRecord]] | None = None,
     warnings: Sequence[str] = (),
     now: dt.datetime | None = None,
+    many: Many | None = None,
 ) -> str:
-    """Self-contained HTML. `measurements`: latency ones by architecture id; `warnings`: of the events."""
+    """Self-contained HTML. `measurements`: latency ones by architecture id; `warnings`: of the events.
+
+    `curves`: validation values by training id. `many`: where `trials` are only some of all.
+    """
     now = now or dt.datetime.now(dt.UTC)
     known = {subject: list(records) for subject, records in (measurements or {}).items()}
-    state = summary.status(job, trials, references, now)
-    pairs = latency_pairs((*trials, *references), known)
+    state = summary.status(job, trials, references, now, many.tally if many else None)
+    charts = job_charts(job, trials, references, known, curves=curves, many=many)
     finalists = [trial for trial in trials if trial.final]
     drawn = (finalists or [trial for trial in trials if trial.on_front])[:MAX_DRAWINGS]
-    figures = {"front": front_figure(job, trials, references), "progress": progress_figure(job)}
-    if pairs:
-        figures["latency"] = latency_figure(pairs)
     return render(
         "report.html",
         job=job,
         s=state,
         written=now,
-        html=fragments(job, trials, references, state, warnings=warnings, links=False),
+        html=fragments(job, trials, references, state, warnings=warnings, links=False, many=many),
         facts=summary.facts(job),
         conditions=[*summary.conditions(job), *device_rows(known)],
         obtained=obtained(job),
         drawings_title="The finalists, block by block" if finalists else "The front, block by block",
         drawings=[_drawn(job, trial) for trial in drawn],
-        progress=progress_rows(job),
-        has_pairs=bool(pairs),
+        charts=charts,
+        twins={name: twin_html(chart) for name, chart in charts.items()},
         spec_text=spec_text(job),
         theme=dark_colours(),
-        view={"figures": {name: figure.to_plotly_json() for name, figure in figures.items()}},
+        view={"figures": {name: chart.figure.to_plotly_json() for name, chart in charts.items()}},
         css=static_text("app.css"),
         script=static_text("app.js"),
         plotly=_bundle_text(),

@@ -1,5 +1,6 @@
 """What a reader chose to see of a job, and its permalink: which axes, which scale, growth over what."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,6 +11,8 @@ from search.records import JobRecord, TrialRecord
 from space.errors import InvalidInputError, nearest
 
 Over = Literal["trials", "time", "steps"]
+Zoom = tuple[float, float, float, float]
+"""x from, x to, y from, y to, in the units of the axes."""
 OVER_WORDS: tuple[tuple[Over, str], ...] = (
     ("trials", "counted trials"),
     ("time", "time"),
@@ -26,6 +29,8 @@ class Selection:
     linear: bool = False
     """No logarithmic axes."""
     over: Over = "trials"
+    zoom: Zoom | None = None
+    """What part of the plane; None: all of it."""
 
     def query(self, job: JobRecord) -> str:
         """The permalink's query: what differs from the page as it opens; with `?` or empty."""
@@ -37,7 +42,9 @@ class Selection:
         }
         if self.linear:
             chosen["scale"] = "linear"
-        return f"?{urlencode(chosen)}" if chosen else ""
+        if self.zoom:
+            chosen["zoom"] = ",".join(f"{end:.6g}" for end in self.zoom)
+        return f"?{urlencode(chosen, safe=',')}" if chosen else ""
 
     def is_default(self, job: JobRecord) -> bool:
         """Whether the axes are those on which speed-ups are stated."""
@@ -50,12 +57,12 @@ def default_selection(job: JobRecord) -> Selection:
 
 
 def read_selection(
-    job: JobRecord, *, x: str = "", y: str = "", scale: str = "", over: str = "trials"
+    job: JobRecord, *, x: str = "", y: str = "", scale: str = "", over: str = "trials", zoom: str = ""
 ) -> Selection:
     """The selection of a permalink; empty texts are the defaults.
 
     Raises:
-        InvalidInputError: unknown key, scale or growth.
+        InvalidInputError: unknown key, scale or growth, or a part of the plane that is none.
     """
     ordinary = default_selection(job)
     for name, key in (("x", x), ("y", y)):
@@ -66,7 +73,21 @@ def read_selection(
     if over not in get_args(Over):
         raise InvalidInputError(f"over='{over[:40]}' is none; {nearest(over, get_args(Over))}")
     found: Over = next(word for word in get_args(Over) if word == over)
-    return Selection(x or ordinary.x, y or ordinary.y, scale == "linear", found)
+    return Selection(x or ordinary.x, y or ordinary.y, scale == "linear", found, _zoom(zoom))
+
+
+def _zoom(text: str) -> Zoom | None:
+    if not text:
+        return None
+    try:
+        ends = [float(part) for part in text.split(",")]
+    except ValueError:
+        ends = []
+    if len(ends) != 4 or not all(map(math.isfinite, ends)) or ends[0] >= ends[1] or ends[2] >= ends[3]:
+        raise InvalidInputError(
+            f"zoom='{text[:60]}' is no part of the plane; write four numbers, as zoom=0.1,2,1.5,3"
+        )
+    return (ends[0], ends[1], ends[2], ends[3])
 
 
 def axis_keys(job: JobRecord, trials: Iterable[TrialRecord]) -> tuple[list[str], list[str]]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.objectives import OBJECTIVES
-from search.records import FINAL_TRIAL_STATES, JobRecord, TrialRecord
+from search.objectives import OBJECTIVES, PROXY_SCORE
+from search.records import JobRecord, TrialRecord
+from search.tally import FailedTrial, Tally, rungs_of, tally_of
 
 from .points import cell
 from .wording import REASON_WORDS, STATE_MEANING, describe, duration, elapsed_s, factor, is_over, label
@@ -83,13 +84,17 @@ class Case:
 
 
 def status(
-    job: JobRecord, trials: Sequence[TrialRecord], references: Sequence[TrialRecord], now: dt.datetime
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    now: dt.datetime,
+    tally: Tally | None = None,
 ) -> Status:
-    """Progress of a job at `now`."""
+    """Progress of a job at `now`. `tally`: of all trials, where `trials` are only some of them."""
+    tally = tally or tally_of((*trials, *references), rungs_of(job))
     budget = int(job.spec["budget"]["trials"])
-    done = sum(trial.state in FINAL_TRIAL_STATES for trial in trials)
+    done = tally.done
     finalists = [int(number) for number in job.context.get("finalists") or ()]
-    retrained = sum(trial.final is not None for trial in (*trials, *references))
     seconds = elapsed_s(job, now)
     share = 1.0 if job.state == "completed" else min(1.0, done / budget)
     left = seconds * (budget - done) / done if seconds and done >= 3 and job.state == "running" else 0.0
@@ -101,9 +106,9 @@ def status(
         percent=round(100 * share),
         done=done,
         budget=budget,
-        references_done=sum(trial.state in FINAL_TRIAL_STATES for trial in references),
-        references_total=len(references),
-        finalists_done=retrained,
+        references_done=tally.references_done,
+        references_total=tally.references,
+        finalists_done=tally.retrained,
         finalists_total=len(finalists),
         elapsed="" if seconds is None else f"{'took' if is_over(job) else 'for'} {duration(seconds)}",
         left=duration(left) if left else "",
@@ -113,6 +118,11 @@ def status(
 
 def demonstration(job: JobRecord, trials: Sequence[TrialRecord]) -> str:
     """Why the numbers claim nothing yet, or an empty text."""
+    if PROXY_SCORE in job.objectives:
+        return (
+            "Unvalidated: nothing was trained. The proxy score stands for quality, and on public tables such "
+            "scores say little about architectures of equal size."
+        )
     steps = {trial.final.steps for trial in trials if trial.final}
     planned = int(job.spec["finalists"]["steps"])
     count = int(job.spec["finalists"]["count"])
@@ -197,19 +207,17 @@ def suggestions(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Suggestio
     ]
 
 
-def outcomes(job: JobRecord, trials: Sequence[TrialRecord]) -> list[tuple[str, int]]:
+def outcomes(job: JobRecord, tally: Tally) -> list[tuple[str, int]]:
     """How many trials ended how, then the counters of the search."""
-    states = Counter(trial.state for trial in trials)
     counters = [(name.replace("_", " "), int(count)) for name, count in sorted(job.counters.items()) if count]
-    return [*sorted(states.items()), *counters]
+    return [*sorted(tally.states.items()), *counters]
 
 
-def failures(trials: Sequence[TrialRecord]) -> list[Failure]:
+def failures(failed: Sequence[FailedTrial]) -> list[Failure]:
     """Failed trials by reason, most frequent first, each with the workers' messages."""
-    failed = [trial for trial in trials if trial.state == "failed"]
     found = []
-    for reason, count in Counter(trial.reason or "internal" for trial in failed).most_common():
-        ended = [trial for trial in failed if (trial.reason or "internal") == reason]
+    for reason, count in Counter(trial.reason for trial in failed).most_common():
+        ended = [trial for trial in failed if trial.reason == reason]
         found.append(Failure(reason, REASON_WORDS.get(reason, reason), count, _cases(ended)))
     return found
 
@@ -218,14 +226,14 @@ MAX_CASES, MAX_NAMED = 5, 8
 """Messages of a cause, and trials of a message, that a page names."""
 
 
-def _cases(failed: Sequence[TrialRecord]) -> tuple[Case, ...]:
+def _cases(failed: Sequence[FailedTrial]) -> tuple[Case, ...]:
     """The most frequent messages; many trials of one worker's fault are one line."""
-    messages = Counter(trial.message or "" for trial in failed).most_common(MAX_CASES)
+    messages = Counter(trial.message for trial in failed).most_common(MAX_CASES)
     return tuple(
         Case(
             message,
             count,
-            tuple((one.number, one.label) for one in failed if (one.message or "") == message)[:MAX_NAMED],
+            tuple((one.number, one.label) for one in failed if one.message == message)[:MAX_NAMED],
         )
         for message, count in messages
     )

@@ -6,6 +6,7 @@ browser replaces every light colour by its dark partner (`dark_colours`) when th
 No mark differs by colour alone.
 """
 
+import textwrap
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -172,7 +173,7 @@ def empty_layout(sentence: str) -> dict[str, Any]:
     layout = figure_layout(x=hidden, y=hidden)
     layout["annotations"] = [
         {
-            "text": sentence,
+            "text": "<br>".join(textwrap.wrap(sentence, 44)),
             "xref": "paper",
             "yref": "paper",
             "x": 0.5,

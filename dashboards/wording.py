@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from search.gene_values import number_format
 from search.objectives import OBJECTIVES
 from search.records import FINAL_JOB_STATES, JOB_TRANSITIONS, JobRecord, Spread, TrialRecord
 
@@ -39,6 +40,7 @@ GLU_WORDS: Mapping[str, str] = {"silu": "SwiGLU", "gelu": "GeGLU", "relu": "ReGL
 ORIGIN_WORDS: Mapping[str, str] = {
     "reference": "reference: what one would write down without a search",
     "enqueued": "named in the job file",
+    "earlier": "front of an earlier job",
     "start": "homogeneous start of the search",
     "random": "drawn at random",
     "mutation": "mutated from its parent",
@@ -154,12 +156,6 @@ def axis_title(key: str) -> str:
     objective = OBJECTIVES[key]
     unit = f" ({objective.display_unit})" if objective.display_unit else ""
     return f"{objective.label}{unit}"
-
-
-def number_format(architecture: Mapping[str, Any]) -> str:
-    """The one number format of all layers, or `mixed`."""
-    formats = {layer.get("number_format", "fp32") for layer in architecture["layers"]}
-    return formats.pop() if len(formats) == 1 else "mixed"
 
 
 def format_word(name: str) -> str:

@@ -1,27 +1,36 @@
 """Figures: one pure function each, records in, `go.Figure` out. SVG traces only."""
 
 from .anatomy import blocks_figure, memory_figure
+from .calibration import calibration_figure, kernels_of
 from .curves import Curve, compared_curves, curve_figure, learning_curves
 from .front import front_figure
 from .funnel import Stage, funnel, funnel_figure
+from .importance import importance_figure
 from .latency import LatencyPair, latency_figure, latency_pairs
+from .learning import LearningLine, learning_figure, learning_lines
 from .progress import Growth, growth, progress_figure
 
 __all__ = [
     "Curve",
     "Growth",
     "LatencyPair",
+    "LearningLine",
     "Stage",
     "blocks_figure",
+    "calibration_figure",
     "compared_curves",
     "curve_figure",
     "front_figure",
     "funnel",
     "funnel_figure",
     "growth",
+    "importance_figure",
+    "kernels_of",
     "latency_figure",
     "latency_pairs",
     "learning_curves",
+    "learning_figure",
+    "learning_lines",
     "memory_figure",
     "progress_figure",
 ]

@@ -6,6 +6,7 @@ Colour says who proposed it (search or reference), shape the number format, a ho
 Between two points of a front the slower one is not yet available, hence the steps.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import plotly.graph_objects as go
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, TrialRecord
 
+from ..cloud import Density, Thinned
 from ..points import Point, axes, points, staircase, thinned
 from ..selection import Selection, default_selection
 from ..theme import LIGHT, REFERENCE_SYMBOLS, SEARCH_SYMBOLS, empty_layout, figure_layout, symbol
@@ -50,8 +52,11 @@ def front_figure(
     trials: Sequence[TrialRecord],
     references: Sequence[TrialRecord],
     selection: Selection | None = None,
+    cloud: Thinned | None = None,
 ) -> go.Figure:
     """Quality against the first cost, or the selected axes. `customdata` of every mark is its trial number.
+
+    `cloud`: where `trials` are only some of all, how many there are and where.
 
     On other axes the front is still that of the job's objectives: its steps join what no other front member
     beats in this plane.
@@ -66,6 +71,7 @@ def front_figure(
     front = [point for point in counted if point.on_front]
     dominated = [point for point in counted if not point.on_front]
     traces = [
+        *(_density(cloud.density, cloud.total) if cloud and cloud.density else ()),
         *_stopped(stopped),
         *_cloud(thinned(dominated, MAX_MARKS)),
         *_references(family),
@@ -78,13 +84,13 @@ def front_figure(
 
 def _layout(job: JobRecord, chosen: Selection) -> dict[str, Any]:
     return figure_layout(
-        x=_axis(chosen.x, linear=chosen.linear),
-        y=_axis(chosen.y, linear=chosen.linear),
+        x=_axis(chosen.x, linear=chosen.linear, ends=chosen.zoom and chosen.zoom[:2]),
+        y=_axis(chosen.y, linear=chosen.linear, ends=chosen.zoom and chosen.zoom[2:]),
         uirevision=f"{job.id} {chosen.x} {chosen.y} {chosen.linear}",
     )
 
 
-def _axis(key: str, *, linear: bool) -> dict[str, Any]:
+def _axis(key: str, *, linear: bool, ends: tuple[float, ...] | None) -> dict[str, Any]:
     is_log = OBJECTIVES[key].log and not linear
     remark = ", log scale" if is_log else ""
     if OBJECTIVES[key].source == "quality":
@@ -92,7 +98,32 @@ def _axis(key: str, *, linear: bool) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": axis_title(key) + remark}}
     if is_log:
         axis |= {"type": "log", "tickformat": "~r", "dtick": "D2"}
+    if ends and not is_log:
+        axis |= {"range": list(ends), "autorange": False}
+    elif ends and min(ends) > 0:  # a zoom of linear scales may begin below what a logarithm has
+        axis |= {"range": [math.log10(end) for end in ends], "autorange": False}
     return axis
+
+
+def _density(density: Density, total: int) -> list[go.Heatmap]:
+    """All dominated trials, counted by cell; the scale is that of logarithms, empty cells are clear."""
+    counts = [[one or None for one in line] for line in density.counts]
+    top = max(one for line in density.counts for one in line)
+    return [
+        go.Heatmap(
+            x=list(density.x_edges),
+            y=list(density.y_edges),
+            z=[[None if one is None else math.log10(one) for one in line] for line in counts],
+            customdata=counts,
+            zmin=-0.4,
+            zmax=max(1.0, math.log10(top)),
+            colorscale=[[0, "rgba(88,101,119,0)"], [1, "rgba(88,101,119,0.55)"]],
+            showscale=False,
+            hovertemplate="%{customdata:,} trials around here<extra></extra>",
+            name=f"{total:,} evaluated, by density",
+            showlegend=False,
+        )
+    ]
 
 
 def _cloud(cloud: Sequence[Point]) -> list[go.Scatter]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from search.records import JobRecord, TrialRecord
+from search.records import JobRecord
+from search.tally import Tally, rungs_of
 
 from ..theme import LIGHT, empty_layout, figure_layout
 
@@ -21,18 +22,16 @@ class Stage:
     rate: float | None
 
 
-def funnel(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Stage]:
+def funnel(job: JobRecord, tally: Tally) -> list[Stage]:
     """The stages of the search in order; references go beside it and are not counted."""
-    own = [trial for trial in trials if trial.number >= 0]
-    rungs = [int(step) for step in job.context.get("rung_steps") or (job.spec["training"]["steps"],)]
-    steps = [(f"trained {step:,} steps", sum(one.steps >= step for one in own)) for step in rungs]
+    rungs = zip(rungs_of(job), tally.reached, strict=True)
     counts = [
-        ("proposed", max(int(job.counters.get("proposed", 0)), len(own))),
-        ("passed the screen", len(own)),
-        *steps,
-        ("measured whole", sum(one.kinds.get("latency_s") == "measured" for one in own)),
-        ("on the front", sum(one.on_front for one in own)),
-        ("finalists", sum(one.final is not None for one in own)),
+        ("proposed", max(int(job.counters.get("proposed", 0)), tally.total)),
+        ("passed the screen", tally.total),
+        *((f"trained {step:,} steps", count) for step, count in rungs),
+        ("measured whole", tally.measured),
+        ("on the front", tally.on_front),
+        ("finalists", tally.finalists),
     ]
     before: int | None = None
     stages = []

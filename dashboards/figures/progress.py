@@ -3,14 +3,13 @@
 The reference family's hypervolume is a line.
 """
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from search.indicators import counted
-from search.records import JobRecord, TrialRecord
+from search.records import JobRecord
+from search.tally import Ending
 
 from ..selection import Over
 from ..theme import LIGHT, empty_layout, figure_layout
@@ -41,31 +40,31 @@ def progress_rows(job: JobRecord) -> list[tuple[int, float]]:
     return [(int(count), float(value)) for count, value in job.indicators.get("hypervolume_history") or ()]
 
 
-def growth(job: JobRecord, trials: Sequence[TrialRecord]) -> list[Growth]:
+def growth(job: JobRecord, endings: Sequence[Ending]) -> list[Growth]:
     """The history with time and training; both are unknown where the trial of a count is not there."""
-    rows = counted(trials, job.objectives)
-    ends = sorted(one.ended_at or one.created_at for one in rows)
-    return [_growth(job, trials, ends, count, value) for count, value in progress_rows(job)]
-
-
-def _growth(
-    job: JobRecord, trials: Sequence[TrialRecord], ends: Sequence[dt.datetime], count: int, value: float
-) -> Growth:
-    if not 1 <= count <= len(ends) or job.started_at is None:
-        return Growth(count, None, None, value)
-    moment = ends[count - 1]
+    ordered = sorted(endings, key=lambda one: one.at)
+    moments = [one.at for one in ordered if one.is_counted]
     spent: dict[str, int] = {}
-    for trial in trials:
-        if trial.number >= 0 and trial.ended_at is not None and trial.ended_at <= moment:
+    total, place = 0, 0
+    found = []
+    for count, value in progress_rows(job):
+        if not 1 <= count <= len(moments) or job.started_at is None:
+            found.append(Growth(count, None, None, value))
+            continue
+        moment = moments[count - 1]
+        while place < len(ordered) and ordered[place].at <= moment:
+            one, before = ordered[place], spent.get(ordered[place].training_id, 0)
             # siblings in another number format share one training
-            spent[trial.training_id] = max(spent.get(trial.training_id, 0), trial.steps)
-    minutes = (moment - job.started_at).total_seconds() / 60
-    return Growth(count, minutes, sum(spent.values()), value)
+            spent[one.training_id] = max(before, one.steps)
+            total += spent[one.training_id] - before
+            place += 1
+        found.append(Growth(count, (moment - job.started_at).total_seconds() / 60, total, value))
+    return found
 
 
-def progress_figure(job: JobRecord, trials: Sequence[TrialRecord] = (), over: Over = "trials") -> go.Figure:
+def progress_figure(job: JobRecord, endings: Sequence[Ending] = (), over: Over = "trials") -> go.Figure:
     """Hypervolume (larger is better), in the numbers of the search stage."""
-    found = [(at, one) for one in growth(job, trials) if (at := one.at(over)) is not None]
+    found = [(at, one) for one in growth(job, endings) if (at := one.at(over)) is not None]
     if not found:
         return go.Figure(layout=empty_layout(EMPTY))
     places = [at for at, _ in found]

@@ -32,6 +32,7 @@ def job_page(
         "job.html",
         job=job,
         view=view,
+        data={name: part for name, part in view.items() if name != "html"},
         csrf=csrf,
         all_actions=[{"name": name, "meaning": meaning} for name, meaning in ACTION_MEANING.items()],
         facts=summary.facts(job),

@@ -29,7 +29,7 @@ def default_form() -> dict[str, str]:
     """The fields as a new form shows them: the defaults of `JobSpec`."""
     chosen = JobSpec().objectives
     return {
-        "mode": "form",
+        "written_as": "form",
         **{field.name: field.value for field in form_fields()},
         "name": "my search",
         **{f"objective.{key}": "on" if key in chosen else "" for key in USUAL_COSTS},
@@ -44,7 +44,7 @@ def job_data(form: Mapping[str, str]) -> object:
     Raises:
         InvalidInputError: a text that has to be YAML is not.
     """
-    if form.get("mode") == "yaml":
+    if form.get("written_as") == "yaml":
         return read_yaml(form.get("yaml", "").encode(), "the job text")
     data: dict[str, Any] = {}
     for field in form_fields():
@@ -95,7 +95,7 @@ def _constraints(form: Mapping[str, str]) -> dict[str, object]:
 
 
 def _numbers(value: object) -> object:
-    """Numeric texts of form fields as numbers, for reading; the parser takes both."""
+    """Numbers and yes or no of form fields as what they are, for reading; the parser takes both."""
     if isinstance(value, Mapping):
         return {key: inner if key == "name" else _numbers(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -104,6 +104,8 @@ def _numbers(value: object) -> object:
 
 
 def _number(text: str) -> object:
+    if text in ("true", "false"):
+        return text == "true"
     for kind in (int, float):
         try:
             return kind(text)

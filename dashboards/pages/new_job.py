@@ -54,13 +54,15 @@ def new_job_page(
     example: str = "",
     csrf: str = "",
     datasets: Sequence[str] = (),
+    uploads: Sequence[tuple[str, str]] = (),
     written: str = "",
     command: str = "",
     preview: Preview | None = None,
 ) -> str:
     """HTML of `/jobs/new`. `form`: what was sent before, shown again with its `problems` at their fields.
 
-    `datasets`: names the server offers beside the built-in ones. `written` and `command`: YAML and curl of
+    `datasets`: names the server offers beside the built-in ones. `uploads`: (name in jobs, name of the file)
+    of what was uploaded before. `written` and `command`: YAML and curl of
     what the form says; `preview`: what it would do.
     """
     blank = default_form()
@@ -80,7 +82,7 @@ def new_job_page(
         problems=placed,
         example=example,
         csrf=csrf,
-        datasets=sorted({*tasks(), *datasets}),
+        datasets=[*((name, "") for name in sorted({*tasks(), *datasets})), *uploads],
         costs=[(key, OBJECTIVES[key].label) for key in USUAL_COSTS],
         limits=[(key, words) for key, (words, _) in LIMITS.items()],
         written=written,

@@ -52,7 +52,12 @@ VALUE_WORDS: Mapping[str, Mapping[str, str]] = {
         "text-classification": "classify texts",
         "sequence": "classify sequences of values",
     },
-    "target.runtime": {"onnxruntime": "ONNX Runtime", "eager": "PyTorch, eager"},
+    "target.runtime": {
+        "onnxruntime": "ONNX Runtime",
+        "eager": "PyTorch, eager",
+        "torch-compile": "PyTorch, compiled",
+        "cudagraph": "PyTorch, CUDA graph",
+    },
     "strategy.kind": {
         "surrogate": "surrogate models and evolution",
         "nsga2": "NSGA-II, asynchronous",
@@ -176,6 +181,8 @@ def _field(path: str, key: str, part: Mapping[str, Any], default: object) -> For
         return replace(
             made, kind="choice", options=tuple((value, words.get(value, value)) for value in values)
         )
+    if len(kinds) == 1 and kinds[0].get("type") == "boolean":
+        return replace(made, kind="choice", options=(("true", "yes"), ("false", "no")))
     if len(kinds) > 1 or kinds[0].get("type") in ("object", "array"):
         return replace(made, kind="yaml", hint=f"{hint}, as YAML".lstrip(", "))
     if kinds[0].get("type") in ("integer", "number") and path not in DURATIONS:
@@ -188,4 +195,6 @@ def _shown(default: object) -> str:
     """A default as text; what is nothing by default is empty."""
     if default is None or default in ({}, [], ()):
         return ""
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)

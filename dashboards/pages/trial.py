@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from search.gene_values import number_format
 from search.objectives import OBJECTIVES
 from search.records import FINAL_TRIAL_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
 
@@ -12,6 +13,7 @@ from ..architecture_words import in_words
 from ..charts import Chart
 from ..differences import changes
 from ..drawing import draw_architecture
+from ..exporting import USUAL, export_formats, export_numbers
 from ..points import Cell, cell, number_cell
 from ..reasons import front_reason, front_rival
 from ..summary import target_words
@@ -22,12 +24,13 @@ from ..wording import (
     REASON_WORDS,
     describe,
     format_word,
+    is_over,
     label,
-    number_format,
     shown,
 )
 from .environment import render
 from .snippet import export_command, onnx_snippet
+from .twin import twin_html
 
 CONDITIONS = ("threads", "batch_size", "length")
 """Of a latency measurement, shown beside the runtime."""
@@ -70,6 +73,7 @@ class ExportRow:
     report: str
     size: str
     url: str
+    cancel_url: str
     created: datetime
 
 
@@ -120,8 +124,12 @@ def trial_page(
         parents=[_parent(number, trial, trials) for number in trial.parents],
         children=[_child(trial, other) for other in trials if trial.number in other.parents],
         charts=shown_charts,
-        twins={name: render("fragments/twin.html", chart=chart) for name, chart in shown_charts.items()},
+        twins={name: twin_html(chart) for name, chart in shown_charts.items()},
         can_export=trial.state == "completed",
+        is_over=is_over(job),
+        export_formats=export_formats(),
+        export_numbers=export_numbers(),
+        usual_formats=USUAL,
         exports=[export_row(export) for export in exports],
         snippet=onnx_snippet(trial.architecture),
         command=export_command(job, trial),
@@ -173,6 +181,7 @@ def export_row(export: ArtefactRecord) -> ExportRow:
         report=json.dumps(dict(export.report), indent=1, default=str) if export.report else "",
         size="" if export.size_bytes is None else shown("weights_bytes", export.size_bytes),
         url=f"/exports/{export.id}/file",
+        cancel_url=f"/exports/{export.id}/cancel",
         created=export.created_at,
     )
 

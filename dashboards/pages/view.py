@@ -1,19 +1,26 @@
 """The moving part of a job page as one JSON value: embedded in the page, fetched again after each event."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from search.records import JobRecord, MeasurementRecord, TrialRecord
+from markupsafe import escape
+
+from search.records import JobRecord, TrialRecord
+from search.tally import rungs_of, tally_of
 
 from .. import summary
-from ..job_charts import job_charts
+from ..cloud import Many
+from ..filter_table import filter_rows
+from ..job_charts import Measurements, job_charts
 from ..points import columns, finalist_columns, finalist_rows, rows
 from ..proxy_table import proxy_rows, waiting_words
+from ..ranks import rank_words
 from ..selection import Selection, default_selection
 from ..strip import strip_key
 from ..wording import actions, is_over, label
 from .environment import render
+from .twin import twin_html
 
 EMPTY_FRONT = "No trial has been trained to the last rung and measured whole yet."
 EMPTY_FINALISTS = (
@@ -27,22 +34,24 @@ def view(
     trials: Sequence[TrialRecord],
     references: Sequence[TrialRecord],
     *,
-    measurements: Mapping[str, Iterable[MeasurementRecord]] | None = None,
+    measurements: Measurements | None = None,
+    curves: Measurements | None = None,
     warnings: Sequence[str] = (),
     last_seq: int = 0,
     now: dt.datetime | None = None,
     selection: Selection | None = None,
+    many: Many | None = None,
 ) -> dict[str, Any]:
     """Figures as Plotly JSON, tables as HTML, and what the script must know; plain JSON throughout.
 
-    `measurements`: latency measurements by architecture id. `warnings`: messages of `warning` events.
-    `last_seq`: the event this view has seen, from which the page listens on. `selection`: what the reader
-    chose to see.
+    `measurements`: latency measurements by architecture id. `curves`: validation values by training id.
+    `warnings`: messages of `warning` events. `last_seq`: the event this view has seen, from which the page
+    listens on. `selection`: what the reader chose to see. `many`: where `trials` are only some of all.
     """
     now = now or dt.datetime.now(dt.UTC)
     chosen = selection or default_selection(job)
-    charts = job_charts(job, trials, references, measurements, chosen)
-    state = summary.status(job, trials, references, now)
+    charts = job_charts(job, trials, references, measurements, chosen, curves=curves, many=many)
+    state = summary.status(job, trials, references, now, many.tally if many else None)
     return {
         "job": {"id": job.id, "state": job.state, "stage": job.stage, "version": job.version},
         "over": is_over(job),
@@ -55,10 +64,12 @@ def view(
             "hypervolume": job.indicators.get("hypervolume"),
         },
         "query": chosen.query(job),
+        "is_thinned": many is not None,
         "figures": {name: chart.figure.to_plotly_json() for name, chart in charts.items()},
         "html": {
-            **fragments(job, trials, references, state, warnings=warnings, links=True),
-            **{f"twin_{name}": render("fragments/twin.html", chart=chart) for name, chart in charts.items()},
+            **fragments(job, trials, references, state, warnings=warnings, links=True, many=many),
+            **{f"twin_{name}": twin_html(chart) for name, chart in charts.items()},
+            "front_note": str(escape(charts["front"].note)),
         },
     }
 
@@ -71,11 +82,13 @@ def fragments(
     *,
     warnings: Sequence[str] = (),
     links: bool,
+    many: Many | None = None,
 ) -> dict[str, str]:
     """The parts of a job page as HTML, by name; `links` leads to trial pages."""
     front = [trial for trial in trials if trial.on_front]
     shared = {"job_id": job.id, "links": links, "columns": [label(key) for key in columns(job)]}
     judged = proxy_rows(job)
+    tally = many.tally if many else tally_of((*trials, *references), rungs_of(job))
     known = [*dict.fromkeys([*(job.context.get("warnings") or ()), *warnings])]
     return {
         "banners": render("fragments/banners.html", s=state, warnings=known),
@@ -100,12 +113,14 @@ def fragments(
             **{**shared, "columns": finalist_columns(job)},
             rows=finalist_rows(job, [*trials, *references]),
             empty=EMPTY_FINALISTS,
-        ),
+        )
+        + render("fragments/rank_words.html", words=rank_words(job)),
         "outcomes": render(
             "fragments/outcomes.html",
-            outcomes=summary.outcomes(job, trials),
-            failures=summary.failures([*trials, *references]),
+            outcomes=summary.outcomes(job, tally),
+            failures=summary.failures(tally.failed),
             **shared,
-        ),
+        )
+        + render("fragments/filters.html", rows=filter_rows(job)),
         "proxies": render("fragments/proxies.html", rows=judged, waiting=waiting_words(judged)),
     }

@@ -5,6 +5,7 @@
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const DEBOUNCE_MS = 300;
 const RETRY_MS = 3000;
+const MOVED_MS = 80;
 
 function embedded(id) {
   const element = document.getElementById(id);
@@ -29,21 +30,26 @@ class Figures {
     dark.addEventListener("change", () => this.draw(this.known));
   }
 
-  draw(figures) {
+  // `only`: the one figure that has changed.
+  draw(figures, only) {
     this.known = figures || {};
     if (!window.Plotly) return;
     for (const element of document.querySelectorAll("[data-figure]")) {
       const figure = this.known[element.dataset.figure];
-      if (!figure) continue;
+      if (!figure || (only && element.dataset.figure !== only)) continue;
       if (element.dataset.optional) element.closest("section").hidden = !(figure.data || []).length;
       const shown = themed(figure, dark.matches ? this.theme : {});
-      const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+      const options = { responsive: true, displaylogo: false, doubleClick: "autosize", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
       window.Plotly.react(element, shown.data || [], shown.layout || {}, options);
       this.listen(element);
     }
     for (const element of document.querySelectorAll(".js-plotly-plot")) {
       if (element.offsetParent) window.Plotly.Plots.resize(element); // a card that came or went moved the others
     }
+  }
+
+  moved(element, change) {
+    if (this.onMove && Object.keys(change).some((key) => /^[xy]axis/.test(key))) this.onMove(partOf(element.layout));
   }
 
   listen(element) {
@@ -53,9 +59,18 @@ class Figures {
       const number = event.points.map((point) => point.customdata).find((value) => Number.isInteger(value));
       if (number !== undefined) window.location.assign(`${this.base}/trials/${number}`);
     });
+    if (element.dataset.figure === "front") element.on("plotly_relayout", (change) => this.moved(element, change));
     element.on("plotly_hover", () => { element.style.cursor = "pointer"; });
     element.on("plotly_unhover", () => { element.style.cursor = ""; });
   }
+}
+
+// The part of the plane on view, in the units of the axes; null for all of it.
+function partOf(layout) {
+  if (!layout.xaxis || !layout.yaxis || layout.xaxis.autorange === true) return null;
+  const ends = [layout.xaxis, layout.yaxis].map((axis) => (axis.range || []).map((end) => (axis.type === "log" ? 10 ** end : Number(end))));
+  const flat = ends.map((pair) => [...pair].sort((a, b) => a - b)).flat();
+  return flat.length === 4 && flat.every(Number.isFinite) ? flat.map((end) => Number(end.toPrecision(6))).join(",") : null;
 }
 
 // A picture of a figure is for papers and mails: always in the light colours, on white.
@@ -118,9 +133,31 @@ function countTicked() {
   for (const box of document.querySelectorAll("input[form=compare]")) box.disabled = values.size >= MOST_COMPARED && !values.has(box.value);
 }
 
+// A page without a server writes the CSV of a chart from its table. A text that a spreadsheet would run is disarmed.
+function tables() {
+  for (const button of document.querySelectorAll("[data-csv]")) {
+    const rows = () => [...document.querySelectorAll(`[data-fragment="twin_${button.dataset.csv}"] tr`)];
+    button.hidden = !rows().length;
+    const cell = (one) => {
+      const text = one.textContent.trim();
+      const number = one.classList.contains("number") ? Number(text.replaceAll(",", "")) : NaN;
+      if (Number.isFinite(number)) return String(number);
+      return `"${(/^[=+\-@\t]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+    };
+    button.addEventListener("click", () => {
+      const lines = rows().map((row) => [...row.children].map(cell).join(","));
+      saveBlob(new Blob([`${lines.join("\r\n")}\r\n`], { type: "text/csv" }), `paretoformer-${button.dataset.csv}.csv`);
+    });
+  }
+}
+
 class LivePage {
   constructor(base, view, figures) {
     this.base = base;
+    this.thinned = view.is_thinned;
+    this.state = view.job.state;
+    this.took = 0;
+    figures.onMove = (part) => this.move(part);
     this.figures = figures;
     this.seq = view.last_seq;
     this.version = view.job.version;
@@ -136,6 +173,9 @@ class LivePage {
     this.query = view.query || "";
     this.form = document.getElementById("selection");
     if (!this.form) return;
+    const standing = new URLSearchParams(this.query);
+    const fields = new FormData(this.form);
+    this.usual = Object.fromEntries(["x", "y", "scale"].map((name) => [name, standing.has(name) ? "" : fields.get(name) || ""]));
     const parts = document.querySelectorAll("#selection, #selection [name], [form=selection]");
     for (const part of parts) if (part.matches("button")) part.hidden = true;
     this.form.querySelector("button").hidden = true;
@@ -147,14 +187,45 @@ class LivePage {
   }
 
   async takeSelection() {
-    this.query = `?${new URLSearchParams(new FormData(this.form))}`;
+    const before = new URLSearchParams(this.query);
+    const now = new URLSearchParams(new FormData(this.form));
+    const isSamePlane = ["x", "y", "scale"].every((name) => (before.get(name) || this.usual[name]) === (now.get(name) || ""));
+    if (isSamePlane && before.get("zoom")) now.set("zoom", before.get("zoom"));
+    this.query = `?${now}`;
     await this.refresh();
     window.history.replaceState(null, "", `${this.base}${this.query}`);
   }
 
+  // The part on view stands in the address; of a thinned cloud the server chooses anew what is drawn there.
+  move(part) {
+    const query = new URLSearchParams(this.query);
+    if ((query.get("zoom") || null) === part) return;
+    if (part) query.set("zoom", part);
+    else query.delete("zoom");
+    const text = String(query).replaceAll("%2C", ",");
+    this.query = text ? `?${text}` : "";
+    window.history.replaceState(null, "", `${this.base}${this.query}`);
+    for (const link of document.querySelectorAll("a[href*='/charts/']")) link.href = link.href.replace(/(\?.*)?$/, this.query);
+    if (!this.thinned) return;
+    clearTimeout(this.moving);
+    this.moving = setTimeout(() => this.redraw(), MOVED_MS);
+  }
+
+  async redraw() {
+    const query = this.query;
+    try {
+      const answer = await fetch(`${this.base}/charts/front.json${query}`, { cache: "no-store" });
+      if (!answer.ok || query !== this.query) return;
+      const { figure, twin, note } = await answer.json();
+      document.querySelector("[data-fragment=front_note]").textContent = note;
+      document.querySelector("[data-fragment=twin_front]").innerHTML = twin;
+      this.figures.draw({ ...this.figures.known, front: figure }, "front");
+    } catch { /* the marks of before stay */ }
+  }
+
   connect() {
     this.source = new EventSource(`${this.base}/events?after=${this.seq}`);
-    this.source.onopen = () => this.say("live");
+    this.source.onopen = () => this.sayConnected();
     this.source.onerror = () => {
       this.say("reconnecting");
       if (this.source.readyState === EventSource.CLOSED) setTimeout(() => this.connect(), RETRY_MS);
@@ -167,12 +238,13 @@ class LivePage {
   take(event) {
     const seq = Number(JSON.parse(event.data).seq);
     if (seq > this.seq) this.seq = seq;
-    if (this.timer === null) this.timer = setTimeout(() => { this.timer = null; this.refresh(); }, DEBOUNCE_MS);
+    if (this.timer === null) this.timer = setTimeout(() => { this.timer = null; this.refresh(); }, Math.max(DEBOUNCE_MS, 3 * this.took));
   }
 
   async refresh() {
     if (this.busy) { this.again = true; return; }
     this.busy = true;
+    const began = performance.now();
     try {
       const answer = await fetch(`${this.base}/view.json${this.query}`, { cache: "no-store", headers: { Accept: "application/json" } });
       if (answer.ok) this.show(await answer.json());
@@ -181,6 +253,7 @@ class LivePage {
       this.say("reconnecting");
     } finally {
       this.busy = false;
+      this.took = performance.now() - began;
       if (this.again) { this.again = false; this.refresh(); }
     }
   }
@@ -200,13 +273,20 @@ class LivePage {
     chip.textContent = view.job.state;
     chip.className = `chip ${view.job.state}`;
     this.query = view.query;
+    this.state = view.job.state;
+    this.thinned = view.is_thinned;
+    if (this.source && this.source.readyState === EventSource.OPEN) this.sayConnected();
     for (const link of document.querySelectorAll("a[href*='/charts/']")) link.href = link.href.replace(/(\?.*)?$/, view.query);
     this.figures.draw(view.figures);
     localTimes();
-    if (view.over && this.source) {
+    if (view.over && this.source && this.seq >= view.last_seq) { // the last events may still be on their way
       this.source.close();
       this.say("ended");
     }
+  }
+
+  sayConnected() {
+    this.say(this.state === "paused" ? "paused" : "live");
   }
 
   say(word) {
@@ -264,7 +344,36 @@ class JobForm {
     estimate.hidden = false;
     estimate.addEventListener("click", (event) => { event.preventDefault(); this.ask(true); });
     this.offerExample();
+    this.offerUpload();
     this.ask(false);
+  }
+
+  // A file goes up at once; its name in jobs then stands in the field. XMLHttpRequest: fetch tells no progress.
+  offerUpload() {
+    const input = document.getElementById("upload");
+    if (!input) return;
+    document.getElementById("upload-field").hidden = false;
+    input.addEventListener("change", () => { if (input.files.length) this.send(input.files[0]); });
+  }
+
+  send(file) {
+    const chip = document.getElementById("upload-state");
+    const say = (words, css) => Object.assign(chip, { hidden: false, textContent: words, className: `chip ${css}` });
+    const request = new XMLHttpRequest();
+    request.open("POST", `/jobs/new/data?name=${encodeURIComponent(file.name.slice(-200))}`);
+    request.setRequestHeader("X-Form-Token", this.form.elements.namedItem("csrf").value);
+    request.setRequestHeader("Accept", "application/json");
+    request.upload.onprogress = (event) => say(`${Math.floor((100 * event.loaded) / event.total)} %`, "running");
+    request.onerror = () => say("the server does not answer", "failed");
+    request.onload = () => {
+      const answer = JSON.parse(request.responseText || "{}");
+      if (request.status !== 200) { say(answer.detail || "not taken", "failed"); return; }
+      say(`stored as ${answer.dataset.slice(0, 13)}…`, "completed");
+      document.getElementById("f.task.dataset").value = answer.dataset;
+      this.soon();
+    };
+    say("0 %", "running");
+    request.send(file);
   }
 
   offerExample() {
@@ -350,6 +459,7 @@ function start() {
     const figures = new Figures(embedded("theme"), base);
     figures.draw(view.figures);
     pictures(figures);
+    tables();
     if (base && view.job) new LivePage(base, view, figures);
   }
   localTimes();

@@ -22,7 +22,7 @@
   function scaleOf(dimension, values) {
     if (dimension.names.length) return { low: -0.5, high: dimension.names.length - 0.5, log: false };
     const known = values.filter((value) => value !== null && Number.isFinite(value));
-    const log = dimension.log && known.every((value) => value > 0);
+    const log = dimension.log && known.length > 0 && known.every((value) => value > 0);
     let low = known.reduce((a, b) => Math.min(a, b), Infinity);
     let high = known.reduce((a, b) => Math.max(a, b), -Infinity);
     if (!known.length) { low = 0; high = 1; }
@@ -131,7 +131,7 @@
   }
 
   function drawParallel() {
-    const width = Math.max(parallel.parentElement.clientWidth, 104 * dimensions.length);
+    const width = Math.max(parallel.parentElement.clientWidth, 94 * dimensions.length);
     const context = prepared(parallel, width, HEIGHT);
     const y = (index, value) => HEIGHT - BOTTOM - part(scales[index], value) * (HEIGHT - TOP - BOTTOM);
     const kinds = { out: [], other: [], reference: [], front: [] };

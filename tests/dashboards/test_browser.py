@@ -208,8 +208,13 @@ def test_a_running_job_grows_on_the_page_and_ends(
     assert front != before
     expect(tab.page.locator("[data-fragment=front_table] tbody tr")).to_have_count(front)
     assert tab.page.locator("form[data-action=pause]").is_visible()
+    paused = replace(live, state="paused")
+    site.pages["/jobs/x/view.json"] = json.dumps(view(paused, trials, []))
+    site.events.put({"seq": 4, "kind": "job.state", "trial": None, "data": {"state": "paused"}})
+    tab.page.wait_for_selector("#connection.paused")
+    assert tab.page.locator("form[data-action=resume]").is_visible()
     site.pages["/jobs/x/view.json"] = json.dumps(view(job, trials, []))
-    site.events.put({"seq": 4, "kind": "job.state", "trial": None, "data": {"state": "completed"}})
+    site.events.put({"seq": 5, "kind": "job.state", "trial": None, "data": {"state": "completed"}})
     tab.page.wait_for_selector("#connection.ended")
     assert tab.page.locator("#state").inner_text() == "completed"
     assert not tab.page.locator("form[data-action=pause]").is_visible()
@@ -352,6 +357,11 @@ def test_the_report_opens_from_the_file_system(
     tab = open_tab(path.as_uri())
     tab.page.wait_for_selector("[data-figure=front] .scatterlayer path.point")
     assert tab.page.locator("svg.pf-draw").count() > 0
+    with tab.page.expect_download() as download:
+        tab.page.click("[data-csv=front]")
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith('"trial","group","state","on front","latency (ms)"')
+    assert len(lines) == 1 + sum("latency_s" in trial.values for trial in trials)
     assert tab.complaints == []
 
 

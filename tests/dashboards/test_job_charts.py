@@ -19,7 +19,8 @@ def test_every_chart_has_a_table_as_wide_as_its_columns(
     job: JobRecord, trials: Trials, references: Trials, measured: Measured
 ) -> None:
     known = {trial.architecture_id: measured(trial) for trial in trials}
-    charts = job_charts(job, trials, references, known)
+    curves = {trial.training_id: measured(trial) for trial in trials}
+    charts = job_charts(job, trials, references, known, curves=curves)
     assert tuple(charts) == NAMES
     for chart in charts.values():
         assert chart.rows

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from dashboards import summary
 from search.records import JobRecord, TrialRecord
+from search.tally import tally_of
 
 NewJob = Callable[..., JobRecord]
 
@@ -68,7 +69,7 @@ def test_without_indicators_every_number_is_a_dash(new_job: NewJob) -> None:
 
 def test_failures_are_grouped_by_cause_with_the_message(trials: list[TrialRecord]) -> None:
     lost = [replace(trials[0], number=90 + i, state="failed", reason="worker_lost") for i in range(2)]
-    first, second = summary.failures([*trials, *lost])
+    first, second = summary.failures(tally_of([*trials, *lost], []).failed)
     assert (first.reason, first.count) == ("worker_lost", 2)
     assert first.cases == (summary.Case("", 2, ((90, "90"), (91, "91"))),)
     assert second.reason == "diverged"
@@ -79,7 +80,8 @@ def test_the_messages_of_a_cause_are_counted(trials: list[TrialRecord]) -> None:
     def failed(number: int, message: str) -> TrialRecord:
         return replace(trials[0], number=number, state="failed", reason="timeout", message=message)
 
-    (cause,) = summary.failures([failed(i, "slow" if i % 3 else f"odd {i}") for i in range(30)])
+    rows = [failed(i, "slow" if i % 3 else f"odd {i}") for i in range(30)]
+    (cause,) = summary.failures(tally_of(rows, []).failed)
     assert cause.count == 30
     assert len(cause.cases) == summary.MAX_CASES
     assert (cause.cases[0].message, cause.cases[0].count) == ("slow", 20)

@@ -7,6 +7,7 @@ from dashboards.figures import growth, progress_figure
 from dashboards.figures.progress import EMPTY, progress_rows
 from search.indicators import indicators
 from search.records import JobRecord, TrialRecord
+from search.tally import endings_of
 
 
 def test_the_hypervolume_never_shrinks_and_ends_at_the_indicator(job: JobRecord) -> None:
@@ -18,7 +19,7 @@ def test_the_hypervolume_never_shrinks_and_ends_at_the_indicator(job: JobRecord)
 
 
 def test_an_unstarted_job_gets_a_sentence(new_job: Callable[..., JobRecord]) -> None:
-    assert progress_figure(new_job()).layout.annotations[0].text == EMPTY
+    assert progress_figure(new_job()).layout.annotations[0].text.replace("<br>", " ") == EMPTY
 
 
 def test_growth_is_known_over_time_and_over_training(
@@ -31,7 +32,8 @@ def test_growth_is_known_over_time_and_over_training(
     ]
     timed[1] = replace(timed[1], training_id=timed[0].training_id)
     known = replace(job, indicators=indicators(timed, references, job.objectives))
-    found = growth(known, timed)
+    endings = endings_of(timed, known.objectives)
+    found = growth(known, endings)
     assert [one.trials for one in found] == [count for count, _ in progress_rows(known)]
     assert [one.minutes for one in found] == sorted(one.minutes or 0 for one in found)
     counted = [one for one in timed if one.state == "completed" and one.kinds.get("latency_s") == "measured"]
@@ -39,7 +41,7 @@ def test_growth_is_known_over_time_and_over_training(
     assert found[-1].minutes == 1 + end
     spent = {one.training_id: one.steps for one in timed if one.number <= end}
     assert found[-1].steps == sum(spent.values())
-    by_time, by_steps = progress_figure(known, timed, "time"), progress_figure(known, timed, "steps")
+    by_time, by_steps = progress_figure(known, endings, "time"), progress_figure(known, endings, "steps")
     assert by_time.layout.xaxis.title.text == "minutes since the start"
     assert by_steps.layout.xaxis.title.text == "training steps the search has spent"
     assert len(by_time.data[0].x) == len(by_steps.data[0].x) == len(found)

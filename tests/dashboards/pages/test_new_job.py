@@ -116,11 +116,11 @@ def test_a_problem_stands_at_its_field_and_the_rest_above() -> None:
 
 
 def test_yaml_counts_when_the_mode_says_so() -> None:
-    form = {**default_form(), "mode": "yaml", "yaml": "name: typed\nbudget: {trials: 3}\n"}
+    form = {**default_form(), "written_as": "yaml", "yaml": "name: typed\nbudget: {trials: 3}\n"}
     spec = parse_job(job_data(form))
     assert (spec.name, spec.budget.trials) == ("typed", 3)
     with pytest.raises(InvalidInputError, match="line 1"):
-        job_data({"mode": "yaml", "yaml": "a: [1"})
+        job_data({"written_as": "yaml", "yaml": "a: [1"})
 
 
 def test_a_setting_that_is_yaml_is_read_with_its_name() -> None:
