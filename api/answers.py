@@ -2,11 +2,15 @@
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict
 
+from search.export_files import looks_whole
 from search.records import (
+    DATASET_PATH,
+    EARLIER,
     ArtefactRecord,
     EventRecord,
     Final,
@@ -19,6 +23,10 @@ from search.verdicts import KEY, ProxyVerdict, stored
 
 FIXED_COLUMNS = ("trial", "architecture_id", "origin", "number_format", "params", "seeds")
 """Of the columnar and CSV forms of a front; the job's objectives and their intervals follow."""
+
+
+_INTERNAL = (KEY, DATASET_PATH, EARLIER)
+"""Keys of a job's context that no answer shows."""
 
 
 class ProxyAnswer(TypedDict):
@@ -44,6 +52,7 @@ class JobAnswer(TypedDict):
     message: str | None
     stage: str
     objectives: list[str]
+    labels: list[str]
     spec: dict[str, Any]
     context: dict[str, Any]
     counters: dict[str, int]
@@ -180,7 +189,11 @@ class EventAnswer(TypedDict):
 
 
 class ExportAnswer(TypedDict):
-    """A requested model folder; `sha256` is over its files, `report` what its verification found."""
+    """A requested model folder; `sha256` is over its files, `report` what its verification found.
+
+    While it is written `message` says what is done now. `artefact_missing`: it was ready, its files are gone
+    or changed.
+    """
 
     id: str
     job: str
@@ -192,6 +205,7 @@ class ExportAnswer(TypedDict):
     sha256: str | None
     message: str | None
     report: dict[str, Any] | None
+    artefact_missing: bool
     created_at: str | None
     ended_at: str | None
 
@@ -206,8 +220,9 @@ def job_answer(job: JobRecord) -> JobAnswer:
         "message": job.message,
         "stage": job.stage,
         "objectives": list(job.objectives),
+        "labels": list(job.labels),
         "spec": dict(job.spec),
-        "context": {key: value for key, value in job.context.items() if key != KEY},
+        "context": {key: value for key, value in job.context.items() if key not in _INTERNAL},
         "counters": dict(job.counters),
         "indicators": dict(job.indicators),
         "proxies": [_proxy_answer(one) for one in stored(job.context)[0]],
@@ -374,8 +389,12 @@ def event_answer(event: EventRecord) -> EventAnswer:
     }
 
 
-def export_answer(export: ArtefactRecord) -> ExportAnswer:
-    """An export: what was asked, how it stands, what its verification found. No paths of this machine."""
+def export_answer(export: ArtefactRecord, data_dir: Path | None = None) -> ExportAnswer:
+    """An export: what was asked, how it stands, what its verification found. No paths of this machine.
+
+    With the data folder a ready one is looked for there.
+    """
+    is_lost = export.state == "ready" and data_dir is not None and not looks_whole(data_dir, export)
     return {
         "id": export.id,
         "job": export.job_id,
@@ -387,6 +406,7 @@ def export_answer(export: ArtefactRecord) -> ExportAnswer:
         "sha256": export.sha256,
         "message": export.message,
         "report": None if export.report is None else dict(export.report),
+        "artefact_missing": is_lost,
         "created_at": moment(export.created_at),
         "ended_at": moment(export.ended_at),
     }

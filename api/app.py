@@ -5,17 +5,24 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from search.storage import keys
+from search.storage import keys, server_secrets
 from search.storage.database import Database
 from space.errors import InvalidInputError
 
+from .auditing import Audit
+from .cursors import Cursors
 from .deps import Services
 from .documents import openapi
+from .forms import FormTokens
 from .guard import LOOPBACK, Guard, is_loopback
+from .limits import Rate, Streams
 from .metrics import Metrics
 from .problems import install_problems
-from .routes import architectures, catalogue, events, exports, health, jobs, pages, trials
+from .routes import access, architectures, catalogue, datasets, events, exports, health, jobs, pages, trials
 from .settings import Settings
+from .watching import Watch
+
+MODULES = (jobs, trials, events, exports, datasets, architectures, catalogue, access, health, pages)
 
 
 def create_app(settings: Settings, database: Database) -> FastAPI:
@@ -23,13 +30,29 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     version = importlib.metadata.version("paretoformer")
     app = FastAPI(title="paretoformer", version=version, docs_url=None, redoc_url=None, openapi_url=None)
     metrics = Metrics(database)
+    secret = _shared_secret(database)
     app.state.services = Services(
-        settings=settings, database=database, metrics=metrics, needs_key=not is_loopback(settings.host)
+        settings=settings,
+        database=database,
+        metrics=metrics,
+        needs_key=not is_loopback(settings.host),
+        forms=FormTokens(secret),
+        cursors=Cursors(secret),
+        rate=Rate(settings.rate_limit),
+        streams=Streams(settings.stream_limit),
+        watch=Watch(database),
     )
-    for module in (jobs, trials, events, exports, architectures, catalogue, health, pages):
+    for module in MODULES:
         app.include_router(module.router)
     install_problems(app)
-    app.add_middleware(Guard, hosts=allowed_hosts(settings), body_limit=settings.body_limit, metrics=metrics)
+    app.add_middleware(Audit, database=database)
+    app.add_middleware(
+        Guard,
+        hosts=allowed_hosts(settings),
+        body_limit=settings.body_limit,
+        upload_limit=settings.dataset_limit,
+        metrics=metrics,
+    )
     document: dict[str, Any] = {}
 
     def described() -> dict[str, Any]:
@@ -39,6 +62,12 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
 
     app.openapi = described  # type: ignore[method-assign]  # FastAPI's documented way to change the document
     return app
+
+
+def _shared_secret(database: Database) -> bytes:
+    """What all servers of the database sign with; made by the first of them."""
+    with database.write() as session:
+        return server_secrets.shared(session, "server")
 
 
 def allowed_hosts(settings: Settings) -> set[str]:
@@ -56,7 +85,7 @@ def check_binding(settings: Settings, database: Database) -> None:
     if is_loopback(settings.host):
         return
     with database.read() as session:
-        if any(key.revoked_at is None for key in keys.list_keys(session)):
+        if keys.any_key(session):
             return
     raise InvalidInputError(
         f"host {settings.host} can be reached by others and there is no key: nothing was started",

@@ -2,15 +2,16 @@
 
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def zip_folder(folder: Path, name: str) -> Path:
-    """Writes the folder's files below `name/` into a temporary zip; the caller removes it."""
+def zip_files(contents: Mapping[str, bytes], name: str) -> Path:
+    """Writes the files below `name/` into a temporary zip; the caller removes it."""
     with tempfile.NamedTemporaryFile(prefix="paretoformer-", suffix=".zip", delete=False) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for path in sorted(folder.iterdir()):
-                archive.writestr(zipfile.ZipInfo(f"{name}/{path.name}", _DATE), path.read_bytes())
+            for file_name, data in sorted(contents.items()):
+                archive.writestr(zipfile.ZipInfo(f"{name}/{file_name}", _DATE), data)
         return Path(file.name)

@@ -27,7 +27,10 @@ async def json_body(request: Request) -> Any:
     if not raw:
         return {}
     _require(request, "application/json")
-    return parse_json(raw)
+    value = parse_json(raw)
+    if value is None:
+        raise InvalidInputError("the body is null; send an object, or nothing")
+    return value
 
 
 async def form_body(request: Request) -> dict[str, str]:

@@ -21,9 +21,11 @@ from .commands import (
     jobs,
     keys,
     report,
+    retrain,
     score,
     search,
     serve,
+    serve_model,
     spaces,
     submit,
     tasks,
@@ -78,10 +80,12 @@ def _options(
 
 app.command("init")(init.init)
 app.command("search")(search.search)
+app.command("retrain")(retrain.retrain)
 app.command("front")(front.front)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("score")(score.score)
+app.command("serve-model")(serve_model.serve_model)
 app.add_typer(spaces.app, name="space")
 app.add_typer(tasks.app, name="task")
 app.command("serve")(serve.serve)

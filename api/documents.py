@@ -25,14 +25,34 @@ _PAGE = """<!doctype html>
 """
 
 
-def body_of(model: type[Any]) -> dict[str, Any]:
+PUBLIC = frozenset({"/livez", "/readyz"})
+_LINKED: Mapping[str, tuple[str, str]] = {
+    "/v1/jobs": ("202", "job_id"),
+    "/v1/jobs/{job_id}/exports": ("202", "export_id"),
+    "/v1/datasets": ("201", "dataset_id"),
+}
+"""POST that makes something -> its status, and the parameter that takes the new id elsewhere."""
+_PROBLEM = {
+    "type": "urn:paretoformer:invalid_input",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "detail": "strategy.kind: unknown value 'nsga-2'; did you mean 'nsga2'? valid: boshnas, entropy, ...",
+    "code": "invalid_input",
+    "hint": None,
+    "request_id": "5f0c1d2e3b4a5968",
+}
+
+
+def body_of(model: type[Any], example: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """For `openapi_extra`: the route's JSON body. The route reads it itself, strictly."""
     schema = TypeAdapter(model).json_schema(ref_template=_REFERENCE)
     return {
         "requestBody": {
             "required": not issubclass(model, BaseModel)
             or any(f.is_required() for f in model.model_fields.values()),
-            "content": {"application/json": {"schema": schema}},
+            "content": {
+                "application/json": {"schema": schema, **({"example": dict(example)} if example else {})}
+            },
         }
     }
 
@@ -52,10 +72,12 @@ def openapi(app: FastAPI, version: str) -> dict[str, Any]:
     schemas["Problem"] = Problem.model_json_schema(ref_template=_REFERENCE)
     answer = {
         "description": "What went wrong",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": _PROBLEM}},
     }
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
+            if path in PUBLIC:
+                operation["security"] = []
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = answer
             body = (
@@ -65,9 +87,31 @@ def openapi(app: FastAPI, version: str) -> dict[str, Any]:
                 .get("schema", {})
             )
             schemas.update(body.pop("$defs", {}))
-    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    document["security"] = [{}, {"key": []}]
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "On loopback nothing is asked for until the database has a key.",
+        }
+    }
+    document["security"] = [{"key": []}]
+    _link(document["paths"])
     return document
+
+
+def _link(paths: Mapping[str, Any]) -> None:
+    """From every answer with a new id to what can be asked of it."""
+    for path, (status, name) in _LINKED.items():
+        answer = paths[path]["post"]["responses"][status]
+        answer["links"] = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {name: "$response.body#/id"},
+            }
+            for other, operations in paths.items()
+            if f"{{{name}}}" in other
+            for operation in operations.values()
+        }
 
 
 def docs_page(document: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Proof that a form came from our own page: a random cookie, and its keyed digest as a hidden field.
 
-The cookie is SameSite=Strict and HttpOnly; the digest's secret lives as long as the process.
+The cookie is SameSite=Strict and HttpOnly; the digest's secret is the database's, so that forms outlive a
+restart of the server.
 """
 
 import hashlib
@@ -17,8 +18,8 @@ COOKIE = "pf_csrf"
 class FormTokens:
     """Makes and checks tokens."""
 
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(32)
+    def __init__(self, secret: bytes) -> None:
+        self._secret = hmac.new(secret, b"forms", hashlib.sha256).digest()
 
     def cookie(self, request: Request) -> str:
         """The visitor's cookie, or a new one."""

@@ -1,16 +1,29 @@
-"""What a page, a report or `--json` needs of a job, read in one transaction."""
+"""What a page, a report or `--json` needs of a job, read in one transaction.
+
+Of a job with more than `WHOLE` trials only some are read: the fronts, the references, what was trained again,
+and the marks of the view; the rest is counted in the database.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy.orm import Session
 
-from dashboards import PlannedBlock
+from dashboards import Many, PlannedBlock, Selection, Thinned, default_selection, thinned_plane
 from search.records import JobRecord, MeasurementRecord, TrialRecord
-from search.storage import events, measurements, trials
+from search.storage import events, measurements, overviews, trials
+from search.tally import Tally, rungs_of
 
-_LATENCY = ("latency_s",)
-_EVENTS = 1000
+from .remembered import remembered
+
+WHOLE = 3000
+"""Trials of a job that are all read."""
+SAMPLE = 1000
+"""Trials that gene importance is computed from where not all are read."""
+MOST_TIMED = 500
+"""Trials whose predicted and measured latencies are compared."""
+MOST_STOPPED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,43 +35,89 @@ class Gathered:
     references: Sequence[TrialRecord]
     latencies: Mapping[str, Sequence[MeasurementRecord]]
     """Latency measurements by architecture id."""
+    curves: Mapping[str, Sequence[MeasurementRecord]]
+    """Validation values of the trainings, by training id."""
     warnings: Sequence[str]
     last_seq: int
+    many: Many | None
+    """Where `trials` are not all of them."""
 
 
-def gather(session: Session, job: JobRecord) -> Gathered:
-    """Everything of a job that its page shows."""
-    rows = trials.all_trials(session, job.id)
-    timed = [row for row in rows if row.kinds.get("latency_s") == "measured"]
+def gather(session: Session, job: JobRecord, selection: Selection | None = None) -> Gathered:
+    """Everything of a job that its page shows under `selection`."""
+    chosen = selection or default_selection(job)
+    if overviews.count(session, job.id) <= WHOLE:
+        many, rows = None, trials.all_trials(session, job.id)
+    else:
+        many, rows = _many(session, job, chosen)
+    timed = [row.architecture_id for row in rows if row.kinds.get("latency_s") == "measured"]
+    learned = [row.training_id for row in rows if row.on_front or row.number < 0 or many is None]
     return Gathered(
         job=job,
         trials=[row for row in rows if row.number >= 0],
         references=sorted((row for row in rows if row.number < 0), key=lambda row: -row.number),
-        latencies={
-            row.architecture_id: [
-                record
-                for record in measurements.for_subject(session, row.architecture_id)
-                if record.quantity in _LATENCY
-            ]
-            for row in timed
-        },
-        warnings=_warnings(session, job.id),
+        latencies=overviews.measured_values(session, _evenly(timed, MOST_TIMED), "latency_s"),
+        curves=overviews.measured_values(session, _evenly(learned, MOST_TIMED), job.objectives[0]),
+        warnings=overviews.warnings(session, job.id),
         last_seq=events.last_seq(session, job.id),
+        many=many,
     )
 
 
-def _warnings(session: Session, job_id: str) -> list[str]:
-    """Messages of the job's warning events, each once, in order."""
-    found: dict[str, None] = {}
-    seq = 0
-    while page := events.after(session, job_id, seq, _EVENTS):
-        found |= {
-            str(event.data["message"]): None
-            for event in page
-            if event.kind == "warning" and event.data.get("message")
-        }
-        seq = page[-1].seq
-    return list(found)
+def gather_front(session: Session, job: JobRecord, chosen: Selection) -> Gathered:
+    """Only what the figure of the front shows, for a view that moves."""
+    if overviews.count(session, job.id) <= WHOLE:
+        return gather(session, job, chosen)
+    cloud, stopped, rows = _viewed(session, job, chosen)
+    none = Tally({}, {}, (), 0, 0, 0, 0, ())
+    return Gathered(
+        job=job,
+        trials=[row for row in rows if row.number >= 0],
+        references=[row for row in rows if row.number < 0],
+        latencies={},
+        curves={},
+        warnings=(),
+        last_seq=0,
+        many=Many(none, (), (), cloud, stopped),
+    )
+
+
+def _many(session: Session, job: JobRecord, chosen: Selection) -> tuple[Many, list[TrialRecord]]:
+    cloud, stopped, rows = _viewed(session, job, chosen)
+    many = Many(
+        tally=remembered(session, job, "tally", lambda: overviews.tally(session, job.id, rungs_of(job))),
+        endings=remembered(session, job, "endings", lambda: overviews.endings(session, job.id))
+        if chosen.over != "trials"
+        else (),
+        sample=remembered(
+            session, job, "sample", lambda: overviews.spread_completed(session, job.id, SAMPLE)
+        ),
+        cloud=cloud,
+        stopped=stopped,
+    )
+    return many, rows
+
+
+def _viewed(
+    session: Session, job: JobRecord, chosen: Selection
+) -> tuple[Thinned, Thinned, list[TrialRecord]]:
+    """What of the dominated and of the stopped trials is drawn, and the rows of all marks."""
+    plane = remembered(
+        session,
+        job,
+        ("plane", chosen.x, chosen.y),
+        lambda: overviews.plane(session, job.id, chosen.x, chosen.y),
+    )
+    cloud = thinned_plane(chosen, plane.number, plane.x, plane.y, plane.completed & ~plane.on_front)
+    stopped = thinned_plane(chosen, plane.number, plane.x, plane.y, ~plane.completed, MOST_STOPPED)
+    notable = remembered(session, job, "notable", lambda: overviews.notable(session, job.id))
+    numbers = [*notable, *cloud.numbers, *stopped.numbers]
+    return cloud, stopped, overviews.numbered(session, job.id, numbers)
+
+
+def _evenly(subjects: Sequence[str], limit: int) -> list[str]:
+    places = np.linspace(0, len(subjects) - 1, min(limit, len(subjects))).round().astype(int)
+    return [subjects[place] for place in places]
 
 
 def of_trial(session: Session, trial: TrialRecord) -> list[MeasurementRecord]:

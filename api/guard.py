@@ -19,6 +19,10 @@ from .problems import RequestError, problem_response, unexpected
 log = logging.getLogger(__name__)
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+UPLOADS = frozenset({"/v1/datasets", "/jobs/new/data"})
+"""The routes that take a file as their body."""
+MAX_ADDRESS = 16 * 1024
+MAX_HEADERS = 32 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -47,10 +51,19 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """The outermost layer. `hosts`: names the server answers to; empty means any."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str], body_limit: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str],
+        body_limit: int,
+        upload_limit: int,
+        metrics: Metrics,
+    ) -> None:
         self._app = app
         self._hosts = frozenset(hosts)
         self._body_limit = body_limit
+        self._upload_limit = upload_limit
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +84,7 @@ class Guard:
 
         try:
             self._check(scope)
-            await self._app(scope, self._counted(receive), answer)
+            await self._app(scope, self._counted(receive, self._limit(scope)), answer)
         except RequestError as error:
             if not has_begun:
                 refusal = problem_response(
@@ -110,6 +123,7 @@ class Guard:
         headers["X-Request-Id"] = scope["request_id"]
 
     def _check(self, scope: Scope) -> None:
+        _check_size(scope)
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts and _name(host) not in self._hosts:
@@ -129,24 +143,38 @@ class Guard:
                 415, "unsupported_media_type", "compressed bodies are not accepted; send it plain"
             )
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._body_limit:
-            raise self._too_large()
+        limit = self._limit(scope)
+        if not length.isdecimal() or len(length) > 15 or int(length) > limit:
+            raise _too_large(limit)
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _limit(self, scope: Scope) -> int:
+        is_upload = scope["method"] == "POST" and scope["path"] in UPLOADS
+        return self._upload_limit if is_upload else self._body_limit
+
+    def _counted(self, receive: Receive, limit: int) -> Receive:
         received = 0
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._body_limit:
-                raise self._too_large()
+            if received > limit:
+                raise _too_large(limit)
             return message
 
         return counted
 
-    def _too_large(self) -> RequestError:
-        return RequestError(413, "too_large", f"a request body has at most {self._body_limit:,} bytes")
+
+def _check_size(scope: Scope) -> None:
+    """The server's own limits hold only for what comes in several pieces."""
+    if len(scope.get("raw_path", b"")) + len(scope.get("query_string", b"")) > MAX_ADDRESS:
+        raise RequestError(414, "address_too_long", f"an address has at most {MAX_ADDRESS:,} bytes")
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
+        raise RequestError(431, "headers_too_large", f"the headers have at most {MAX_HEADERS:,} bytes")
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(413, "too_large", f"a request body has at most {limit:,} bytes")
 
 
 def _name(host: str) -> str:

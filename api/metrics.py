@@ -1,13 +1,13 @@
-"""Prometheus metrics of one application: requests by route, jobs by state."""
+"""Prometheus metrics of one application: requests by route, jobs, trials and leases by state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
-from search.storage import jobs
+from search.storage import gauges
 from search.storage.database import Database
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,7 +28,7 @@ class Metrics:
             ("route",),
             registry=self._registry,
         )
-        self._registry.register(_Jobs(database))
+        self._registry.register(_Stored(database))
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
         """One answered request. Labels name the route's pattern, so that their number is bounded."""
@@ -40,19 +40,31 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _Jobs(Collector):
+class _Stored(Collector):
+    """Gauges of the database, read when they are asked for."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [self._family()]
+        return []
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = self._family()
+        now = self._database.now()
         with self._database.read() as session:
-            for state, count in jobs.counts(session).items():
-                family.add_metric([state], count)
-        yield family
+            found = gauges.read(session, now)
+        yield _by_state("paretoformer_jobs", "Jobs by state", found.jobs)
+        yield _by_state("paretoformer_trials", "Trials of jobs that have not ended", found.trials)
+        yield _by_state("paretoformer_leases", "Jobs with a coordinator, alive or gone", found.leases)
+        yield GaugeMetricFamily(
+            "paretoformer_refused_writes",
+            "Writes of coordinators that had lost their lease",
+            value=found.refused_writes,
+        )
 
-    def _family(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily("paretoformer_jobs", "Jobs by state", labels=["state"])
+
+def _by_state(name: str, words: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, words, labels=["state"])
+    for state, count in counts.items():
+        family.add_metric([state], count)
+    return family

@@ -34,7 +34,7 @@ class FormAnswer:
     """Another preview was being computed, and this one was not."""
 
 
-def answer_form(held: Services, form: Mapping[str, str], base: str) -> FormAnswer:
+def answer_form(held: Services, form: Mapping[str, str], base: str, tenant: str) -> FormAnswer:
     """The form as a job file, what is wrong with it, and what it would do; one preview at a time."""
     try:
         data = job_data(form)
@@ -44,7 +44,7 @@ def answer_form(held: Services, form: Mapping[str, str], base: str) -> FormAnswe
     if not held.heavy.acquire(timeout=PATIENCE_S):
         return FormAnswer(written, command, [BUSY], is_busy=True)
     try:
-        plan = plan_submission(data, held.settings)
+        plan = plan_submission(data, held, tenant).plan
         preview = preview_plan(plan, timed=bool(form.get("estimate")))
     except InvalidInputError as error:
         return FormAnswer(written, command, problems_of(error))

@@ -6,13 +6,16 @@ A page request gets the same as HTML. Nothing of an unexpected error leaves the 
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from search.export_files import ArtefactMissingError
 from space.errors import (
     ConflictError,
     EvaluationError,
@@ -33,6 +36,7 @@ STATUS: Mapping[type[ServiceError], int] = {
     UnsupportedError: 422,
     EvaluationError: 422,
     NotFoundError: 404,
+    ArtefactMissingError: 410,
     ConflictError: 409,
     UnavailableError: 503,
     ServiceError: 500,
@@ -130,6 +134,9 @@ def _domain(request: Request, error: Exception) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
+    if error.status == 401 and request.method == "GET" and wants_page(request):
+        there = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?{urlencode({'next': there})}", 303)
     return problem_response(
         request, error.status, error.code, error.detail, hint=error.hint, headers=error.headers
     )
@@ -156,8 +163,18 @@ def _framework(request: Request, error: Exception) -> Response:
         error.status_code,
         codes.get(error.status_code, "refused"),
         details.get(error.status_code, str(error.detail)),
-        headers=error.headers,
+        headers={"Allow": ", ".join(sorted(allowed(request)))} if error.status_code == 405 else error.headers,
     )
+
+
+def allowed(request: Request) -> set[str]:
+    """Every method of the address: the framework names those of the first route only."""
+    found: set[str] = set()
+    for method in ("GET", "POST", "PATCH", "PUT", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found.add(method)
+    return found
 
 
 def unexpected(request: Request, error: Exception) -> Response:

@@ -19,8 +19,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARETOFORMER_", frozen=True, extra="ignore")
 
     db: str = Field("sqlite:///paretoformer.db", description="Address of the database")
-    data: Path | None = Field(
-        None, description="Folder of trainings and exports; beside the database if unset"
+    data: str | None = Field(
+        None, description="Folder or fsspec URL of trainings and exports; beside the database if unset"
+    )
+    durability: Literal["normal", "full"] = Field(
+        "normal", description="full: SQLite keeps every acknowledged write through a loss of power"
     )
     host: str = Field("127.0.0.1", description="Address the server listens on")
     port: int = Field(8765, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
@@ -29,6 +32,13 @@ class Settings(BaseSettings):
     ray: str = Field("local", description="local, none, or the address of a Ray cluster")
     datasets: Path | None = Field(None, description="Folder whose files and folders HTTP jobs may name")
     body_limit: int = Field(1_000_000, ge=1024, description="Largest request body, bytes")
+    dataset_limit: int = Field(10**9, ge=1024, description="Largest uploaded data set, bytes")
+    dataset_quota: int = Field(10**10, ge=0, description="Bytes of data sets a tenant may store")
+    job_quota: int = Field(20_000, ge=0, description="Jobs of a tenant that have not ended")
+    trial_quota: int = Field(100_000, ge=1, description="Trials a job over HTTP may ask for")
+    export_quota: int = Field(100, ge=0, description="Exports of a tenant that are not written yet")
+    rate_limit: float = Field(100.0, ge=0, description="Requests per second and key; 0 sets no limit")
+    stream_limit: int = Field(32, ge=1, description="Event streams open per key")
     heartbeat_s: float = Field(15.0, gt=0, description="Seconds between comments of an idle event stream")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged")
     log_format: Literal["text", "json"] = Field("text", description="Form of log lines")

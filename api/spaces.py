@@ -1,5 +1,6 @@
 """Search spaces as plain JSON, on the interface of each model kind's smallest built-in task."""
 
+import functools
 import inspect
 import math
 import sys
@@ -66,9 +67,15 @@ def cost_ranges(space: SearchSpace, count: int = 300, seed: int = 0) -> dict[str
 
 def space_summaries() -> list[dict[str, Any]]:
     """Every preset with its size, without the domains."""
+    return [dict(summary) for summary in _summaries()]
+
+
+@functools.cache
+def _summaries() -> tuple[Mapping[str, Any], ...]:
+    """Counting the largest presets takes seconds, and presets do not change while a program runs."""
     keys = ("name", "description", "model", "size", "size_text")
     answers = [space_answer(preset_space(name)) for name in preset_names()]
-    return [{key: answer[key] for key in keys} for answer in answers]
+    return tuple({key: answer[key] for key in keys} for answer in answers)
 
 
 def choice_answers() -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from .options import DEFAULT_DATABASE, Db, Json, open_database
 from .output import emit_json, out, table
 
 LEAST_FREE_BYTES = 2 * 2**30
+LEAST_SHARED_BYTES = 512 * 2**20
+LEAST_FILES = 1024
 NEEDED = ("torch", "onnx", "onnxruntime", "optuna", "ray", "sqlalchemy", "fastapi", "plotly", "moocore")
 
 
@@ -30,8 +32,8 @@ class Finding:
 
 
 def doctor(db: Db = DEFAULT_DATABASE, as_json: Json = False) -> None:
-    """Checks Python, packages, cores, disk, a real ONNX Runtime call, and the database."""
-    found = [check() for check in (python, packages, cores, disk, onnx)]
+    """Checks Python, packages, cores, disk, shared memory, a real ONNX Runtime call, and the database."""
+    found = [check() for check in (python, packages, cores, disk, shared_memory, descriptors, onnx)]
     found.append(database(db))
     if as_json:
         emit_json([asdict(one) for one in found])
@@ -74,6 +76,29 @@ def disk() -> Finding:
     return Finding("disk", "ok" if free >= LEAST_FREE_BYTES else "problem", detail)
 
 
+def shared_memory() -> Finding:
+    """Ray keeps data of jobs there; a container has 64 MiB of it unless told otherwise."""
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        return Finding("shared memory", "note", "no /dev/shm here; Ray uses the disk in its place")
+    free = shutil.disk_usage(place).free
+    detail = f"{free / 2**30:.1f} GiB free in {place}"
+    if free < LEAST_SHARED_BYTES:
+        return Finding("shared memory", "note", f"{detail}; in a container raise --shm-size to 1gb")
+    return Finding("shared memory", "ok", detail)
+
+
+def descriptors() -> Finding:
+    """Event streams and workers hold one each."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < LEAST_FILES:
+        words = f"{limit} open files allowed; raise it (ulimit -n {LEAST_FILES}) for a server"
+        return Finding("open files", "note", words)
+    return Finding("open files", "ok", f"{limit} allowed")
+
+
 def onnx() -> Finding:
     """Exports a small model and runs it."""
     return _tried("onnx runtime", _run_onnx)
@@ -102,6 +127,7 @@ def _run_onnx() -> str:
 def database(url: str) -> Finding:
     """Opens the database, without making one."""
     from search.storage.engine import parse_url
+    from search.storage.places import file_system
 
     def look() -> str:
         file = parse_url(url).file
@@ -109,7 +135,9 @@ def database(url: str) -> Finding:
             return f"{file} is not there yet; the first search makes it"
         opened = open_database(url)
         try:
-            return f"{opened.url_shown} is open and up to date"
+            kind = None if opened.file is None else file_system(opened.file)
+            where = f", on {kind.name}: one process only" if kind is not None and kind.is_network else ""
+            return f"{opened.url_shown} is open and up to date{where}"
         finally:
             opened.close()
 

@@ -75,7 +75,8 @@ def show(job: JobId, server: Server = None, db: Db = DEFAULT_DATABASE, as_json: 
     if as_json:
         emit_json(job_answer(found.job))
     else:
-        out().print(job_text(found.job, found.trials, found.references))
+        tally = found.many.tally if found.many else None
+        out().print(job_text(found.job, found.trials, found.references, tally))
 
 
 def action_command(action: Action) -> Callable[..., None]:

@@ -18,6 +18,14 @@ app = typer.Typer(
 @app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="What it is for.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="read, write or admin; may be repeated. All three by default."),
+    ] = None,
+    tenant: Annotated[
+        str, typer.Option("--tenant", help="Whose jobs it sees; local: those of this machine's commands.")
+    ] = "local",
+    days: Annotated[float | None, typer.Option("--days", min=0.001, help="Ends after so many.")] = None,
     db: Db = DEFAULT_DATABASE,
     as_json: Json = False,
 ) -> None:
@@ -25,7 +33,13 @@ def create(
     from search.storage import keys
 
     with open_database(db).write() as session:
-        record, secret = keys.create(session, name=name)
+        record, secret = keys.create(
+            session,
+            name=name,
+            tenant=tenant,
+            scopes=scope or keys.SCOPES,
+            lifetime_s=None if days is None else days * 86_400,
+        )
     if as_json:
         emit_json({**_answer(record), "secret": secret})
     else:
@@ -42,8 +56,13 @@ def list_keys(db: Db = DEFAULT_DATABASE, as_json: Json = False) -> None:
     if as_json:
         emit_json(found)
     else:
-        rows = [[one["id"], one["name"], one["created_at"][:16], one["revoked_at"] or ""] for one in found]
-        out().print(table(["key", "name", "created (UTC)", "revoked"], rows) if rows else "no keys")
+        rows = [
+            [one["id"], one["name"], one["tenant"], " ".join(one["scopes"]), _short(one["created_at"]),
+             _short(one["last_used_at"]), _short(one["expires_at"]), _short(one["revoked_at"])]
+            for one in found
+        ]  # fmt: skip
+        titles = ["key", "name", "tenant", "scopes", "created (UTC)", "last used", "ends", "revoked"]
+        out().print(table(titles, rows) if rows else "no keys")
 
 
 @app.command("revoke")
@@ -69,6 +88,14 @@ def _answer(record: "KeyRecord") -> dict[str, Any]:
     return {
         "id": record.id,
         "name": record.name,
+        "tenant": record.tenant,
+        "scopes": list(record.scopes),
         "created_at": moment(record.created_at),
+        "expires_at": moment(record.expires_at),
+        "last_used_at": moment(record.last_used_at),
         "revoked_at": moment(record.revoked_at),
     }
+
+
+def _short(moment: str | None) -> str:
+    return "" if moment is None else moment[:16].replace("T", " ")

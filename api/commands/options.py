@@ -1,5 +1,6 @@
 """Options that several commands share, and what they stand for."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,7 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, envvar="PARETOFORMER_WORKERS", help="Workers; the cores by default."),
 ]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Jobs coordinated at once.")]
 Server = Annotated[
     str | None,
     typer.Option(
@@ -59,7 +61,14 @@ def open_database(url: str, *, must_exist: bool = False) -> "Database":
             raise NotFoundError(
                 f"database '{file}' does not exist; name another with --db, or run a search first"
             )
-    return Database.open(url, data_dir=load_settings().data)
+    settings = load_settings()
+    is_url = settings.data is not None and "://" in settings.data
+    return Database.open(
+        url,
+        durability=settings.durability,
+        data_dir=Path(settings.data) if settings.data and not is_url else None,
+        data_url=settings.data if is_url else None,
+    )
 
 
 def find_job(session: "Session", text: str) -> "JobRecord":

@@ -57,5 +57,11 @@ def report_text(database: "Database", job: "JobRecord") -> str:
     with database.read() as session:
         found = gather(session, job)
     return report_html(
-        found.job, found.trials, found.references, measurements=found.latencies, warnings=found.warnings
+        found.job,
+        found.trials,
+        found.references,
+        measurements=found.latencies,
+        curves=found.curves,
+        warnings=found.warnings,
+        many=found.many,
     )

@@ -30,6 +30,10 @@ def search(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="JOB", help="Finishes this interrupted job.")
     ] = None,
+    continued: Annotated[
+        str | None,
+        typer.Option("--continue", metavar="JOB", help="A new job that begins with this one's trials."),
+    ] = None,
 ) -> None:
     """Runs a job on this machine and ends with its Pareto front."""
     from space.errors import InvalidInputError
@@ -37,9 +41,10 @@ def search(
     from ..interruption import stop_on_terminate
     from .progress import SearchProgress
 
-    if (job is None) == (resume is None):
+    if sum(one is not None for one in (job, resume, continued)) != 1:
         raise InvalidInputError(
-            "give a job file, or --resume JOB for an interrupted one; `paretoformer init` writes an example"
+            "give a job file, --resume JOB for an interrupted one, or --continue JOB for more of one; "
+            "`paretoformer init` writes an example"
         )
     if resume is not None and overrides:
         raise InvalidInputError("--set changes a new job; a resumed one keeps its settings")
@@ -50,6 +55,8 @@ def search(
         try:
             if job is not None:
                 database, found = _start(progress, job, overrides or [], db, ray, workers)
+            elif continued is not None:
+                database, found = _continue(progress, continued, overrides or [], db, ray, workers)
             else:
                 database, found = _resume(progress, resume or "", db, ray, workers)
         except KeyboardInterrupt:
@@ -84,6 +91,24 @@ def _start(
     )
     for warning in plan.warnings:
         progress.note(f"warning: {warning}")
+    progress.say("starting the workers" if ray != "none" else "measuring the first blocks")
+    return database, run(plan, database=database, ray=ray, workers=workers, on_tick=progress.tick)
+
+
+def _continue(
+    progress: "SearchProgress", text: str, overrides: list[str], db: str, ray: str, workers: int | None
+) -> "tuple[Database, Result]":
+    progress.say(f"looking up job {text}")
+    from search.continuing import continued_plan
+    from search.running import run
+
+    from .options import find_job
+
+    database = open_database(db, must_exist=True)
+    with database.read() as session:
+        job = find_job(session, text)
+    plan = continued_plan(job, overrides, database.data_dir)
+    progress.note(f"begins with the results of job {job.id[:8]}")
     progress.say("starting the workers" if ray != "none" else "measuring the first blocks")
     return database, run(plan, database=database, ray=ray, workers=workers, on_tick=progress.tick)
 

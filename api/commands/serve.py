@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_DATABASE, Db, Ray, Workers, open_database
+from .options import DEFAULT_DATABASE, Db, Jobs, Ray, Workers, open_database
 
 
 def serve(
@@ -13,6 +13,7 @@ def serve(
     db: Db = DEFAULT_DATABASE,
     workers: Workers = None,
     ray: Ray = "local",
+    max_jobs: Jobs = 4,
 ) -> None:
     """Serves the pages and the HTTP interface, and runs the jobs that are submitted."""
     from ..interruption import stop_on_terminate
@@ -23,4 +24,4 @@ def serve(
         update={"host": host, "port": port, "db": db, "workers": workers, "ray": ray}
     )
     stop_on_terminate()
-    run_server(settings, open_database(db))
+    run_server(settings, open_database(db), max_jobs=max_jobs)

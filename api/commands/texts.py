@@ -9,10 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dashboards.points import Cell, columns, rows
+from dashboards.ranks import rank_words
 from dashboards.summary import demonstration, gain_words, speedup_lines, status
 from dashboards.wording import ACTION_MEANING, duration, elapsed_s, label
 from search.records import JobRecord, TrialRecord
 from search.running import Result
+from search.tally import Tally
 
 from .output import pairs, table
 
@@ -59,7 +61,8 @@ def gain_text(job: JobRecord) -> list[tuple[str, str]]:
     for index, (against, factor, remark) in enumerate(speedup_lines(job)):
         name = "speed-up at equal quality" if index == 0 else ""
         found.append((name, f"{factor} against {against} ({remark})"))
-    return found
+    lines = rank_words(job)
+    return [*found, *(("" if index else "order of finalists", line) for index, line in enumerate(lines))]
 
 
 def result_text(found: Result, reports: Sequence[Path], options: str) -> RenderableType:
@@ -97,10 +100,13 @@ def job_line(job: JobRecord) -> Text:
 
 
 def job_text(
-    job: JobRecord, trials: Sequence[TrialRecord], references: Sequence[TrialRecord]
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    tally: Tally | None = None,
 ) -> RenderableType:
-    """A job as it stands: progress, gain, front."""
-    state = status(job, trials, references, dt.datetime.now(dt.UTC))
+    """A job as it stands: progress, gain, front. `tally`: where `trials` are only some of all."""
+    state = status(job, trials, references, dt.datetime.now(dt.UTC), tally)
     lines = [
         ("id", job.id),
         ("state", f"{state.state}: {state.meaning}"),

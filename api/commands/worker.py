@@ -1,14 +1,20 @@
 """`paretoformer worker`: a coordinator that claims queued jobs."""
 
 import time
+from typing import TYPE_CHECKING
 
-from .options import DEFAULT_DATABASE, Db, Ray, Workers, open_database
+from .options import DEFAULT_DATABASE, Db, Jobs, Ray, Workers, open_database
 from .output import err
 
-_CHECK_S = 0.5
+if TYPE_CHECKING:
+    from search.storage.database import Database
+
+_CHECK_S = 0.1
 
 
-def worker(db: Db = DEFAULT_DATABASE, ray: Ray = "local", workers: Workers = None) -> None:
+def worker(
+    db: Db = DEFAULT_DATABASE, ray: Ray = "local", workers: Workers = None, max_jobs: Jobs = 4
+) -> None:
     """Runs queued jobs and exports until interrupted; a job in progress goes back to the queue."""
     from search.service import Service
 
@@ -20,7 +26,8 @@ def worker(db: Db = DEFAULT_DATABASE, ray: Ray = "local", workers: Workers = Non
     configure_logging(settings.log_level, settings.log_format)
     database = open_database(db)
     err().print(f"waiting for jobs in {database.url_shown}; Ctrl-C ends", markup=False, soft_wrap=True)
-    service = Service(database, ray=ray, workers=workers)
+    _check_place(database)
+    service = Service(database, ray=ray, workers=workers, max_jobs=max_jobs)
     service.start()
     try:
         while True:
@@ -30,3 +37,19 @@ def worker(db: Db = DEFAULT_DATABASE, ray: Ray = "local", workers: Workers = Non
         err().print("ending; a job in progress goes back to the queue")
     finally:
         service.stop()
+
+
+def _check_place(database: "Database") -> None:
+    """
+    Raises:
+        InvalidInputError: an SQLite file on a network file system, whose locks do not reach other machines.
+    """
+    from search.storage.places import file_system
+    from space.errors import InvalidInputError
+
+    kind = None if database.file is None else file_system(database.file)
+    if kind is not None and kind.is_network:
+        raise InvalidInputError(
+            f"database '{database.file}' is on a network file system ({kind.name}); several workers need "
+            "PostgreSQL there, or a file on a disk of this machine"
+        )

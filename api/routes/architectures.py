@@ -10,7 +10,6 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluators.latency import Target, check_target
-from evaluators.training import prepare_task
 from search.job import TargetSpec, TaskSpec, describe_problems
 from search.scoring import score
 from search.storage import architectures
@@ -20,9 +19,28 @@ from space.errors import InvalidInputError, UnavailableError
 from ..bodies import json_body
 from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import body_of
-from ..submission import with_dataset
+from ..submission import task_data
 
 router = APIRouter(prefix="/v1", tags=["architectures"])
+SCORE = {
+    "architecture": {
+        "model": "decoder",
+        "interface": {"input": "bytes", "context_length": 128, "outputs": 256},
+        "d_model": 32,
+        "position": {"kind": "rope"},
+        "layers": [
+            {
+                "mixer": {"kind": "softmax", "num_heads": 4, "num_kv_heads": 4},
+                "feed_forward": {"kind": "mlp", "activation": "gelu", "d_ff": 64},
+                "norm": {"kind": "rmsnorm"},
+                "number_format": "fp32",
+            }
+        ],
+        "final_norm": {"kind": "rmsnorm"},
+        "head": {"kind": "language"},
+    },
+    "target": {"batch_size": 1},
+}
 
 
 class ScoreRequest(BaseModel):
@@ -43,30 +61,25 @@ def read_architecture(architecture_id: str, database: DatabaseDep, tenant: Tenan
         return dict(architectures.get(session, architecture_id, tenant=tenant))
 
 
-@router.post("/architectures:score", openapi_extra=body_of(ScoreRequest))
-async def score_architecture(request: Request, held: ServicesDep, _: TenantDep) -> dict[str, Any]:
+@router.post("/architectures:score", openapi_extra=body_of(ScoreRequest, SCORE))
+async def score_architecture(request: Request, held: ServicesDep, tenant: TenantDep) -> dict[str, Any]:
     """Costs, proxies (with a task), predicted and measured latency of one architecture."""
     data = await json_body(request)
     try:
         wanted = ScoreRequest.model_validate(data)
     except ValidationError as error:
         raise InvalidInputError("\n".join(describe_problems(error, ScoreRequest))) from error
-    return await run_in_threadpool(_score, held, wanted)
+    return await run_in_threadpool(_score, held, wanted, tenant)
 
 
-def _score(held: Services, wanted: ScoreRequest) -> dict[str, Any]:
+def _score(held: Services, wanted: ScoreRequest, tenant: str) -> dict[str, Any]:
     architecture = parse_architecture(wanted.architecture)
     target = Target(**_fields(wanted.target))
     check_target(target)
     if not held.heavy.acquire(blocking=False):
         raise UnavailableError("another preview or score is being computed; try again in a few seconds")
     try:
-        data = None
-        if wanted.task is not None:
-            from search.job import JobSpec
-
-            task = with_dataset(JobSpec(task=wanted.task), held.settings.datasets).task
-            data = prepare_task(task.kind, task.dataset, task.length)
+        data = None if wanted.task is None else task_data(wanted.task, held, tenant)
         with tempfile.TemporaryDirectory(prefix="paretoformer-") as scratch:
             return score(architecture, target, data=data, scratch=Path(scratch), measure=wanted.measure)
     finally:

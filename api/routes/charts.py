@@ -1,8 +1,10 @@
 """The tables behind the charts of pages, as CSV."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
 from dashboards import (
@@ -11,25 +13,47 @@ from dashboards import (
     block_plan,
     chart_named,
     curves_chart,
+    front_chart,
     job_charts,
     read_selection,
     trial_charts,
+    twin_html,
 )
 from search.records import JobRecord, TrialRecord
 from search.storage import jobs, trials
 
 from ..deps import DatabaseDep, TenantDep
-from ..gathering import gather, of_blocks, of_trial
+from ..gathering import gather, gather_front, of_blocks, of_trial
 from ..tables import csv_text
 from .compare import Names, chosen_trials, measurements_of, trial_numbers
 
 router = APIRouter(include_in_schema=False)
 
-Word = Annotated[str, Query(max_length=60)]
+Word = Annotated[str, Query(max_length=80)]
 
 
-def selection(job: JobRecord, x: str, y: str, scale: str, over: str) -> Selection:
-    return read_selection(job, x=x, y=y, scale=scale, over=over or "trials")
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the address of a job page says of its charts, unread."""
+
+    x: Word = ""
+    y: Word = ""
+    scale: Word = ""
+    over: Word = ""
+    zoom: Word = ""
+
+
+ViewDep = Annotated[View, Depends()]
+
+
+def selection(job: JobRecord, view: View) -> Selection:
+    """
+    Raises:
+        InvalidInputError: the address asks for what there is not.
+    """
+    return read_selection(
+        job, x=view.x, y=view.y, scale=view.scale, over=view.over or "trials", zoom=view.zoom
+    )
 
 
 @router.get("/jobs/{job_id}/charts/{name}.csv")
@@ -39,22 +63,41 @@ def chart_csv(
     database: DatabaseDep,
     tenant: TenantDep,
     names: Annotated[list[str], Names],
-    x: Word = "",
-    y: Word = "",
-    scale: Word = "",
-    over: Word = "",
+    view: ViewDep,
 ) -> Response:
-    """`front` on the axes of the page's address, `progress`, `funnel`, `latency`; `curves` of ?trials=."""
+    """A chart of the job page in the view of its address, or `curves` of ?trials=."""
     with database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
         if name == "curves":
             chart = _curves(session, job, names)
         else:
-            rows = gather(session, job)
-            chosen = selection(job, x, y, scale, over)
-            found = job_charts(job, rows.trials, rows.references, rows.latencies, chosen)
+            chosen = selection(job, view)
+            rows = gather(session, job, chosen)
+            found = job_charts(
+                job,
+                rows.trials,
+                rows.references,
+                rows.latencies,
+                chosen,
+                curves=rows.curves,
+                many=rows.many,
+            )
             chart = chart_named(found, name)
     return csv_answer(chart, f"{name}-{job.id[:8]}")
+
+
+@router.get("/jobs/{job_id}/charts/front.json")
+def front_view(job_id: str, database: DatabaseDep, tenant: TenantDep, view: ViewDep) -> JSONResponse:
+    """The figure of the front and its table for another part of the plane, for the script of the page."""
+    with database.read() as session:
+        job = jobs.resolve(session, job_id, tenant)
+        chosen = selection(job, view)
+        rows = gather_front(session, job, chosen)
+    cloud = rows.many.cloud if rows.many else None
+    chart = front_chart(job, rows.trials, rows.references, chosen, cloud)
+    return JSONResponse(
+        {"figure": chart.figure.to_plotly_json(), "twin": twin_html(chart), "note": chart.note}
+    )
 
 
 def csv_answer(chart: Chart, name: str) -> Response:

@@ -7,11 +7,10 @@ from fastapi.responses import StreamingResponse
 
 from search.storage import jobs
 
-from ..deps import ServicesDep, TenantDep
-from ..stream import event_stream
+from ..deps import CallerDep, ServicesDep
+from ..stream import SSE, stream_answer
 
 router = APIRouter(prefix="/v1", tags=["events"])
-SSE = "text/event-stream"
 
 MAX_SEQ = 2**53 - 1
 """The largest whole number that JSON clients keep exact."""
@@ -26,12 +25,12 @@ LastEventId = Annotated[str | None, Header(description="The same, as browsers se
     responses={200: {"content": {SSE: {"schema": {"type": "string"}}}}},
 )
 def read_events(
-    job_id: str, held: ServicesDep, tenant: TenantDep, after: After = 0, last_event_id: LastEventId = None
+    job_id: str, held: ServicesDep, caller: CallerDep, after: After = 0, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Server-sent events from `after` on; the stream ends after the job's last event."""
     with held.database.read() as session:
-        job = jobs.resolve(session, job_id, tenant)
-    return StreamingResponse(event_stream(held, job.id, seen_seq(after, last_event_id)), media_type=SSE)
+        job = jobs.resolve(session, job_id, caller.tenant)
+    return stream_answer(held, job.id, seen_seq(after, last_event_id), caller.name)
 
 
 def seen_seq(after: int, last_event_id: str | None) -> int:

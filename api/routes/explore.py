@@ -6,13 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from sqlalchemy.orm import Session
 
 from dashboards import explore_chart, explore_page
 from search.objectives import OBJECTIVES
+from search.records import JobRecord, TrialRecord
 from search.storage import jobs, overviews
 
 from ..deps import DatabaseDep, TenantDep
-from .charts import csv_answer, selection
+from ..remembered import remembered
+from .charts import View, csv_answer, selection
 
 router = APIRouter(include_in_schema=False)
 
@@ -27,8 +30,8 @@ def explore(
 ) -> HTMLResponse:
     with database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
-        chosen = selection(job, x, y, "", "")
-        rows = overviews.sample(session, job.id, MAX_ROWS)
+        chosen = selection(job, View(x=x, y=y))
+        rows = _sample(session, job)
         total = overviews.count(session, job.id)
     return HTMLResponse(explore_page(job, rows, total, fields(request), chosen))
 
@@ -37,7 +40,7 @@ def explore(
 def explore_csv(request: Request, job_id: str, database: DatabaseDep, tenant: TenantDep) -> Response:
     with database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
-        rows = overviews.sample(session, job.id, MAX_ROWS)
+        rows = _sample(session, job)
     return csv_answer(explore_chart(job, rows, fields(request)), f"trials-{job.id[:8]}")
 
 
@@ -49,8 +52,14 @@ def column(job_id: str, key: str, database: DatabaseDep, tenant: TenantDep) -> R
     """
     with database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
-        quantity = key if key not in ("number", "state") else next(iter(OBJECTIVES))
-        dots = overviews.dots(session, job.id, quantity)
+        packed = remembered(session, job, ("column", key), lambda: packed_column(session, job, key))
+    return Response(packed, media_type="application/octet-stream")
+
+
+def packed_column(session: Session, job: JobRecord, key: str) -> bytes:
+    """See `column`."""
+    quantity = key if key not in ("number", "state") else next(iter(OBJECTIVES))
+    dots = overviews.dots(session, job.id, quantity)
     if key == "number":
         values = [float(dot.number) for dot in dots]
     elif key == "state":
@@ -60,7 +69,11 @@ def column(job_id: str, key: str, database: DatabaseDep, tenant: TenantDep) -> R
     packed = array.array("f", values)
     if sys.byteorder == "big":
         packed.byteswap()
-    return Response(packed.tobytes(), media_type="application/octet-stream")
+    return packed.tobytes()
+
+
+def _sample(session: Session, job: JobRecord) -> list[TrialRecord]:
+    return remembered(session, job, "explored", lambda: overviews.sample(session, job.id, MAX_ROWS))
 
 
 def fields(request: Request) -> list[tuple[str, str]]:

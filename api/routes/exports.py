@@ -7,20 +7,26 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
-from search.exporting import request_export
+from search.export_files import published_files
+from search.exporting import request_export, store_of
 from search.job import describe_problems
 from search.records import ArtefactRecord
 from search.storage import artefacts, jobs
 from search.storage.database import Database
-from space.errors import ConflictError, InvalidInputError, NotFoundError
+from search.storage.idempotency import Reply
+from space.errors import ConflictError, InvalidInputError
+from space.export import FORMATS
 
 from ..answers import ExportAnswer, export_answer
-from ..archive import zip_folder
+from ..archive import zip_files
 from ..bodies import json_body
-from ..deps import DatabaseDep, TenantDep
+from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import body_of
+from ..once import Key, answer, asked
+from ..problems import RequestError
 
 router = APIRouter(prefix="/v1", tags=["exports"])
 
@@ -31,39 +37,82 @@ class ExportRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pick: str = Field("knee", max_length=40, description="knee, fastest, most-accurate, a number, or R1")
-    formats: tuple[str, ...] = Field(("torch", "onnx"), min_length=1, max_length=8)
+    formats: tuple[str, ...] = Field(
+        ("torch", "onnx"), min_length=1, max_length=8, description=f"Of {', '.join(FORMATS)}"
+    )
     quantize: str = Field(
-        "none", max_length=20, description="none: the searched number formats; int8: all int8"
+        "none",
+        max_length=20,
+        description="Of the ONNX files: none (as searched), int8 (dynamic), int8-static (calibrated), int4",
+    )
+    license: str | None = Field(
+        None, max_length=100, pattern=r"^[A-Za-z0-9 .+()-]+$", description="SPDX id, for the model card"
+    )
+    allow_partial: bool = Field(
+        False, description="Also of a job that goes on, or of a half trained trial; the report says partial"
     )
 
 
-@router.post("/jobs/{job_id}/exports", status_code=202, openapi_extra=body_of(ExportRequest))
+@router.post(
+    "/jobs/{job_id}/exports",
+    status_code=202,
+    response_model=ExportAnswer,
+    openapi_extra=body_of(ExportRequest, {"pick": "knee", "formats": ["torch", "onnx"], "quantize": "none"}),
+)
 async def create_export(
-    job_id: str, request: Request, response: Response, database: DatabaseDep, tenant: TenantDep
-) -> ExportAnswer:
+    job_id: str,
+    request: Request,
+    response: Response,
+    held: ServicesDep,
+    tenant: TenantDep,
+    key: Key = None,
+) -> Any:
     """Queues an export; its state says when it is ready."""
     data = await json_body(request)
     try:
         wanted = ExportRequest.model_validate(data)
     except ValidationError as error:
         raise InvalidInputError("\n".join(describe_problems(error, ExportRequest))) from error
-    answer = export_answer(await run_in_threadpool(queue_export, database, job_id, tenant, wanted))
-    response.headers["Location"] = f"/v1/exports/{answer['id']}"
-    return answer
+    one = asked(tenant, key, f"exports/{job_id}", wanted.model_dump(mode="json"))
+
+    now = await run_in_threadpool(held.database.now)
+
+    def store(session: Session) -> Reply:
+        return Reply(202, export_answer(_request(session, held, job_id, tenant, wanted, now)))
+
+    answered = await run_in_threadpool(answer, held.database, one, store)
+    return answered.write(response, "/v1/exports/{id}")
 
 
-def queue_export(database: Database, job_id: str, tenant: str, wanted: ExportRequest) -> ArtefactRecord:
+def queue_export(held: Services, job_id: str, tenant: str, wanted: ExportRequest) -> ArtefactRecord:
     """Asks for an export of a job of the tenant."""
-    now = database.now()
-    with database.write() as session:
-        return request_export(
-            session,
-            jobs.resolve(session, job_id, tenant),
-            wanted.pick,
-            formats=wanted.formats,
-            quantize=wanted.quantize,
-            now=now,
+    now = held.database.now()
+    with held.database.write() as session:
+        return _request(session, held, job_id, tenant, wanted, now)
+
+
+def _request(
+    session: Session, held: Services, job_id: str, tenant: str, wanted: ExportRequest, now: float
+) -> ArtefactRecord:
+    job = jobs.resolve(session, job_id, tenant)
+    if (waiting := artefacts.count_waiting(session, tenant)) >= held.settings.export_quota:
+        raise RequestError(
+            429,
+            "quota_exceeded",
+            f"{waiting} exports wait to be written, {held.settings.export_quota} may; wait or cancel some",
+            headers={"Retry-After": "30"},
         )
+    return request_export(
+        session,
+        job,
+        wanted.pick,
+        formats=wanted.formats,
+        quantize=wanted.quantize,
+        allow_partial=wanted.allow_partial,
+        licence=wanted.license,
+        data_dir=held.database.data_dir,
+        now=now,
+    )
 
 
 @router.get("/jobs/{job_id}/exports")
@@ -71,14 +120,23 @@ def list_exports(job_id: str, database: DatabaseDep, tenant: TenantDep) -> list[
     """Exports of a job in order of their creation."""
     with database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
-        return [export_answer(export) for export in artefacts.list_for_job(session, job.id)]
+        found = artefacts.list_for_job(session, job.id)
+    return [export_answer(export, database.data_dir) for export in found]
 
 
 @router.get("/exports/{export_id}")
 def read_export(export_id: str, database: DatabaseDep, tenant: TenantDep) -> ExportAnswer:
     """An export and what its verification found."""
     with database.read() as session:
-        return export_answer(artefacts.get(session, export_id, tenant=tenant))
+        found = artefacts.get(session, export_id, tenant=tenant)
+    return export_answer(found, database.data_dir)
+
+
+@router.post("/exports/{export_id}/cancel")
+def cancel_export(export_id: str, database: DatabaseDep, tenant: TenantDep) -> ExportAnswer:
+    """Ends an export that is not written yet; 409 when it has ended."""
+    with database.write() as session:
+        return export_answer(artefacts.cancel(session, export_id, tenant=tenant, now=database.now()))
 
 
 @router.get(
@@ -95,6 +153,7 @@ def export_file(database: Database, export_id: str, tenant: str) -> FileResponse
     """
     Raises:
         ConflictError: it is not ready.
+        ArtefactMissingError: its files are not those that were published.
     """
     with database.read() as session:
         export = artefacts.get(session, export_id, tenant=tenant)
@@ -102,12 +161,11 @@ def export_file(database: Database, export_id: str, tenant: str) -> FileResponse
         raise ConflictError(
             f"export {export.id} is {export.state}" + (f": {export.message}" if export.message else "")
         )
-    folder = database.data_dir / export.path
-    if not folder.is_dir():
-        raise NotFoundError(f"the files of export {export.id} are gone; export the trial again")
+    store_of(database).fetch(export.path)
+    contents = published_files(database.data_dir, export)
     label = f"R{-export.trial}" if export.trial < 0 else str(export.trial)
     name = f"paretoformer-{export.job_id[:8]}-{label}"
-    archive = zip_folder(folder, name)
+    archive = zip_files(contents, name)
     return FileResponse(
         archive,
         media_type="application/zip",

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from search.storage import jobs
 from search.storage.models import SCHEMA_REVISION
 
-from ..deps import DatabaseDep, ServicesDep, TenantDep
+from ..deps import AdminDep, DatabaseDep, ServicesDep, TenantDep
 from ..metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
@@ -28,7 +28,7 @@ def readyz(database: DatabaseDep) -> dict[str, str]:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(held: ServicesDep, _: TenantDep) -> Response:
+def metrics(held: ServicesDep, _: AdminDep) -> Response:
     """Requests by route and jobs by state, for Prometheus."""
     return Response(held.metrics.text(), media_type=CONTENT_TYPE)
 

@@ -22,31 +22,31 @@ from dashboards import (
     trial_page,
 )
 from dashboards import view as job_view
-from search.records import JobRecord
-from search.running import insert_job
-from search.storage import artefacts, jobs, overviews, trials
+from search.records import ArtefactRecord, JobRecord
+from search.storage import artefacts, datasets, jobs, overviews, trials
 from search.storage.database import Database
 from search.storage.jobs import Action
 from space.errors import InvalidInputError, NotFoundError
+from space.export import FORMATS
 
 from ..answers import front_answer, front_columns
 from ..bodies import form_body
-from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
+from ..deps import CallerDep, DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import docs_page
 from ..example import EXAMPLE
 from ..gathering import Gathered, gather, of_trial
 from ..guard import REPORT_POLICY
 from ..previewing import FormAnswer, answer_form, problems_of, written_form
-from ..stream import event_stream
-from ..submission import dataset_names, plan_submission
+from ..stream import stream_answer
+from ..submission import dataset_names, submit
 from ..tables import front_csv
-from . import charts, compare, explore
-from .charts import Word, selection
-from .events import SSE, After, LastEventId, seen_seq
+from . import charts, compare, data_pages, device_pages, explore
+from .charts import View, ViewDep, selection
+from .events import After, LastEventId, seen_seq
 from .exports import ExportRequest, export_file, queue_export
 
 router = APIRouter(include_in_schema=False)
-for part in (compare, charts, explore):
+for part in (compare, charts, explore, device_pages, data_pages):
     router.routes.extend(part.router.routes)  # plain: they have neither prefix nor dependencies of their own
 STATIC_FILES = {path.name: path for path in sorted(static_dir().iterdir()) if path.is_file()}
 PAGE_SIZE = 50
@@ -76,8 +76,14 @@ def jobs_list(
 ) -> HTMLResponse:
     with held.database.read() as session:
         listed = jobs.list_jobs(
-            session, tenant=tenant, state=state or None, query=query or None, cursor=cursor, limit=PAGE_SIZE
+            session,
+            tenant=tenant,
+            state=state or None,
+            query=query or None,
+            cursor=held.cursors.opened(cursor, "jobs", tenant),
+            limit=PAGE_SIZE,
         )
+        listed = held.cursors.sealed(listed, "jobs", tenant)
         counts = jobs.counts(session, tenant)
         ended = overviews.ended_trials(session, [job.id for job in listed.items])
     return page(
@@ -97,8 +103,8 @@ def jobs_list(
 
 
 @router.get("/jobs/new")
-def new_job(request: Request, held: ServicesDep, _: TenantDep) -> HTMLResponse:
-    return form_page(request, held, None, written_form(default_form(), base_of(request)))
+def new_job(request: Request, held: ServicesDep, tenant: TenantDep) -> HTMLResponse:
+    return form_page(request, held, tenant, None, written_form(default_form(), base_of(request)))
 
 
 def base_of(request: Request) -> str:
@@ -107,9 +113,16 @@ def base_of(request: Request) -> str:
 
 
 def form_page(
-    request: Request, held: Services, form: dict[str, str] | None, answer: FormAnswer, status: int = 200
+    request: Request,
+    held: Services,
+    tenant: str,
+    form: dict[str, str] | None,
+    answer: FormAnswer,
+    status: int = 200,
 ) -> HTMLResponse:
     offered = dataset_names(held.settings.datasets)
+    with held.database.read() as session:
+        uploads = datasets.list_datasets(session, tenant=tenant).items
     return page(
         request,
         held,
@@ -119,6 +132,7 @@ def form_page(
             example=EXAMPLE,
             csrf=token,
             datasets=offered,
+            uploads=[(one.handle, one.name) for one in uploads],
             written=answer.written,
             command=answer.command,
             preview=answer.preview,
@@ -129,14 +143,14 @@ def form_page(
 
 @router.post("/jobs/new/preview")
 async def preview_job(
-    request: Request, held: ServicesDep, _: TenantDep, accept: Annotated[str, Header()] = ""
+    request: Request, held: ServicesDep, tenant: TenantDep, accept: Annotated[str, Header()] = ""
 ) -> Response:
     """What the form would do: the page with it, or for its script the parts that changed."""
     form = await form_body(request)
     held.forms.check(request, form.get("csrf", ""))
-    answer = await run_in_threadpool(answer_form, held, form, base_of(request))
+    answer = await run_in_threadpool(answer_form, held, form, base_of(request), tenant)
     if "application/json" not in accept:
-        return form_page(request, held, form, answer, status=422 if answer.problems else 200)
+        return form_page(request, held, tenant, form, answer, status=422 if answer.problems else 200)
     return JSONResponse(
         {
             "busy": answer.is_busy,
@@ -153,22 +167,18 @@ async def submit_job(request: Request, held: ServicesDep, tenant: TenantDep) -> 
     form = await form_body(request)
     held.forms.check(request, form.get("csrf", ""))
     try:
-        job = await run_in_threadpool(_submit, held, tenant, form)
+        job = await run_in_threadpool(submit, job_data(form), held, tenant)
     except InvalidInputError as error:
         answer = FormAnswer(problems=problems_of(error))
-        return form_page(request, held, form, answer, status=422)
+        return form_page(request, held, tenant, form, answer, status=422)
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
-def _submit(held: Services, tenant: str, form: dict[str, str]) -> JobRecord:
-    plan = plan_submission(job_data(form), held.settings)
-    with held.database.write() as session:
-        return insert_job(session, plan, tenant=tenant)
-
-
-def _gathered(database: Database, job_id: str, tenant: str) -> Gathered:
+def _gathered(database: Database, job_id: str, tenant: str, view: View) -> tuple[Gathered, Selection]:
     with database.read() as session:
-        return gather(session, jobs.resolve(session, job_id, tenant))
+        record = jobs.resolve(session, job_id, tenant)
+        chosen = selection(record, view)
+        return gather(session, record, chosen), chosen
 
 
 def _view(rows: Gathered, chosen: Selection) -> dict[str, Any]:
@@ -177,9 +187,11 @@ def _view(rows: Gathered, chosen: Selection) -> dict[str, Any]:
         rows.trials,
         rows.references,
         measurements=rows.latencies,
+        curves=rows.curves,
         warnings=rows.warnings,
         last_seq=rows.last_seq,
         selection=chosen,
+        many=rows.many,
     )
 
 
@@ -189,13 +201,9 @@ def job(
     job_id: str,
     held: ServicesDep,
     tenant: TenantDep,
-    x: Word = "",
-    y: Word = "",
-    scale: Word = "",
-    over: Word = "",
+    view: ViewDep,
 ) -> HTMLResponse:
-    rows = _gathered(held.database, job_id, tenant)
-    chosen = selection(rows.job, x, y, scale, over)
+    rows, chosen = _gathered(held.database, job_id, tenant, view)
     shown = _view(rows, chosen)
     keys = axis_keys(rows.job, (*rows.trials, *rows.references))
     return page(
@@ -206,26 +214,17 @@ def job(
 
 
 @router.get("/jobs/{job_id}/view.json")
-def view_json(
-    job_id: str,
-    database: DatabaseDep,
-    tenant: TenantDep,
-    x: Word = "",
-    y: Word = "",
-    scale: Word = "",
-    over: Word = "",
-) -> JSONResponse:
-    rows = _gathered(database, job_id, tenant)
-    return JSONResponse(_view(rows, selection(rows.job, x, y, scale, over)))
+def view_json(job_id: str, database: DatabaseDep, tenant: TenantDep, view: ViewDep) -> JSONResponse:
+    rows, chosen = _gathered(database, job_id, tenant, view)
+    return JSONResponse(_view(rows, chosen))
 
 
 @router.get("/jobs/{job_id}/events")
 def events(
-    job_id: str, held: ServicesDep, tenant: TenantDep, after: After = 0, last_event_id: LastEventId = None
+    job_id: str, held: ServicesDep, caller: CallerDep, after: After = 0, last_event_id: LastEventId = None
 ) -> StreamingResponse:
-    record = found(held.database, job_id, tenant)
-    stream = event_stream(held, record.id, seen_seq(after, last_event_id))
-    return StreamingResponse(stream, media_type=SSE)
+    record = found(held.database, job_id, caller.tenant)
+    return stream_answer(held, record.id, seen_seq(after, last_event_id), caller.name)
 
 
 @router.get("/jobs/{job_id}/report.html")
@@ -233,7 +232,13 @@ def report(job_id: str, database: DatabaseDep, tenant: TenantDep) -> HTMLRespons
     with database.read() as session:
         rows = gather(session, jobs.resolve(session, job_id, tenant))
     text = report_html(
-        rows.job, rows.trials, rows.references, measurements=rows.latencies, warnings=rows.warnings
+        rows.job,
+        rows.trials,
+        rows.references,
+        measurements=rows.latencies,
+        curves=rows.curves,
+        warnings=rows.warnings,
+        many=rows.many,
     )
     return HTMLResponse(text, headers={"Content-Security-Policy": REPORT_POLICY})
 
@@ -281,7 +286,7 @@ def trial(request: Request, job_id: str, number: int, held: ServicesDep, tenant:
         row = trials.get(session, record.id, number)
         measured = of_trial(session, row)
         exports = artefacts.list_for_job(session, record.id, number)
-        group = [one for one in trials.all_trials(session, record.id) if (one.number < 0) == (number < 0)]
+        group = overviews.kin(session, record.id, row)
         shown = charts.charts_of(session, record, row)
     return page(
         request,
@@ -296,13 +301,29 @@ async def export(
 ) -> RedirectResponse:
     form = await form_body(request)
     held.forms.check(request, form.get("csrf", ""))
-    formats = tuple(name for name in ("torch", "onnx") if form.get(f"format_{name}"))
+    formats = tuple(name for name in FORMATS if form.get(f"format_{name}"))
     pick = f"R{-number}" if number < 0 else str(number)
     wanted = ExportRequest(
-        pick=pick, formats=formats or ("onnx",), quantize=form.get("quantize", "none")[:20]
+        pick=pick,
+        formats=formats or ("onnx",),
+        quantize=form.get("quantize", "none")[:20],
+        allow_partial=True,  # the page says that the job goes on, and so does the report
     )
-    await run_in_threadpool(queue_export, held.database, job_id, tenant, wanted)
+    await run_in_threadpool(queue_export, held, job_id, tenant, wanted)
     return RedirectResponse(f"/jobs/{job_id}/trials/{number}#exports", 303)
+
+
+@router.post("/exports/{export_id}/cancel")
+async def cancel(request: Request, export_id: str, held: ServicesDep, tenant: TenantDep) -> RedirectResponse:
+    form = await form_body(request)
+    held.forms.check(request, form.get("csrf", ""))
+    ended = await run_in_threadpool(_cancel, held.database, export_id, tenant)
+    return RedirectResponse(f"/jobs/{ended.job_id}/trials/{ended.trial}#exports", 303)
+
+
+def _cancel(database: Database, export_id: str, tenant: str) -> ArtefactRecord:
+    with database.write() as session:
+        return artefacts.cancel(session, export_id, tenant=tenant, now=database.now())
 
 
 @router.get("/exports/{export_id}/file")

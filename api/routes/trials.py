@@ -1,11 +1,14 @@
 """`/v1/jobs/{job_id}/trials`, `/front` and `/indicators`: what a job has found."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
+from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from search.storage import jobs, trials
+from search.records import JobRecord, TrialState
+from search.storage import events, jobs, trials
 
 from ..answers import (
     ColumnsAnswer,
@@ -17,9 +20,11 @@ from ..answers import (
     measurement_answer,
     trial_answer,
 )
-from ..deps import DatabaseDep, TenantDep
+from ..deps import DatabaseDep, ServicesDep, TenantDep
 from ..gathering import of_trial
+from ..kept import kept
 from ..tables import front_csv
+from ..tags import is_known, tag_of
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["trials and fronts"])
 CSV = "text/csv"
@@ -35,10 +40,10 @@ class TrialList(TypedDict):
 @router.get("/trials")
 def list_trials(
     job_id: str,
-    database: DatabaseDep,
+    held: ServicesDep,
     tenant: TenantDep,
     group: Literal["search", "reference", "all"] = "search",
-    state: str | None = None,
+    state: TrialState | None = None,
     on_front: bool | None = None,
     sort: Annotated[
         str, Query(max_length=40, description="number, or an objective's key; - turns it round")
@@ -47,8 +52,9 @@ def list_trials(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> TrialList:
     """Trials of a job."""
-    with database.read() as session:
+    with held.database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
+        listing = f"trials/{job.id}/{group}/{state}/{on_front}/{sort}"
         page = trials.list_trials(
             session,
             job.id,
@@ -56,9 +62,10 @@ def list_trials(
             state=state,
             on_front=on_front,
             sort=sort,
-            cursor=cursor,
+            cursor=held.cursors.opened(cursor, listing, tenant),
             limit=limit,
         )
+    page = held.cursors.sealed(page, listing, tenant)
     return {"items": [trial_answer(trial) for trial in page.items], "next_cursor": page.next_cursor}
 
 
@@ -75,26 +82,47 @@ def read_trial(job_id: str, number: int, database: DatabaseDep, tenant: TenantDe
 @router.get(
     "/front",
     response_model=FrontAnswer | ColumnsAnswer,
-    responses={200: {"content": {CSV: {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {CSV: {"schema": {"type": "string"}}}},
+        304: {"description": "Not changed"},
+    },
 )
 def read_front(
     job_id: str,
-    database: DatabaseDep,
+    held: ServicesDep,
     tenant: TenantDep,
     layout: Annotated[Literal["rows", "columnar"], Query(description="Rows, or one list per trial")] = "rows",
     accept: Annotated[str | None, Header()] = None,
-) -> Any:
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
     """The Pareto front, fastest first; as CSV with `Accept: text/csv`."""
-    with database.read() as session:
+    form = "csv" if accepts_csv(accept) else layout
+    with held.database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
-        front = trials.front(session, job.id, "search")
-        rows = trials.all_trials(session, job.id) if layout == "rows" else []
-    if accept is not None and CSV in accept:
-        return Response(front_csv(front_columns(job, front)), media_type=CSV)
-    if layout == "columnar":
-        return front_columns(job, front)
-    references = sorted((row for row in rows if row.number < 0), key=lambda row: -row.number)
-    return front_answer(job, front, references)
+        tag = tag_of(job.version, events.last_seq(session, job.id), form)
+        headers = {"ETag": tag, "Vary": "Accept"}
+        if is_known(if_none_match, tag):
+            return Response(status_code=304, headers=headers)
+        text = kept(session, job, ("front", form), lambda: _front(session, job, form))
+    return Response(text, media_type=CSV if form == "csv" else "application/json", headers=headers)
+
+
+def _front(session: Session, job: JobRecord, form: str) -> bytes:
+    """The answer itself. Written directly: its shape is `FrontAnswer`, which tests hold it to."""
+    front = trials.front(session, job.id, "search")
+    if form == "csv":
+        return front_csv(front_columns(job, front)).encode()
+    columnar = front_columns(job, front)
+    found = columnar if form == "columnar" else front_answer(job, front, trials.references(session, job.id))
+    return json.dumps(found, allow_nan=False, separators=(",", ":")).encode()
+
+
+def accepts_csv(accept: str | None) -> bool:
+    """
+    >>> [accepts_csv(text) for text in ("text/csv", "text/html, text/csv;q=0.5", "*/*", None)]
+    [True, True, False, False]
+    """
+    return any(one.partition(";")[0].strip().lower() == CSV for one in (accept or "").split(","))
 
 
 @router.get("/indicators")

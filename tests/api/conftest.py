@@ -1,7 +1,7 @@
 """A database with a finished job whose rows were written as a coordinator writes them, and a client on it."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,10 @@ from space.architecture import Architecture
 from space.constraints import static_costs
 from space.reference_family import reference_family
 from space.sampling import sample
+
+from ..search.conftest import new_postgresql, postgresql_url
+
+__all__ = ["new_postgresql", "postgresql_url"]
 
 ORIGIN = "http://127.0.0.1:8765"
 OBJECTIVES = ("bits_per_byte", "latency_s")
@@ -84,12 +88,40 @@ def job(database: Database) -> JobRecord:
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "prose.txt").write_text("the quick brown fox jumps over the lazy dog. " * 400)
-    return Settings(datasets=tmp_path / "datasets", heartbeat_s=0.2)
+    return Settings(datasets=tmp_path / "datasets", heartbeat_s=0.2, rate_limit=0)
 
 
 @pytest.fixture
 def application(database: Database, settings: Settings) -> FastAPI:
     return create_app(settings, database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Each test that asks for it runs on both engines."""
+    if request.param == "sqlite":
+        opened = Database.open(f"sqlite:///{tmp_path}/any.db")
+    else:
+        opened = Database.open(request.getfixturevalue("new_postgresql"), data_dir=tmp_path / "any")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def any_client(any_database: Database, settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, any_database), base_url=ORIGIN) as made:
+        yield made
+
+
+@pytest.fixture
+def submit_small() -> Callable[[TestClient], int]:
+    """Submits a small job; returns the status."""
+
+    def submit(client: TestClient) -> int:
+        body = {"space": {"set": {"d_model": [32], "num_layers": [1]}}, "references": {"sizes": 1}}
+        return client.post("/v1/jobs", json={**body, "budget": {"trials": 2}}).status_code
+
+    return submit
 
 
 @pytest.fixture

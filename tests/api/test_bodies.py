@@ -28,7 +28,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("raw", ODD.values(), ids=ODD)
-def test_odd_json_is_refused_within_a_moment(client: TestClient, raw: bytes) -> None:
+def test_a02_odd_json_is_refused_within_a_moment(client: TestClient, raw: bytes) -> None:
     begin = time.perf_counter()
     answer = client.post("/v1/jobs", content=raw, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
@@ -45,7 +45,7 @@ def test_depth_is_allowed_up_to_the_limit() -> None:
     "text", ["__import__('os')", "{{7*7}}", "%s%n", "${jndi}", "os.system", "../../x", "<script>"]
 )
 @pytest.mark.parametrize("field", ["preset", "dataset", "kind"])
-def test_text_in_a_job_is_never_more_than_a_name(client: TestClient, text: str, field: str) -> None:
+def test_a10_text_in_a_job_is_never_more_than_a_name(client: TestClient, text: str, field: str) -> None:
     body = {
         "preset": {"space": {"preset": text}},
         "dataset": {"task": {"dataset": text}},

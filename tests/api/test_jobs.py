@@ -56,7 +56,7 @@ def test_a_repeated_idempotency_key_answers_once_and_another_body_is_refused(
         ({"enqueue": ["/etc/passwd"]}, "cannot be named over HTTP"),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_way_out_and_nothing_is_stored(
+def test_a03_what_cannot_work_is_refused_with_the_way_out_and_nothing_is_stored(
     client: TestClient, database: Database, change: dict[str, object], part: str
 ) -> None:
     answer = client.post("/v1/jobs", json={**SMALL, **change})
@@ -103,13 +103,15 @@ def test_an_ended_job_is_deleted_and_a_running_one_is_not(client: TestClient, jo
     assert client.get(f"/v1/jobs/{job.id}").status_code == 404
 
 
-def test_a_name_changes_only_from_the_version_that_was_read(client: TestClient, job: JobRecord) -> None:
+def test_a27_a_name_changes_only_from_the_version_that_was_read(client: TestClient, job: JobRecord) -> None:
     path = f"/v1/jobs/{job.id}"
     tag = client.get(path).headers["etag"]
     assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
     assert client.patch(path, json={"name": "new"}, headers={"If-Match": tag}).json()["name"] == "new"
-    assert client.patch(path, json={"name": "newer"}, headers={"If-Match": tag}).status_code == 409
+    late = client.patch(path, json={"name": "newer"}, headers={"If-Match": tag})
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
     assert client.patch(path, json={"state": "running"}).status_code == 422
+    assert client.patch(path, json={"name": "any"}, headers={"If-Match": "*"}).status_code == 200
 
 
 def test_a_job_of_another_tenant_looks_like_none(

@@ -13,7 +13,7 @@ from search.storage.database import Database
 from .conftest import fill
 
 FORM = {
-    "mode": "yaml",
+    "written_as": "yaml",
     "yaml": "name: from a page\nspace: {set: {d_model: [32], num_layers: [1]}}\nreferences: {sizes: 1}\n",
 }
 
@@ -51,7 +51,7 @@ def test_a_job_is_submitted_from_the_page_and_shown(client: TestClient) -> None:
 
 def test_a_form_is_previewed_with_and_without_script(client: TestClient) -> None:
     form = {
-        "mode": "form",
+        "written_as": "form",
         "name": "p",
         "csrf": token(client, "/jobs/new"),
         "objective.latency_s": "on",
@@ -72,7 +72,7 @@ def test_a_form_is_previewed_with_and_without_script(client: TestClient) -> None
 
 def test_a_preview_names_the_field_of_each_problem(client: TestClient) -> None:
     form = {
-        "mode": "form",
+        "written_as": "form",
         "csrf": token(client, "/jobs/new"),
         "budget.trials": "x",
         "task.dataset": "nowhere",
@@ -90,7 +90,7 @@ def test_one_preview_at_a_time_and_the_next_one_is_told_to_wait(
     client: TestClient, application: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.previewing.PATIENCE_S", 0.01)
-    form = {"mode": "yaml", "yaml": "name: p\n", "csrf": token(client, "/jobs/new")}
+    form = {"written_as": "yaml", "yaml": "name: p\n", "csrf": token(client, "/jobs/new")}
     with application.state.services.heavy:
         answer = client.post("/jobs/new/preview", data=form, headers={"Accept": "application/json"}).json()
     assert answer["busy"]
@@ -99,11 +99,11 @@ def test_one_preview_at_a_time_and_the_next_one_is_told_to_wait(
 
 def test_a_preview_needs_the_token(client: TestClient) -> None:
     client.get("/jobs/new")
-    assert client.post("/jobs/new/preview", data={"mode": "form", "csrf": "0" * 64}).status_code == 403
+    assert client.post("/jobs/new/preview", data={"written_as": "form", "csrf": "0" * 64}).status_code == 403
 
 
 def test_a_job_that_cannot_run_comes_back_with_its_text(client: TestClient) -> None:
-    form = {"mode": "yaml", "yaml": "budget: {trails: 3}", "csrf": token(client, "/jobs/new")}
+    form = {"written_as": "yaml", "yaml": "budget: {trails: 3}", "csrf": token(client, "/jobs/new")}
     answer = client.post("/jobs/new", data=form)
     assert answer.status_code == 422
     assert "did you mean" in answer.text
@@ -154,3 +154,31 @@ def test_a_hostile_name_stays_text(client: TestClient, database: Database) -> No
         text = client.get(path).text
         assert "<img src=x" not in text
         assert "<script>alert" not in text
+
+
+def test_a_file_from_the_form_becomes_a_data_set(client: TestClient) -> None:
+    headers = {"X-Form-Token": token(client, "/jobs/new")}
+    text = b"the quick brown fox jumps over the lazy dog. " * 400
+    answer = client.post("/jobs/new/data?name=prose.txt", content=text, headers=headers)
+    assert answer.status_code == 200
+    name = answer.json()["dataset"]
+    assert client.get(f"/v1/datasets/{name}").json()["name"] == "prose.txt"
+    assert f'<option value="{name}">prose.txt</option>' in client.get("/jobs/new").text
+    for bad, headers_of, status in (
+        ("prose.exe", headers, 422),
+        ("prose.txt", {"X-Form-Token": "0" * 64}, 403),
+        ("prose.npz", headers, 422),
+    ):
+        sent = client.post(f"/jobs/new/data?name={bad}", content=text, headers=headers_of)
+        assert sent.status_code == status, bad
+
+
+def test_a_waiting_export_is_cancelled_from_the_page(client: TestClient, job: JobRecord) -> None:
+    csrf = {"csrf": token(client, f"/jobs/{job.id}/trials/0")}
+    client.post(f"/jobs/{job.id}/trials/0/exports", data={**csrf, "format_torch": "on"})
+    (asked,) = client.get(f"/v1/jobs/{job.id}/exports").json()
+    assert f"/exports/{asked['id']}/cancel" in client.get(f"/jobs/{job.id}/trials/0").text
+    answer = client.post(f"/exports/{asked['id']}/cancel", data=csrf, follow_redirects=False)
+    assert answer.status_code == 303
+    assert client.get(f"/v1/exports/{asked['id']}").json()["state"] == "cancelled"
+    assert client.post(f"/exports/{asked['id']}/cancel", data={"csrf": "0" * 64}).status_code == 403

@@ -61,7 +61,6 @@ def test_trials_are_filtered_sorted_and_paged(client: TestClient, job: JobRecord
         "sort=number;drop table jobs",
         "state=done",
         "group=x",
-        "cursor=x",
         "limit=0",
         "limit=1001",
     ],
