@@ -1,16 +1,21 @@
 """One thread per test process: two OpenMP pools on two cores wait for each other more than they compute.
 
+Without a GPU Triton interprets kernels: it decides that when it is imported, so it is said before.
+
 `--few N` keeps at most N cases of every parametrised test, spread over them (`make test-fast`, `test-types`).
 """
 
 import os
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if not any(Path("/dev").glob("nvidia[0-9]*")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

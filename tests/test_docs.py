@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import api.routes.access as access
 import api.routes.pages as pages
 import search.proposer  # noqa: F401  # its error code
 from api.cli import app as command_line
@@ -279,7 +280,7 @@ def described_routes() -> set[str]:
 def test_every_route_is_described_and_no_other() -> None:
     document = json.loads((ROOT / "tests" / "data" / "openapi.json").read_text(encoding="utf-8"))
     routes = {f"{method.upper()} {path}" for path, found in document["paths"].items() for method in found}
-    for route in pages.router.routes:
+    for route in (*pages.router.routes, *access.router.routes):
         routes |= {f"{method} {route.path}" for method in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
     assert described_routes() == routes
 

