@@ -33,7 +33,8 @@ def claim(
 
     Waiting are queued jobs, and running or stopping ones whose lease ran out. `held`: jobs that the caller
     works on, by tenant: the tenant with the fewest comes first, then the oldest job. `new_tenants_only`: jobs
-    of tenants that have none there. `besides`: jobs the caller still works on, whatever became of their leases.
+    of tenants that have none there. `besides`: jobs that the caller still works on, whatever became of their
+    leases.
     """
     moment = clock(session, now)
     held = {tenant: count for tenant, count in (held or {}).items() if count}
