@@ -13,8 +13,7 @@ from typing import Any
 from space.errors import UnavailableError
 
 WITHOUT = "use --ray local for workers on this machine, or --ray none to run in this process"
-TOKEN = Path.home() / ".ray" / "auth_token"
-"""Where Ray keeps the secret of a cluster."""
+ASKS_FOR_TOKEN = "; where the cluster was started with RAY_AUTH_MODE=token, set that here too"
 _REACH_TIMEOUT_S = 5.0
 
 
@@ -29,8 +28,6 @@ def connect(address: str, num_slots: int | None = None) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address != "local" and TOKEN.exists():  # a head started beside that file asks for the token
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     if ray.is_initialized():
@@ -50,8 +47,9 @@ def connect(address: str, num_slots: int | None = None) -> bool:
             return True
         ray.init(address=address, **options)
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+        has_no_token = address != "local" and "RAY_AUTH_MODE" not in os.environ  # Ray does not say which it is
         raise UnavailableError(
-            f"Ray at '{address}' is not available: {str(error).splitlines()[0]}",
+            f"Ray at '{address}' is not available: {str(error).splitlines()[0]}{ASKS_FOR_TOKEN * has_no_token}",
             hint=WITHOUT,
         ) from error
     finally:

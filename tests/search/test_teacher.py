@@ -64,7 +64,9 @@ def test_a_worker_builds_the_teacher_from_what_it_is_sent(tmp_path: Path) -> Non
         parse_architecture(space.decode({"d_model": width}).canonical_json).with_number_format("fp32")
         for width in (16, 32)
     )
-    bench = Data(data, Target(), tmp_path, tmp_path)
+    folder = tmp_path / "training"
+    folder.mkdir()
+    bench = Data(data, Target(), folder, tmp_path)
 
     def trained(text: str, **plan: Any) -> dict[str, Any]:
         payload = {

@@ -8,6 +8,7 @@ then one block class per layout, and a model whose constructor is the table of l
 import ast
 import re
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,8 @@ WIDEST_COMMENT = 108
 ROUNDS = 3
 """Leaving out parameters makes others constant."""
 STATE = Symbol("space.choice", "State")
+_PARSING = threading.Lock()
+"""Python 3.11 counts the depth of syntax trees per interpreter: two threads that build some fail."""
 
 
 def packages_of(architecture: Architecture) -> frozenset[str]:
@@ -50,7 +53,8 @@ def generate(model: Model, architecture: Architecture, *, weights: str, title: s
     Raises:
         UnsupportedError: a module of the model cannot be written as code of its own; the message names it.
     """
-    return _Generation(model, architecture).text(weights, title)
+    with _PARSING:
+        return _Generation(model, architecture).text(weights, title)
 
 
 class _Generation:

@@ -56,6 +56,8 @@ def test_an_export_goes_from_queued_to_ready(db: Database, job: JobRecord) -> No
     assert (ready.path, ready.size_bytes, ready.report) == ("exports/1", 7, report)
     assert ready.ended_at is not None
     assert kinds == ["queued", "running", "ready"]
+    assert [fault for fault in check(db) if "I8" in fault]  # what is said to be ready has to lie there
+    (db.data_dir / "exports" / "1").mkdir(parents=True)
     assert check(db) == []
 
 

@@ -1,5 +1,6 @@
 import itertools
 import random
+import time
 from collections.abc import Callable
 
 import pytest
@@ -51,7 +52,7 @@ def count(database: Database, job: JobRecord, number: int, values: dict[str, flo
 
 def lease(database: Database, objectives: list[str]) -> JobRecord:
     with database.write() as session:
-        return jobs.create(session, name="x", spec={}, objectives=objectives, lease=("me", 2e9))
+        return jobs.create(session, name="x", spec={}, objectives=objectives, lease=("me", time.time() + 600.0))
 
 
 def propose(database: Database, job: JobRecord, number: int, architecture: Architecture) -> None:
