@@ -15,6 +15,10 @@ architectures' ends say, leave one out, per family. The decay of the learning ra
 extrapolation: the raw ones are expected above it. Covered: how often the end lies in the 95 % interval.
 Proxies are read at initialisation; a positive tau of a size or a proxy means that more of it, or the better
 value, ends with the lower loss.
+
+`screen`: how well a search's screen would order architectures by the proxies that `auto` names, against a
+sample of the space: by their standing, by the line through some of the others (`search.taught_screen`), and
+by such a line through sizes alone. Mean over random choices of those others; tau is over the rest.
 """
 
 import argparse
@@ -45,6 +49,7 @@ from evaluators.curves import (
 from evaluators.curves.mixer_families import FAMILIES
 from evaluators.latency import device_facts
 from evaluators.proxies import probe_size, proxy_names, score
+from evaluators.standing import BeyondSize, Standings
 from evaluators.training import (
     BUILT_IN,
     TaskData,
@@ -53,6 +58,9 @@ from evaluators.training import (
     probe_batch,
     train,
 )
+from search.plan import AUTO_PROXIES
+from search.taught_screen import fit_line
+from search.verdicts import Finished as Trained
 from space.architecture import Architecture, parse_architecture
 from space.costs import costs
 from space.sampling import sample
@@ -64,6 +72,10 @@ WATCHED = 14
 RUNGS = {"quarter": 0.25, "half": 0.5}
 FEW = 5
 """Fewest architectures of a family whose rank correlation is stated."""
+SAMPLE = 150
+TAUGHT = (20, 30)
+"""Trainings that a line is drawn through."""
+CHOICES = 100
 RESULTS = Path(__file__).parent / "results"
 MODELS, CURVES = "rungs_models.csv", "rungs_curves.csv"
 MODEL_COLUMNS = (
@@ -257,6 +269,47 @@ def judged_proxies(name: str, rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
+def judged_screen(name: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean tau over architectures that a line has not seen, by how many it has."""
+    data = prepare_task(BUILT_IN[name], name)
+    inputs, targets = probe_batch(data, probe_size(data.length))
+    space = load_preset(data.default_preset).for_interface(data.interface())
+    sampled = [sample(space, Random(f"sample/{index}")) for index in range(SAMPLE)]
+    models = [parse_architecture(row["architecture"]) for row in rows]
+    scores = [score(one, inputs, targets, AUTO_PROXIES, seed=SEED) for one in (*sampled, *models)]
+    beyond = BeyondSize.of(scores[:SAMPLE], [float(costs(one).params) for one in sampled])
+    standings, own = Standings.of(scores[:SAMPLE]), scores[SAMPLE:]
+    standing = [-standings.of_scores(one) for one in own]
+    finished = [
+        Trained(
+            number,
+            -float(row["end"]),
+            float(row["params"]),
+            float(row["depth"]),
+            {key: value.value for key, value in one.items() if value.value is not None},
+        )
+        for number, (row, one) in enumerate(zip(rows, own, strict=True))
+    ]
+    found: dict[str, Any] = {"sample": SAMPLE, "choices": CHOICES}
+    for count in TAUGHT:
+        taus: dict[str, list[float]] = {"line": [], "sizes": [], "standing": []}
+        for choice in range(CHOICES):
+            order = Random(f"{name}/{count}/{choice}").sample(range(len(rows)), len(rows))
+            seen, rest = [finished[i] for i in order[:count]], order[count:]
+            ends = [-finished[i].quality for i in rest]
+            orders = {
+                "line": fit_line(seen, beyond).ranks([models[i] for i in rest], [own[i] for i in rest]),
+                "sizes": fit_line(seen, BeyondSize({})).ranks([models[i] for i in rest], [{} for _ in rest]),
+                "standing": [standing[i] for i in rest],
+            }
+            for key, values in orders.items():
+                taus[key].append(tau(values, ends))
+        found[f"{count} trainings"] = {
+            key: rounded(float(np.nan_to_num(values).mean())) for key, values in taus.items()
+        }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--architectures", type=int, default=60, help="per task")
@@ -281,6 +334,8 @@ def main() -> None:
         },
     }
     for name, task in found["tasks"].items():  # what is known is written before the slow part
+        given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        task["screen"] = judged_screen(name, rows[name])
         given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         task["proxies"] = judged_proxies(name, rows[name])
     given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

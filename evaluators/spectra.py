@@ -81,7 +81,8 @@ def spectral_entropy(features: Float[Tensor, "rows channels"]) -> float:
 
     NaN when nothing varies.
     """
-    centred = features.double() - features.double().mean(0)
+    own = features.double()
+    centred = own - own.mean(0)
     values = eigenvalues(centred.T @ centred / len(features))
     if values is None or float(values.sum()) == 0.0:
         return math.nan

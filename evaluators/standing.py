@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from .protocol import Measurement
 from .proxies import oriented, proxy
+from .rank_statistics import spearman
 
 Values = NDArray[np.float64]
 
@@ -107,17 +107,49 @@ class SizeCurve:
     """How p of one proxy goes with size over the sample."""
 
     distribution: Distribution
-    curve: IsotonicRegression
+    log_params: Values
+    levels: Values
+    """Of the curve at these sizes; linear between them, constant beyond."""
 
     @classmethod
     def of(cls, scores: Sequence[float], params: Sequence[float]) -> "SizeCurve":
         """Rising or falling, whichever the sample says."""
+        from sklearn.isotonic import IsotonicRegression  # a second of import that a server does not need
+
         distribution = Distribution.of(scores)
         p = np.exp([distribution.log_p(score) for score in scores])
-        curve = IsotonicRegression(increasing="auto", out_of_bounds="clip")
-        return cls(distribution, curve.fit(np.log(np.asarray(params, dtype=np.float64)), p))
+        curve = IsotonicRegression(increasing=not spearman(params, p) < 0.0)
+        curve.fit(np.log(np.asarray(params, dtype=np.float64)), p)
+        return cls(distribution, np.asarray(curve.X_thresholds_), np.asarray(curve.y_thresholds_))
 
     def residual(self, score: float, params: float) -> float:
         """What size does not explain; beside size, never in its place."""
-        expected = float(self.curve.predict(np.log([params]))[0])
+        expected = float(np.interp(math.log(params), self.log_params, self.levels))
         return math.exp(self.distribution.log_p(score)) - expected
+
+
+@dataclass(frozen=True, slots=True)
+class BeyondSize:
+    """What size does not explain of every proxy, for architectures of any size."""
+
+    curves: Mapping[str, SizeCurve]
+
+    @classmethod
+    def of(cls, sample: Sequence[Mapping[str, Measurement]], params: Sequence[float]) -> "BeyondSize":
+        """From the scores and sizes of the sample's architectures."""
+        curves = {}
+        for name in dict.fromkeys(name for scores in sample for name in scores):
+            column = (oriented(proxy(name), scores.get(name)) for scores in sample)
+            known = [(score, size) for score, size in zip(column, params, strict=True) if score is not None]
+            if known:
+                curves[name] = SizeCurve.of(*map(list, zip(*known, strict=True)))
+        return cls(curves)
+
+    def of_values(self, values: Mapping[str, float], params: float) -> dict[str, float]:
+        """Residual of every proxy, from raw values by its id; 0, which says nothing, where there is none."""
+        return {
+            name: curve.residual(values[name] * (1.0 if proxy(name).direction == "max" else -1.0), params)
+            if name in values
+            else 0.0
+            for name, curve in self.curves.items()
+        }

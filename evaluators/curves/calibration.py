@@ -11,8 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scipy import stats
-
 from .extrapolation import Extrapolation
 
 MIN_FINISHED = 6
@@ -58,6 +56,8 @@ def corrected(extrapolation: Extrapolation, by: Correction | None) -> Extrapolat
 
 
 def _correction(finished: Sequence[Finished], family: str | None) -> Correction:
+    from scipy import stats
+
     differences = [one.final - one.extrapolated for one in finished]
     n, mean = len(differences), math.fsum(differences) / len(differences)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in differences) / (n - 1))

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.optimize import least_squares
 from torch import nn
 
 from evaluators.latency import EstimatorLimits, Target, check_target, device_facts, quiet_host
@@ -98,6 +97,8 @@ def calibrate(target: Target, *, limits: EstimatorLimits = LIMITS, scratch: Path
 
 def fit(seconds: Mapping[str, float], target: Target) -> Calibration:
     """The device that explains the seconds of the micro-kernels best."""
+    from scipy.optimize import least_squares
+
     kernels = micro_kernels()
     names = [name for name in kernels if name in seconds]
     logs = np.log([seconds[name] for name in names])

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import nnls
 
 from space.errors import InvalidInputError, UnsupportedError
 
@@ -51,6 +50,8 @@ def fit_energy(runs: Sequence[tuple[Analytic, float, float]]) -> EnergyModel:
         UnsupportedError: too few measured runs; there is no default.
         InvalidInputError: a measured energy that is not positive.
     """
+    from scipy.optimize import nnls
+
     if len(runs) < ENOUGH_RUNS:
         raise UnsupportedError(
             f"energy: {len(runs)} measured runs; {ENOUGH_RUNS} calibrate the model, and "

@@ -5,7 +5,7 @@ from .blocks import Block, blocks_of
 from .correction import Correction, Pair, fit_correction
 from .estimator import Estimate, EstimatorLimits
 from .host_lock import quiet_host, training_step
-from .measure import measure_model, measure_onnx
+from .measure import measure_model, measure_module, measure_onnx, write_steps
 from .memory import measure_memory
 from .prediction import Composition, composition, missing_blocks, predict_latency
 from .runtimes import predictor, run_file
@@ -30,6 +30,7 @@ __all__ = [
     "measure_blocks",
     "measure_memory",
     "measure_model",
+    "measure_module",
     "measure_onnx",
     "missing_blocks",
     "predict_latency",
@@ -37,4 +38,5 @@ __all__ = [
     "quiet_host",
     "run_file",
     "training_step",
+    "write_steps",
 ]

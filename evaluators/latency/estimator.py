@@ -5,7 +5,8 @@
     kappa     median wall / median CPU time of the candidate (one thread),
               else median wall of the reference / its long-run p10
     flag      `contended` when kappa, or p10 of the reference / its long-run value, is over 1.15
-    interval  95 % of the ratio by bootstrap over blocks of 8 cycles; measuring ends when its half is <= 2 %
+    interval  95 % of the ratio by bootstrap over blocks of 8 cycles; measuring ends when its half is <= 2 %;
+              of a candidate so slow that there are few cycles, Student's over them
 
 On a machine of 2 cores at load 8-11 the median wall time varied by 40 % between repeats, the 10th percentile
 by 4 %. The reference takes out slow drifts (frequency, co-tenants), not preemption: the percentile does that.
@@ -37,6 +38,10 @@ POSTPONED = 2.0
 BLOCK_CYCLES = 8
 MIN_BLOCKS = 4
 """Fewer blocks give bootstrap intervals that are too narrow."""
+MIN_CYCLES = 2
+"""Cycles of the slowest candidate: one has no interval."""
+PATIENCE = 4
+"""Times `max_seconds` after which fewer than `MIN_BLOCKS` cycles are enough."""
 RESAMPLES = 200
 WARM_UP_RUNS = (5, 50)
 WARM_UP_S = 5.0
@@ -265,12 +270,15 @@ def ratio_half_width(candidate: Times, reference: Times) -> float:
     """Half of the 95 % interval of p10(candidate) / p10(reference), as a fraction, by block bootstrap.
 
     Runs that are neighbours in time are alike, so whole blocks of cycles are drawn: of 8 cycles, or of fewer
-    when there are not 4 such blocks. Both arrays hold 2 runs per cycle. Infinite below 4 cycles.
+    when there are not 4 such blocks. Both arrays hold 2 runs per cycle. Below 4 cycles it is Student's over
+    the cycles' ratios, which is wide.
     """
     cycles = candidate.size // 2
+    if cycles < MIN_BLOCKS:
+        sums = (runs.reshape(cycles, 2).sum(axis=1) for runs in (candidate, reference))
+        ratios = np.divide(*sums)
+        return t_975(cycles - 1) * float(ratios.std(ddof=1)) / math.sqrt(cycles) / float(ratios.mean())
     length = min(BLOCK_CYCLES, cycles // MIN_BLOCKS)
-    if length == 0:
-        return float("inf")
     blocks = cycles // length
     used = 2 * length * blocks
     drawn = np.random.default_rng(0).integers(0, blocks, size=(RESAMPLES, blocks))
@@ -298,13 +306,21 @@ def _cycles(
             _timed(run, clock, wall, cpu)
         for run, wall, cpu in ((reference, references, None), (candidate, walls, cpus)):
             _timed(run, clock, wall, cpu)
-        out_of_time = clock.wall() - began >= limits.max_seconds or len(walls) + 2 > limits.max_runs
+        out_of_time = _is_over(len(walls), clock.wall() - began, limits)
         block_ends = len(walls) % (2 * BLOCK_CYCLES) == 0 and len(walls) >= 2 * BLOCK_CYCLES * MIN_BLOCKS
         if not (out_of_time or block_ends):
             continue
         samples = _Samples(np.array(walls), np.array(cpus), np.array(references))
         if out_of_time or ratio_half_width(samples.candidate, samples.reference) <= limits.target_half_width:
             return samples
+
+
+def _is_over(runs: int, seconds: float, limits: EstimatorLimits) -> bool:
+    """Whether no further cycle is begun, however wide the interval is."""
+    if runs < 2 * MIN_CYCLES:
+        return False
+    is_few = runs < 2 * MIN_BLOCKS
+    return seconds >= limits.max_seconds * (PATIENCE if is_few else 1) or runs + 2 > limits.max_runs
 
 
 def _timed(run: Callable[[], object], clock: Clock, wall: list[float], cpu: list[float] | None) -> None:

@@ -120,6 +120,19 @@ def measure_onnx(
     return _measured(lambda: contextlib.nullcontext(attempt), architecture, target, limits, scratch)
 
 
+def measure_module(
+    running: nn.Module,
+    architecture: Architecture,
+    target: Target,
+    *,
+    limits: EstimatorLimits | None = None,
+    scratch: Path,
+) -> Measurement:
+    """Latency of one pass of any module in eager torch; `architecture` says in which number formats."""
+    check_target(target)
+    return _measure_eager(running, architecture, target, limits or EstimatorLimits(), scratch)
+
+
 def write_steps(model: Model, architecture: Architecture, target: Target, path: Path) -> Path:
     """The last tokens of a sequence and the state before them, as the decode step of a file takes them."""
     tokens = random_input(timed_input(architecture, target.batch_size, target.tokens(architecture)))

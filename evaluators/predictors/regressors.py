@@ -18,7 +18,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.optimize import nnls
 
 Matrix = Float64[np.ndarray, "samples columns"]
 Others = Float64[np.ndarray, "others columns"]
@@ -120,6 +119,8 @@ class Corrected:
 
 def fit_additive(work: Matrix, seconds: Vector) -> Additive:
     """Least squares of the relative error, with Huber's weights."""
+    from scipy.optimize import nnls
+
     largest = np.abs(work).max(axis=0)
     columns = work / np.where(largest > 0, largest, 1.0) / seconds[:, None]
     shrinkage = math.sqrt(SHRINKAGE * len(seconds)) * np.eye(work.shape[1]) / np.median(seconds)

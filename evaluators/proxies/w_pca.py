@@ -42,7 +42,7 @@ class WPca(Proxy):
 
 def components(rows: Float[Tensor, "rows units"], share: float = SHARE) -> float:
     """Leading principal components that hold `share` of the variance; NaN when there is no variance."""
-    centred = (rows.double() - rows.double().mean(0)).to(rows.dtype)
+    centred = rows - rows.mean(0, dtype=torch.float64).to(rows.dtype)
     # the share of the smallest eigenvalues is far above the rounding of a float32 product
     covariance = (centred.T @ centred).double() / len(rows)
     if not torch.isfinite(covariance).all():

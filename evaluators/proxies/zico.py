@@ -11,6 +11,7 @@ taken apart, so that the score does not depend on how a module stores them; embe
 import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -64,7 +65,7 @@ def log_signal(
     varies = std != 0.0
     if not bool(varies.any()):
         return None
-    ratios = (mean_abs[varies].double() / std[varies].double()).sum()
+    ratios = torch.where(varies, mean_abs.double() / std.double(), 0.0).sum()
     return float(ratios.log())
 
 

@@ -288,9 +288,28 @@ def test_the_bootstrap_interval_covers_the_true_ratio() -> None:
     assert covered >= 80
 
 
-def test_too_few_cycles_have_no_interval() -> None:
-    assert ratio_half_width(np.ones(6), np.ones(6)) == float("inf")
+def test_few_cycles_have_a_wide_interval() -> None:
+    """Student's over the cycles: 2 of them at 1 and 1.2, 4 of them by bootstrap."""
+    half = ratio_half_width(np.array([1.0, 1.0, 1.2, 1.2]), np.ones(4))
+    assert half == pytest.approx(12.706 * 0.1 / 1.1)
+    assert ratio_half_width(np.ones(6), np.ones(6)) == 0.0
     assert ratio_half_width(np.ones(8), np.ones(8)) == 0.0
+
+
+@pytest.mark.parametrize(("pass_s", "runs"), [(0.1, 8), (5.0, 4)])
+def test_a_candidate_slower_than_its_time_is_run_often_enough_for_an_interval(
+    pass_s: float, runs: int
+) -> None:
+    """Blocks have 0.3 s; whatever a pass takes, what comes out can be stored, and says how sure it is."""
+    clock = SimulatedClock()
+    result = estimate(
+        clock.network(steady(pass_s, noise=0.2)),
+        clock.network(steady(0.001)),
+        limits=EstimatorLimits(max_seconds=0.3, noisy_half_width=0.10),
+        clock=clock,
+    )
+    assert result.runs == runs
+    assert 0.0 < result.half_width < float("inf")
 
 
 def test_the_garbage_collector_is_off_inside_and_back_on_afterwards() -> None:
