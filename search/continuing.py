@@ -5,6 +5,7 @@ result is history; on another target or task as much is taken over as holds ther
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .job import parse_job
@@ -21,8 +22,10 @@ def continued_plan(job: JobRecord, overrides: Sequence[str], data_dir: Path) -> 
     spec = parse_job({**job.spec, "enqueue": [], "warm_start": job.id}, overrides)
     path = job.context.get(DATASET_PATH)
     is_same_data = spec.task.dataset == job.spec["task"]["dataset"]
-    return plan_job(
+    kept = path if is_same_data else None
+    plan = plan_job(
         spec,
         own=job.context.get("own_references") or (),
-        dataset=data_dir / path if path is not None and is_same_data else None,
+        dataset=None if kept is None else data_dir / kept,
     )
+    return replace(plan, dataset_path=kept)

@@ -25,6 +25,7 @@ from .room import Patience, has_room
 from .search_stage import SearchStage
 from .storage import jobs, trials
 from .storage.database import Database
+from .tracing import WorkSpans
 from .training_free import TrainingFreeStage
 from .workers.batches import Batches
 from .workers.work import Executor, Outcome, Work
@@ -73,7 +74,9 @@ class Coordinator:
         clock: Clock | None = None,
         lease_s: float = LEASE_S,
         on_tick: Callable[["Coordinator"], None] | None = None,
+        beside: bool = False,
     ) -> None:
+        """`beside`: a strategy with a model is asked in a process of its own (`search.asking`)."""
         self.clock = clock or SharedClock(database.now)
         self.plan = plan
         strategy = plan.spec.strategy
@@ -84,6 +87,7 @@ class Coordinator:
         self._on_tick = on_tick
         self._in_flight: dict[str, Work] = {}
         self._retries: list[Work] = []
+        self._spans = WorkSpans(job.id)
         self._room = Patience()
         self._alone_since: float | None = None
         """When the last worker went, while there is none."""
@@ -92,7 +96,7 @@ class Coordinator:
         )
         self.ledger = Ledger(database, job, plan, self.clock)
         stage = TrainingFreeStage if plan.spec.mode == TRAINING_FREE else SearchStage
-        self.search: SearchStage = stage(self.ledger, self._in_flight.__contains__)
+        self.search: SearchStage = stage(self.ledger, self._in_flight.__contains__, beside=beside)
         self.final = FinalStage(self.ledger, self._in_flight.__contains__)
         if executor.is_in_process:  # then the coordinator died of the work, if it died of anything
             for trial in (trial for trial in lost if trial.attempt >= MAX_LOSSES):
@@ -134,6 +138,9 @@ class Coordinator:
             self.ledger.job = self._database.reading(lambda session: jobs.get(session, job.id))
             if self.ledger.job.state != "cancelled":  # else the user ended it while a result was on its way
                 raise
+        finally:
+            self._spans.end_all()
+            self.search.close()
         return self.ledger.job
 
     def _refresh(self) -> str:
@@ -177,6 +184,7 @@ class Coordinator:
                 continue
             if (number := self.stage.owner(work.key)) is not None:
                 self.ledger.start(number)
+            self._spans.begin(work, number)
             self._in_flight[work.key] = work
             self.executor.submit(work)
 
@@ -184,6 +192,7 @@ class Coordinator:
         work = self._in_flight.get(outcome.key)
         if work is None:
             return
+        self._spans.end(outcome)
         number = self.stage.owner(work.key)
         if outcome.log and number is not None:
             until = work.payload.get("until")  # rungs of a training share a key

@@ -10,6 +10,7 @@ under the same conditions is found here too.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evaluators.latency import Block, Composition, Pair, blocks_of, device_key, latency_fingerprint
@@ -253,7 +254,8 @@ class Evidence:
         mark = fingerprint(
             "latency_predicted", 1, latency=latency_fingerprint(self.plan.target), job=self.job.id
         )
-        self.keep([self.record(architecture.id, latency, mark)])
+        named = replace(latency, detail={**latency.detail, "job": self.job.id})
+        self.keep([self.record(architecture.id, named, mark)])
 
     def keep_training(
         self, training_id: str, result: Mapping[str, Any], *, mark: str, repeat: int

@@ -28,7 +28,7 @@ from evaluators.latency import device_facts
 from evaluators.training import calibration_batch, load_weights, training_fingerprint
 from space.architecture import Architecture, parse_architecture
 from space.errors import ConflictError, InvalidInputError, ServiceError, UnsupportedError, nearest
-from space.export import Quantize, check_formats, write_folder
+from space.export import FORMATS, Quantize, check_formats, write_folder
 from space.model import build_model
 
 from .clock import Clock
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 QUANTIZE: tuple[str, ...] = get_args(Quantize)
 REPORT = "export_report.json"
-EXPORTER_VERSION = 2
+EXPORTER_VERSION = 3
 """Raised when the same request gives other files."""
 EXPORT_LEASE_S = 60.0
 """After this an export whose writer died is written by another."""
@@ -152,7 +152,7 @@ def run_export(database: Database, artefact: ArtefactRecord, clock: Clock) -> Ar
             log.exception("export failed", extra={"export": artefact.id})
         try:
             with Claim(database, artefact, clock) as claim:
-                return claim.end("failed", message=_message(error))
+                return claim.end("failed", message=_message(error, artefact.request["formats"]))
         except ClaimLostError:
             return _left(database, artefact, final)
 
@@ -277,11 +277,13 @@ def _left(database: Database, artefact: ArtefactRecord, final: Path) -> Artefact
     return row
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception, formats: Sequence[str]) -> str:
     if not isinstance(error, ServiceError):
         return f"{type(error).__name__}: {error}"
-    if isinstance(error, UnsupportedError) and "ONNX" in error.message:
-        return f"unsupported_operator: {error.message}; formats torch and code need no ONNX form"
+    if isinstance(error, UnsupportedError):
+        others = [name for name in FORMATS if name not in formats]
+        offered = f"formats {', '.join(others)} remain" if others else "ask for one format at a time"
+        return f"unsupported_operator: {error.message}; {offered}"
     return error.message
 
 
@@ -315,7 +317,7 @@ def _write(database: Database, artefact: ArtefactRecord, draft: Path, step: Step
         "target": asdict(plan.target),
         "verification": verify_export(exported, model, on_file=lambda name: step(f"verifying {name}")),
         "files": measured_files(
-            exported, plan.data, plan.target, scratch=database.data_dir / "latency",
+            exported, model, plan.data, plan.target, scratch=database.data_dir / "latency",
             on_file=lambda name: step(f"measuring {name}"),
         ),
         "versions": device_facts(),

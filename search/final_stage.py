@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from scipy import stats
-
 from evaluators.protocol import Measurement
 
 from .evidence import interval
@@ -207,6 +205,8 @@ def t_interval(values: Sequence[float]) -> Spread:
     >>> t_interval([1.0, 2.0, 3.0]).low < 0 < 4 < t_interval([1.0, 2.0, 3.0]).high
     True
     """
+    from scipy import stats  # most of a second that a server's start does not need
+
     n = len(values)
     mean = sum(values) / n
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))

@@ -57,7 +57,7 @@ def stored_references(rows: Sequence[Mapping[str, Any]]) -> tuple[Reference, ...
 
 def names_files(spec: JobSpec) -> list[str]:
     """Paths of this machine that a job file names."""
-    return [*spec.enqueue, *(one for one in spec.references.own if isinstance(one, str))]
+    return [one for one in (*spec.enqueue, *spec.references.own) if isinstance(one, str)]
 
 
 def too_short(kind: str, steps: int) -> str:

@@ -237,7 +237,9 @@ class JobSpec(_Spec):
     references: ReferencesSpec = ReferencesSpec()
     finalists: FinalistsSpec = FinalistsSpec()
     limits: LimitsSpec = LimitsSpec()
-    enqueue: tuple[str, ...] = Field((), max_length=1000, description="Architecture JSON files to try first")
+    enqueue: tuple[str | dict[str, Any], ...] = Field(
+        (), max_length=1000, description="To try first: architecture files, exported folders, or in place"
+    )
     warm_start: str | None = Field(
         None, pattern=r"[0-9a-f]{4,32}", description="An earlier job whose results this one begins with"
     )

@@ -35,6 +35,7 @@ from .records import (
 )
 from .storage import events, jobs, logs, trials
 from .storage.database import Database
+from .storage.trials import Numbers
 from .workers.work import LogLine
 
 log = logging.getLogger(__name__)
@@ -151,19 +152,21 @@ class Ledger(Evidence):
         self._architectures[architecture.id] = architecture
         static = static_values(architecture, self.plan.target)
 
-        def store(session: Session) -> TrialRecord:
-            trials.create(
-                session, self.job.id, self.job.fence, number=number, origin=origin, parents=tuple(parents),
-                note=note, asked_after=asked_after, architecture=architecture, asked=asked,
-                now=self._clock.time(),
-            )  # fmt: skip
-            created = trials.record(
-                session, self.job.id, number, self.job.fence, values=static, spread={},
-                kinds=dict.fromkeys(static, "computed"), flags=tuple(flags), now=self._clock.time(),
-            )  # fmt: skip
-            return self._record_values(session, created, known) if known else created
-
-        return self._mirror(self._write(store))
+        numbers = Numbers(values=static, kinds=dict.fromkeys(static, "computed"), flags=flags)
+        if known:
+            more = self._numbers(static, flags, known)
+            numbers = replace(
+                more, values={**static, **more.values}, kinds={**(numbers.kinds or {}), **(more.kinds or {})}
+            )
+        return self._mirror(
+            self._write(
+                lambda session: trials.create(
+                    session, self.job.id, self.job.fence, number=number, origin=origin, note=note,
+                    parents=tuple(parents), asked_after=asked_after, architecture=architecture, asked=asked,
+                    known=numbers, now=self._clock.time(),
+                )
+            )
+        )  # fmt: skip
 
     def take_values(
         self,
@@ -174,19 +177,25 @@ class Ledger(Evidence):
         steps: int | None = None,
     ) -> TrialRecord:
         """Sets a trial's numbers; a measured latency brings its median and 95th percentile along."""
+        new = self._numbers(trial.values, trial.flags, found, rung=rung, steps=steps)
         return self._mirror(
-            self._write(lambda session: self._record_values(session, trial, found, rung=rung, steps=steps))
-        )
+            self._write(
+                lambda session: trials.record(
+                    session, self.job.id, trial.number, self.job.fence, values=new.values, spread=new.spread,
+                    kinds=new.kinds, flags=new.flags, rung=rung, steps=steps, now=self._clock.time(),
+                )
+            )
+        )  # fmt: skip
 
-    def _record_values(
+    def _numbers(
         self,
-        session: Session,
-        trial: TrialRecord,
+        had: Mapping[str, float],
+        flags: Sequence[str],
         found: Mapping[str, Measurement],
         *,
         rung: int | None = None,
         steps: int | None = None,
-    ) -> TrialRecord:
+    ) -> Numbers:
         values = {key: value.value for key, value in found.items() if value.value is not None}
         kinds: dict[str, str] = {key: found[key].kind for key in values}
         spread = {key: limits for key in values if (limits := interval(found[key])) is not None}
@@ -195,13 +204,10 @@ class Ledger(Evidence):
                 if name in latency.detail:
                     values[key], kinds[key] = float(latency.detail[name]), latency.kind
         passed = {INFEASIBLE, UNVALIDATED} if self.plan.quality in found else {INFEASIBLE}
-        flags = (set(trial.flags) - passed).union(*(value.flags for value in found.values()))
-        if self._breaks_a_limit({**trial.values, **values}):
-            flags.add(INFEASIBLE)
-        return trials.record(
-            session, self.job.id, trial.number, self.job.fence, values=values, spread=spread, kinds=kinds,
-            flags=tuple(sorted(flags)), rung=rung, steps=steps, now=self._clock.time(),
-        )  # fmt: skip
+        marks = (set(flags) - passed).union(*(value.flags for value in found.values()))
+        if self._breaks_a_limit({**had, **values}):
+            marks.add(INFEASIBLE)
+        return Numbers(values=values, spread=spread, kinds=kinds, flags=sorted(marks), rung=rung, steps=steps)
 
     def _breaks_a_limit(self, values: Mapping[str, float]) -> bool:
         """By the numbers of now: a prediction, or the quality of a first rung, may be over a limit that the
@@ -299,11 +305,15 @@ class Ledger(Evidence):
             if trial.state not in FINAL_TRIAL_STATES:
                 self.set_state(trial, state)
 
-    def complete(self, trial: TrialRecord) -> None:
-        """Counts a trial; its Pareto flag and those it takes away change in the same transaction."""
+    def complete(
+        self, trial: TrialRecord, found: Mapping[str, Measurement] | None = None, *, rung: int | None = None
+    ) -> None:
+        """Counts a trial with what was found last: its Pareto flag and those it takes away change in the same
+        transaction."""
+        new = None if found is None else self._numbers(trial.values, trial.flags, found, rung=rung)
         rows = self._write(
             lambda session: trials.count_trial(
-                session, self.job.id, trial.number, self.job.fence, now=self._clock.time()
+                session, self.job.id, trial.number, self.job.fence, new, now=self._clock.time()
             )
         )
         moved = [row for row in rows if row.on_front != self.trials[row.number].on_front]

@@ -51,6 +51,9 @@ class JobPlan:
     training: TrainingPlan
     finalist_training: TrainingPlan
     warnings: tuple[str, ...]
+    dataset_path: str | None = None
+    """Where the file of an uploaded or offered data set is, as the job keeps it: below the data folder, so
+    that every machine finds it, or absolute."""
 
     @property
     def quality(self) -> str:

@@ -33,16 +33,23 @@ class ProxyTrust:
         names, results = self._ledger.plan.proxies, self._ledger.rung_quality
         if names and is_due(len(results), self._results):
             self._results = len(results)
-            rung = self._rung()
-            numbers = [number for number, reached in results if reached == rung and number >= 0]
+            rung, numbers = self._reached(LEAST)
             if is_due(len(numbers), self._judged):
                 self._judged = len(numbers)
                 self._keep(verdicts(self._finished(numbers, rung), names))
 
-    def _rung(self) -> int:
-        """The highest that enough trials have reached; 1 until there are as many."""
-        reached = [rung for number, rung in self._ledger.rung_quality if number >= 0]
-        return max((rung for rung in set(reached) if reached.count(rung) >= LEAST), default=1)
+    def trainings(self, least: int) -> list[Finished]:
+        """Those of the search at the highest rung that `least` trials have reached; none before, so that
+        what is compared has been trained for as long."""
+        rung, numbers = self._reached(least)
+        return self._finished(numbers, rung) if len(numbers) >= least else []
+
+    def _reached(self, least: int) -> tuple[int, list[int]]:
+        """The highest rung that so many trials have reached, 1 until there are as many; and those trials."""
+        results = [key for key in self._ledger.rung_quality if key[0] >= 0]
+        reached = [rung for _, rung in results]
+        best = max((rung for rung in set(reached) if reached.count(rung) >= least), default=1)
+        return best, [number for number, rung in results if rung == best]
 
     def _finished(self, numbers: Sequence[int], rung: int) -> list[Finished]:
         """One per training: trials that differ in number formats alone share it."""

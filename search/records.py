@@ -193,6 +193,17 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedWork:
+    """Lines of one attempt at one piece of work, oldest first."""
+
+    work: str
+    """What was done, as `train/<architecture id>/<steps>/<seed>`."""
+    attempt: int
+    lines: Sequence[Mapping[str, Any]]
+    """`at` (Unix seconds, the worker's clock), `level`, `text`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArtefactRecord:
     """An export: a folder `path` below the data folder, visible only when `ready`."""
 

@@ -12,8 +12,9 @@ from random import Random
 from evaluators.latency import blocks_of
 from evaluators.protocol import Measurement
 from evaluators.proxies import combined_rank, proxy, proxy_fingerprint
-from evaluators.standing import Standings
+from evaluators.standing import BeyondSize, Standings
 from space.architecture import Architecture
+from space.costs import num_params
 from space.sampling import sample
 
 from .ledger import Ledger
@@ -25,6 +26,8 @@ PIECE = 8
 """Architectures per piece of work."""
 DRAWS = 4
 """Draws per architecture before the sample is taken as it is: small spaces have fewer."""
+SEED = 0
+"""Of its initial weights, whatever the job's is: jobs that differ in seeds alone share the scores."""
 
 SAMPLED_WITHOUT_TRAINING = 256
 
@@ -59,7 +62,7 @@ class ReferenceSample:
         payload = {
             "architectures": [model.canonical_json for model in models],
             "proxies": list(self._plan.proxies),
-            "seed": self._seed,
+            "seed": SEED,
             "known_blocks": sorted(blocks),  # their latencies are of no interest here
         }
         return Work(key, "screen", payload, self._plan.spec.limits.trial_timeout)
@@ -72,7 +75,7 @@ class ReferenceSample:
         rows = [{name: unpack(value) for name, value in row.items()} for row in outcome.result["proxies"]]
         self._scores |= {model.id: row for model, row in zip(models, rows, strict=True)}
         self._ledger.keep(
-            self._ledger.record(model.id, value, self._mark(name), seed=self._seed)
+            self._ledger.record(model.id, value, self._mark(name), seed=SEED)
             for model, row in zip(models, rows, strict=True)
             for name, value in row.items()
         )
@@ -83,19 +86,31 @@ class ReferenceSample:
             return combined_rank(scores)
         return [-self._standings.of_scores(own) for own in scores]
 
+    @property
+    def beyond_size(self) -> BeyondSize | None:
+        """What size does not explain of the proxies; None without a sample."""
+        return self._beyond_size if self._size and self.is_ready and self._scores else None
+
     @cached_property
     def _standings(self) -> Standings:
         return Standings.of([self._scores[id] for id in sorted(self._scores)])
 
     @cached_property
+    def _beyond_size(self) -> BeyondSize:
+        ids = sorted(self._scores)
+        return BeyondSize.of(
+            [self._scores[id] for id in ids], [float(num_params(self._models[id])) for id in ids]
+        )
+
+    @cached_property
     def _pieces(self) -> list[tuple[Architecture, ...]]:
         """What is not stored yet."""
-        models = self._drawn()
-        self._scores |= self._stored(models)
-        missing = [model for id, model in models.items() if id not in self._scores]
+        self._scores |= self._stored(self._models)
+        missing = [model for id, model in self._models.items() if id not in self._scores]
         return [tuple(missing[start : start + PIECE]) for start in range(0, len(missing), PIECE)][::-1]
 
-    def _drawn(self) -> dict[str, Architecture]:
+    @cached_property
+    def _models(self) -> dict[str, Architecture]:
         found: dict[str, Architecture] = {}
         for index in range(DRAWS * self._size):
             if len(found) == self._size:
@@ -107,7 +122,7 @@ class ReferenceSample:
     def _stored(self, models: Mapping[str, Architecture]) -> dict[str, Scores]:
         """Of the architectures whose every proxy is stored as a number."""
         columns = {
-            name: self._ledger.computed(models, name, self._mark(name), seed=self._seed)
+            name: self._ledger.computed(models, name, self._mark(name), seed=SEED)
             for name in self._plan.proxies
         }
         return {
@@ -115,10 +130,6 @@ class ReferenceSample:
             for id in models
             if all(id in column for column in columns.values())
         }
-
-    @property
-    def _seed(self) -> int:
-        return self._plan.spec.strategy.seed
 
     def _mark(self, name: str) -> str:
         return proxy_fingerprint(proxy(name), digest=self._plan.data.digest)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
+from .asking import one_thread
 from .clock import Clock
 from .history import MOST_TOLD, has_result, told_of
 from .ledger import INFEASIBLE, Ledger
@@ -94,11 +95,12 @@ class Replay:
         }
         order = sorted(self._final.values(), key=lambda row: (row.asked_after, row.number))
         state, position, found = _State(), 0, []
-        for row in order:
-            while position < len(self._events) and self._events[position].seq <= row.asked_after:
-                state.apply(self._events[position], self._final, self._plan)
-                position += 1
-            found.append(self._again(row, created.get(row.number), state))
+        with one_thread(self._proposer):
+            for row in order:
+                while position < len(self._events) and self._events[position].seq <= row.asked_after:
+                    state.apply(self._events[position], self._final, self._plan)
+                    position += 1
+                found.append(self._again(row, created.get(row.number), state))
         return sorted(found, key=lambda one: one.number)
 
     def _again(self, row: TrialRecord, asked: Mapping[str, Any] | None, state: _State) -> Replayed:

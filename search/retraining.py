@@ -12,7 +12,7 @@ from evaluators.training import TrainingPlan
 from space.architecture import parse_architecture
 from space.errors import ConflictError, InvalidInputError
 
-from .job import BudgetSpec, JobSpec
+from .job import TRAINING_FREE, BudgetSpec, parse_job
 from .plan import JobPlan
 from .records import FINAL_JOB_STATES, JobRecord, TrialRecord
 from .running import stored_plan
@@ -29,11 +29,16 @@ def retraining_plan(
     """A job of the same task, target and references whose finalists are the picked trials.
 
     Raises:
-        InvalidInputError: no pick, a reference, or a number outside the job file's limits.
+        InvalidInputError: no pick, a reference, a job without training, or a number outside the job file's
+        limits.
         ConflictError: the job goes on, or its data have changed.
     """
     if job.state not in FINAL_JOB_STATES:
         raise ConflictError(f"job {job.id[:8]} is {job.state}; pick finalists when it has ended, or stop it")
+    if job.spec.get("mode") == TRAINING_FREE:
+        raise InvalidInputError(
+            f"job {job.id[:8]} trains nothing; submit its picks as `enqueue` of a job that does"
+        )
     if not picks:
         raise InvalidInputError("no trial is picked; name one or more, for example 3,7")
     for trial in picks:
@@ -52,11 +57,12 @@ def retraining_plan(
         **({"seeds": seeds} if seeds is not None else {}),
         **({"steps": steps} if steps is not None else {}),
     }
-    spec = JobSpec.model_validate(
+    spec = parse_job(
         {
             **plan.spec.model_dump(),
             "name": f"{job.name[:180]}: retrained",
             "enqueue": (),
+            "warm_start": None,
             "finalists": finalists,
             "budget": BudgetSpec(trials=len(picks)).model_dump(),
             "training": {**plan.spec.training.model_dump(), "rungs": 1, "tokens": None},

@@ -4,7 +4,7 @@ import os
 import platform
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -18,7 +18,7 @@ from .crew import NO_RAY, make_bench
 from .job import JobSpec
 from .plan import JobPlan, job_context, plan_job
 from .records import DATASET_PATH, FINAL_JOB_STATES, JobReason, JobRecord, TrialRecord
-from .storage import devices, jobs, trials
+from .storage import datasets, devices, jobs, trials
 from .storage.database import Database, DiskFullError
 from .warm_start import taken_over
 from .workers.inline import InlineExecutor
@@ -90,26 +90,28 @@ def insert_job(
     tenant: str,
     lease: tuple[str, float] | None = None,
     now: float | None = None,
-    dataset_path: str | None = None,
 ) -> JobRecord:
     """See `create_job`, for a transaction that is already open; `lease`: owner, until when (Unix seconds).
 
-    `dataset_path`: where the data set that the job names is, below the data folder or absolute.
+    An uploaded data set is kept as long as the job.
     """
     spec = plan.spec.model_copy(update={"objectives": plan.objectives})
     devices.put(session, device_key(plan.target), device_facts(), now)
-    return jobs.create(
+    job = jobs.create(
         session,
         name=spec.name,
         spec=spec.model_dump(mode="json"),
         objectives=plan.objectives,
         context=job_context(plan)
         | taken_over(session, plan, tenant)
-        | ({DATASET_PATH: dataset_path} if dataset_path else {}),
+        | ({DATASET_PATH: plan.dataset_path} if plan.dataset_path else {}),
         tenant=tenant,
         now=now,
         lease=lease,
     )
+    if plan.dataset_path and spec.task.dataset.startswith(datasets.PREFIX):
+        datasets.attach(session, spec.task.dataset, job.id, tenant=tenant)
+    return job
 
 
 def stored_plan(job: JobRecord, data_dir: Path) -> JobPlan:
@@ -132,7 +134,7 @@ def stored_plan(job: JobRecord, data_dir: Path) -> JobPlan:
             f"({plan.data.digest[:12]} instead of {job.context['data_digest'][:12]})",
             hint="restore the data, or submit a new job",
         )
-    return plan
+    return replace(plan, dataset_path=path)
 
 
 def run(
@@ -197,7 +199,8 @@ def _work(
 ) -> Result:
     """A job whose workers or database go away is left so that `resume` takes it up."""
     try:
-        Coordinator(database, job, plan, executor, on_tick=on_tick).run()
+        beside = not executor.is_in_process
+        Coordinator(database, job, plan, executor, on_tick=on_tick, beside=beside).run()
     except DiskFullError:
         _leave(database, job, "disk_full")
         raise

@@ -18,6 +18,7 @@ from evaluators.protocol import Measurement
 from evaluators.proxies import proxy, proxy_fingerprint
 from space.architecture import Architecture
 
+from .asking import Asks, Beside, Here, Question
 from .cascade import AUDIT
 from .fitted_latency import FittedLatency
 from .history import History
@@ -25,11 +26,12 @@ from .ledger import UNVALIDATED, Ledger
 from .objectives import PROXY_SCORE
 from .pareto import nondominated_ranks
 from .plan import JobPlan
-from .proposer import Proposer, SpaceExhausted
+from .proposer import Candidates, Proposer, SpaceExhausted
 from .proxy_trust import ProxyTrust, trusted
 from .records import JobReason, TrialRecord
 from .reference_sample import ReferenceSample
-from .strategies import Foreseeing, Proposal, make_strategy
+from .strategies import Proposal, is_modelled, make_strategy
+from .taught_screen import Line, TaughtScreen
 from .warm_start import WarmStart, own_parents
 from .workers.stages import unpack
 from .workers.work import Outcome, Work
@@ -38,6 +40,8 @@ AUDIT_SHARE = 0.1
 """Of the trials whose screen drops something: a dropped candidate is tried."""
 MAX_ROUNDS = 50
 """Batches of candidates in a row that break a limit on latency before the job ends as infeasible."""
+TICK_S = 0.25
+"""How long a new question is waited for; after that its answer is looked for whenever work is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Screening:
     """Proxies that had no say when it was asked for."""
     beside: tuple[tuple[int, int, int], ...] = ()
     """Number, round and candidates of the screenings that were under way."""
+    line: Line | None = None
+    """What the trainings until then made of proxies and size."""
 
     def described(self) -> dict[str, Any]:
         """What `search.replay` needs beside the events to ask the same question again."""
@@ -62,10 +68,23 @@ class Screening:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question that the strategy has not answered yet, and what the screening needs to know of it."""
+
+    screening: Screening
+    """Without proposals."""
+    was_alone: bool
+    """No screening was under way whose candidates might become free again."""
+
+
 class Screens:
     """The screenings of one job. `ended` and `message` say why there will be no more."""
 
-    def __init__(self, ledger: Ledger, trust: ProxyTrust, history: History, earlier: WarmStart) -> None:
+    def __init__(
+        self, ledger: Ledger, trust: ProxyTrust, history: History, earlier: WarmStart, *, beside: bool
+    ) -> None:
+        """`beside`: a strategy with a model is asked in a process of its own."""
         self.ended: JobReason | None = None
         self.message: str | None = None
         self._ledger = ledger
@@ -73,6 +92,7 @@ class Screens:
         self._history = history
         self._plan = plan = ledger.plan
         self._sample = ReferenceSample(ledger)
+        self._taught = TaughtScreen(ledger, self._sample, trust)
         self._fitted = FittedLatency(ledger)
         self._running: dict[str, Screening] = {}
         self._answered: dict[int, tuple[Screening, Outcome]] = {}
@@ -80,11 +100,18 @@ class Screens:
         """Trial numbers whose candidates all broke a limit, and the round to draw next."""
         self._alone: dict[int, Screening] = {}
         """Trial numbers whose screening failed with several candidates, to be screened with one."""
-        self._proposer = make_proposer(plan, earlier)
+        proposer = make_proposer(plan, earlier)
+        is_beside = beside and is_modelled(proposer.strategy)
+        self._asks: Asks = Beside(proposer) if is_beside else Here(proposer)
+        self._asked: _Asked | None = None
+
+    def close(self) -> None:
+        self._asks.close()
 
     def next_number(self) -> int:
         """The trial number that nothing was drawn for yet."""
         under_way = [screening.number for screening in self._running.values()]
+        under_way += [self._asked.screening.number] if self._asked else []
         taken = [*under_way, *self._answered, *self._redraw, *self._alone]
         return max([self._ledger.num_search - 1, *taken]) + 1
 
@@ -92,7 +119,7 @@ class Screens:
         """Whether there is a candidate to screen: left over, or a new one within budget and time."""
         if self.ended:
             return False
-        if self._alone:
+        if self._alone or self._asked:
             return True
         if not self._redraw and (self.next_number() >= self._plan.spec.budget.trials or is_stagnant()):
             return False
@@ -100,53 +127,69 @@ class Screens:
         return limit is None or self._ledger.elapsed_s() < limit
 
     def propose(self) -> Work | bool:
-        """Draws candidates for a trial and asks for their proxies and missing block latencies; first, for the
-        proxies of the sample."""
+        """Asks the strategy for candidates of a trial and, once it has answered, a worker for their proxies
+        and missing block latencies; first of all, for the proxies of the sample. False while there is no
+        answer, except in a deterministic search, where nothing may depend on how long that takes."""
         if (work := self._sample.next()) is not None:
             return work
         if self._alone:
             return self._screen(self._alone.pop(min(self._alone)), scored=False)
+        wait_s: float | None = 0.0
+        if self._asked is None:
+            self._ask()
+            wait_s = TICK_S
+        if self._plan.spec.strategy.deterministic:
+            wait_s = None
+        return self._draw(wait_s)
+
+    def _ask(self) -> None:
         number, round = next(iter(self._redraw.items()), (self.next_number(), 0))
         self._redraw.pop(number, None)
-        asked_after = self._ledger.last_event()
         beside = self._open()
+        rounds = tuple((one.number, one.round, len(one.proposals)) for one in beside)
+        screening = Screening(
+            number, round, (), self._ledger.last_event(), self._trust.distrusted(), rounds, self._taught.now()
+        )  # fmt: skip
         pending = [
             *(self._ledger.architecture(row) for row in self._ledger.open_search_trials()),
             *(proposal.architecture for screening in beside for proposal in screening.proposals),
         ]
+        count = self._plan.spec.screen.candidates
+        history = self._history.told()
+        self._asks.ask(Question(number, count, history, pending, round, self._history.ids))
+        self._asked = _Asked(screening, was_alone=not self._running)
+
+    def _draw(self, wait_s: float | None) -> Work | bool:
+        """The screening of what the strategy answers to the question that is open."""
+        assert self._asked is not None
+        asked, screening = self._asked, self._asked.screening
         try:
-            drawn = self._proposer.candidates(
-                number,
-                self._plan.spec.screen.candidates,
-                self._history.told(),
-                pending,
-                round=round,
-                known=self._history.ids,
-            )
+            drawn = self._asks.answer(wait_s)
         except SpaceExhausted as error:
-            if not self._running:  # else what those leave unused may still be free
+            self._asked = None
+            if asked.was_alone:  # else what the others left unused may still be free
                 self.ended, self.message = "space_exhausted", error.message
-            elif round:
-                self._redraw[number] = round
+            elif screening.round:
+                self._redraw[screening.number] = screening.round
             return False
+        if drawn is None:
+            return False
+        self._asked = None
+        self._count(drawn)
+        is_scored = self._plan.spec.screen.candidates > 1 or self._plan.quality == PROXY_SCORE
+        return self._screen(replace(screening, proposals=tuple(drawn.proposals)), scored=is_scored)
+
+    def _count(self, drawn: Candidates) -> None:
         self._ledger.count(
             proposed=len(drawn.proposals),
             duplicates=drawn.duplicates,
             infeasible=drawn.infeasible,
             strategy_errors=drawn.strategy_errors,
         )
-        ignored = self._trust.distrusted()
-        rounds = tuple((one.number, one.round, len(one.proposals)) for one in beside)
-        drawn_once = Screening(number, round, tuple(drawn.proposals), asked_after, ignored, rounds)
-        is_scored = self._plan.spec.screen.candidates > 1 or self._plan.quality == PROXY_SCORE
-        return self._screen(drawn_once, scored=is_scored)
 
     def expected_growth(self) -> float | None:
         """What the strategy's model expects of its best candidate, as a fraction of the hypervolume."""
-        strategy = self._proposer.strategy
-        if not isinstance(strategy, Foreseeing):
-            return None
-        return strategy.expected_growth(self._history.told())
+        return self._asks.expected_growth(self._history.told())
 
     def next_of_sample(self) -> Work | None:
         """Proxies of the sample that nobody has asked for yet."""
@@ -159,7 +202,7 @@ class Screens:
     @property
     def is_idle(self) -> bool:
         """Nothing under way that may become a trial."""
-        return not (self._running or self._answered)
+        return not (self._running or self._answered or self._asked)
 
     def promised(self, scores: Mapping[str, Measurement]) -> dict[str, Measurement]:
         """What the proxies of an architecture say in place of a quality, in a job without training; empty
@@ -254,9 +297,7 @@ class Screens:
         ]
         self._ledger.count(infeasible=len(latencies) - len(allowed))
         if allowed:
-            chosen, is_audit = self._choose(
-                screening.number, allowed, trusted(scores, screening.ignored), latencies
-            )
+            chosen, is_audit = self._choose(screening, allowed, scores, latencies)
             self._ledger.count(screened_out=len(allowed) - 1)
             self._ledger.keep_prediction(screening.proposals[chosen].architecture, latencies[chosen])
             promised = self.promised(scores[chosen])
@@ -278,7 +319,7 @@ class Screens:
 
     def _choose(
         self,
-        number: int,
+        screening: Screening,
         allowed: Sequence[int],
         scores: Sequence[Mapping[str, Measurement]],
         latencies: Mapping[int, Measurement],
@@ -287,14 +328,23 @@ class Screens:
         draw; now and then one of the others, True beside it, for what they say about the screen."""
         if len(allowed) == 1:
             return allowed[0], False
-        ranks = self._sample.ranks([scores[index] for index in allowed])
+        ranks = self._ranks(screening, allowed, scores)
         points = [(rank, expected(latencies[index])) for rank, index in zip(ranks, allowed, strict=True)]
         best = [index for index, rank in zip(allowed, nondominated_ranks(points), strict=True) if rank == 0]
-        rng = Random(f"{self._plan.spec.strategy.seed}/{number}/screen")
+        rng = Random(f"{self._plan.spec.strategy.seed}/{screening.number}/screen")
         chosen, others = rng.choice(best), [index for index in allowed if index not in best]
         if others and rng.random() < AUDIT_SHARE:
             return rng.choice(others), True
         return chosen, False
+
+    def _ranks(
+        self, screening: Screening, allowed: Sequence[int], scores: Sequence[Mapping[str, Measurement]]
+    ) -> list[float]:
+        """Smaller is better: by the line of the trainings so far, before there is one by standing."""
+        own = [scores[index] for index in allowed]
+        if screening.line is None:
+            return self._sample.ranks(trusted(own, screening.ignored))
+        return screening.line.ranks([screening.proposals[index].architecture for index in allowed], own)
 
     def _create(
         self,

@@ -29,7 +29,8 @@ from .workers.work import Outcome, Work
 class SearchStage:
     """References, proposals, rungs and measurements of one job."""
 
-    def __init__(self, ledger: Ledger, in_flight: Callable[[str], bool]) -> None:
+    def __init__(self, ledger: Ledger, in_flight: Callable[[str], bool], *, beside: bool = False) -> None:
+        """`beside`: a strategy with a model is asked in a process of its own, which `close` ends."""
         self._ledger = ledger
         self._in_flight = in_flight
         self._plan = plan = ledger.plan
@@ -39,8 +40,11 @@ class SearchStage:
         self._trust = ProxyTrust(ledger)
         self._outlook = Outlook(ledger)
         earlier = WarmStart(ledger)
-        self._screens = Screens(ledger, self._trust, History(ledger, earlier), earlier)
+        self._screens = Screens(ledger, self._trust, History(ledger, earlier), earlier, beside=beside)
         self._stagnation = Stagnation(ledger, self._screens.expected_growth)
+
+    def close(self) -> None:
+        self._screens.close()
 
     @property
     def message(self) -> str | None:
@@ -94,8 +98,8 @@ class SearchStage:
             return step
         for trial in waiting:
             is_ahead = trial.number < 0 and trial.rung == 0 and -trial.number > self._screens.next_number()
-            if is_ahead and self._may_propose():
-                return self._screens.propose()
+            if is_ahead and self._may_propose() and (step := self._screens.propose()):
+                return step
             if trial.rung < len(self._rungs) and (step := self._train(trial)):
                 return step
         return self._screens.propose() if self._may_propose() else False
@@ -158,7 +162,7 @@ class SearchStage:
             self._ledger.step_back(trial, len(self._rungs) - 1)
             return True
         if isinstance(work, Mapping):
-            self._ledger.complete(self._ledger.take_values(trial, work))
+            self._ledger.complete(trial, work)
             return True
         if self._in_flight(work.key):
             return False
@@ -169,7 +173,7 @@ class SearchStage:
         found = self._ledger.keep_measures(
             trial, result, mark=self._ledger.search_mark, steps=self._rungs[-1], repeat=0
         )
-        self._ledger.complete(self._ledger.take_values(trial, found))
+        self._ledger.complete(trial, found)
 
     def _could_join(self, trial: TrialRecord, quality: float | None = None) -> bool:
         """Whether the trial, at the best its prediction allows, is dominated by no measured trial. `quality`:

@@ -174,7 +174,10 @@ class Service:
     def _run_leased(self, job: JobRecord) -> None:
         plan = stored_plan(job, self._database.data_dir)
         with self._crew.executor(plan, job) as executor:
-            coordinator = Coordinator(self._database, job, plan, executor, on_tick=self._check_stop)
+            coordinator = Coordinator(
+                self._database, job, plan, executor,
+                on_tick=self._check_stop, beside=not executor.is_in_process,
+            )  # fmt: skip
             if job.context.get(UNAVAILABLE_SINCE) is not None:
                 coordinator.ledger.update_context(**{UNAVAILABLE_SINCE: None})
             self._back_off_s = _FIRST_BACK_OFF_S

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from .indicators import counted
 from .records import FINAL_TRIAL_STATES, JobRecord, TrialRecord
 
+NUMBER = "number"
+Within = tuple[str, float | None, float | None]
+"""An objective key, or `NUMBER` for the trial's, with its ends in stored units; None is open."""
+
 
 @dataclass(frozen=True, slots=True)
 class FailedTrial:

@@ -36,8 +36,8 @@ MEASURED_FIRST = 8
 class TrainingFreeStage(SearchStage):
     """As `SearchStage`, without its rungs."""
 
-    def __init__(self, ledger: Ledger, in_flight: Callable[[str], bool]) -> None:
-        super().__init__(ledger, in_flight)
+    def __init__(self, ledger: Ledger, in_flight: Callable[[str], bool], *, beside: bool = False) -> None:
+        super().__init__(ledger, in_flight, beside=beside)
         self._given_up: set[int] = set()
         """Trials whose measurement failed: their predicted latency stays."""
 
@@ -92,7 +92,7 @@ class TrainingFreeStage(SearchStage):
         return True
 
     def _complete(self, trial: TrialRecord, found: Mapping[str, Measurement]) -> None:
-        self._ledger.complete(self._ledger.take_values(trial, found, rung=1))
+        self._ledger.complete(trial, found, rung=1)
 
     def _score(self, trial: TrialRecord) -> Work | bool:
         """Proxies of a reference, once the sample that they are read against is there."""

@@ -6,7 +6,7 @@
     no evidence   it has 0 in it, or size explains the proxy wholly
 
 from 15 finished trainings on, all at one rung: the highest that as many trials have reached. A proxy with the
-wrong sign has no say in the screen any more; it is still computed, so that later trainings may clear it. Tau
+wrong sign is left out of the standing; it is still computed, so that later trainings may clear it. Tau
 stands beside it with that of parameter count, which any proxy has to beat.
 """
 
@@ -28,6 +28,8 @@ NEWEST = 500
 SAMPLES = 500
 KEY = "proxy_verdicts"
 """Of a job's context, where they are kept."""
+LINE_KEY = "screen_line"
+"""Of a job's context, where the line is described that the screen reads candidates by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -32,6 +33,7 @@ from .engine import (
     write_side,
 )
 from .fences import CLOCK, take_refusals
+from .flushing import GroupedFlush
 from .migrate import current_revision, migrate
 from .models import SCHEMA_REVISION
 from .places import file_system
@@ -68,6 +70,7 @@ class Database:
         self._clock = clock
         self._read_engine = read_side(engine)
         self._write_engine = write_side(engine)
+        self._flush: GroupedFlush | None = None
         self._turn = threading.Lock()
         self._holder: int | None = None
         self.data_dir = data_dir
@@ -103,12 +106,14 @@ class Database:
             kind = file_system(target.file)
             if kind is not None and kind.is_network:
                 log.warning("SQLite on a network file system: one process only", extra={"kind": kind.name})
-            engine = sqlite_engine(target.file, durability, patience_s)
+            engine = sqlite_engine(target.file, patience_s)
             default_data = target.file.parent / "paretoformer-data"
         else:
             engine = postgresql_engine(target.url)
             default_data = Path("paretoformer-data").absolute()
         database = cls(engine, target, data_dir or default_data, patience_s, clock, data_url)
+        if target.file is not None and durability == "full":
+            database._flush = GroupedFlush(Path(f"{target.file}-wal"))
         try:
             database._prepare()
         except BaseException:
@@ -180,7 +185,7 @@ class Database:
         self, transaction: Callable[[], AbstractContextManager[Session]], work: Callable[[Session], T]
     ) -> T:
         end = time.monotonic() + RETRY_S
-        for pause in (*_PAUSES_S, *[_PAUSES_S[-1]] * 100_000):
+        for pause in _pauses():
             try:
                 with transaction() as session:
                     return work(session)
@@ -213,6 +218,11 @@ class Database:
         finally:
             self._holder = None
             self._turn.release()
+        if self._flush is not None:
+            try:
+                self._flush.wait()
+            except OSError as error:
+                raise self._trouble(error) from error
 
     @contextmanager
     def _transaction(self, engine: Engine, *, is_write: bool) -> Iterator[Session]:
@@ -234,7 +244,7 @@ class Database:
     def _begin(self, engine: Engine) -> Session:
         """A session whose transaction has begun; waits while the database is busy or away."""
         end = time.monotonic() + self._patience_s
-        for pause in (*_PAUSES_S, *[_PAUSES_S[-1]] * 100_000):
+        for pause in _pauses():
             clock = {} if self._clock is None else {CLOCK: self._clock}
             session = Session(engine, expire_on_commit=False, info=clock)
             try:
@@ -260,7 +270,7 @@ class Database:
         except ServiceError:
             log.warning("refused write could not be stored in table audit", exc_info=True)
 
-    def _trouble(self, error: DBAPIError | PoolTimeoutError) -> UnavailableError:
+    def _trouble(self, error: DBAPIError | PoolTimeoutError | OSError) -> UnavailableError:
         line = _first_line(error)
         if "disk is full" in line or "No space left" in line:
             return DiskFullError(f"database {self.url_shown} has no room to write ({line}); free some space")
@@ -280,6 +290,11 @@ class Database:
     def close(self) -> None:
         """Closes all connections; the instance opens new ones if it is used again."""
         self._engine.dispose()
+
+
+def _pauses() -> Iterator[float]:
+    """Growing, without an end."""
+    return chain(_PAUSES_S, repeat(_PAUSES_S[-1]))
 
 
 def _check_file(file: Path) -> None:

@@ -7,10 +7,11 @@ from space.errors import ConflictError
 
 from ..records import FINAL_JOB_STATES, FINAL_TRIAL_STATES, JOB_TRANSITIONS
 from . import events
-from .fences import clock
+from .fences import JobHead, clock
 from .finite import stored_text
 from .models import Job, Trial
 from .rows import utc
+from .trial_rows import TrialRow
 
 
 def move_job(
@@ -60,8 +61,8 @@ def _cancel_trials(session: Session, job: Job, now: float | None) -> None:
 
 def move_trial(
     session: Session,
-    job: Job,
-    row: Trial,
+    job: Job | JobHead,
+    row: Trial | TrialRow,
     state: str,
     *,
     reason: str | None = None,

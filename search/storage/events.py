@@ -3,14 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from ..records import EventKind, EventRecord
-from .fences import clock, job_row
+from .fences import JobHead, clock, job_row
 from .finite import finite_json
 from .models import Event, Job
 from .rows import event_record, utc
+
+_INSERT = insert(Event)
 
 
 def append(
@@ -47,7 +49,7 @@ def append_once(
 
 def add(
     session: Session,
-    job: Job,
+    job: Job | JobHead,
     kind: EventKind,
     trial: int | None = None,
     data: Mapping[str, Any] | None = None,
@@ -55,16 +57,15 @@ def add(
 ) -> int:
     """As `append`, for a row that is already locked: the lock is what keeps the numbers without gaps."""
     job.last_seq += 1
-    session.add(
-        Event(
-            job_id=job.id,
-            seq=job.last_seq,
-            at=utc(clock(session, now)),
-            kind=kind,
-            trial=trial,
-            data=finite_json("event", data or {}),
-        )
-    )
+    row = {
+        "job_id": job.id,
+        "seq": job.last_seq,
+        "at": utc(clock(session, now)),
+        "kind": kind,
+        "trial": trial,
+        "data": finite_json("event", data or {}),
+    }
+    session.connection().execute(_INSERT, row)
     return job.last_seq
 
 

@@ -7,9 +7,10 @@ rolls back.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from space.errors import ConflictError, NotFoundError
@@ -20,6 +21,28 @@ from .rows import utc
 
 CLOCK = "clock"
 REFUSALS = "refusals"
+
+
+@dataclass(slots=True)
+class JobHead:
+    """What writing a trial needs of its job, whose row is locked. Whoever adds events stores it again
+    (`keep_head`)."""
+
+    id: str
+    fence: int
+    state: str
+    stage: str
+    lease_owner: str | None
+    objectives: list[str]
+    last_seq: int
+
+
+_HEAD = (
+    select(Job.id, Job.fence, Job.state, Job.stage, Job.lease_owner, Job.objectives, Job.last_seq)
+    .where(Job.id == bindparam("of_job"))
+    .with_for_update()
+)
+_KEEP = update(Job).where(Job.id == bindparam("of_job"))
 
 
 def clock(session: Session, now: float | None = None) -> float:
@@ -36,13 +59,17 @@ def job_row(session: Session, job_id: str, *, tenant: str | None = None, lock: b
     Raises:
         NotFoundError: there is no such job, or it is another tenant's: the same answer.
     """
-    query = select(Job).where(Job.id == job_id)
+    query = select(Job).where(Job.id == job_id).execution_options(populate_existing=True)
     if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
+        query = query.with_for_update()
     row = session.scalar(query)
     if row is None or (tenant is not None and row.tenant != tenant):
-        raise NotFoundError(f"job {job_id[:64]} does not exist")
+        raise _unknown(job_id)
     return row
+
+
+def _unknown(job_id: str) -> NotFoundError:
+    return NotFoundError(f"job {job_id[:64]} does not exist")
 
 
 def fenced_job(session: Session, job_id: str, fence: int, action: str, **detail: Any) -> Job:
@@ -52,17 +79,44 @@ def fenced_job(session: Session, job_id: str, fence: int, action: str, **detail:
         ConflictError: the lease was given back or went to another coordinator, or the job has ended.
     """
     row = job_row(session, job_id, lock=True)
+    _check_fence(session, row, fence, action, detail)
+    return row
+
+
+def fenced_head(session: Session, job_id: str, fence: int, action: str, **detail: Any) -> JobHead:
+    """As `fenced_job`, without the rest of the row."""
+    session.flush()  # what the ORM still holds back
+    found = session.connection().execute(_HEAD, {"of_job": job_id}).one_or_none()
+    if found is None:
+        raise _unknown(job_id)
+    head = JobHead(*found)
+    _check_fence(session, head, fence, action, detail)
+    return head
+
+
+def keep_head(session: Session, head: JobHead) -> None:
+    """Stores the number of the newest event."""
+    session.connection().execute(_KEEP, {"of_job": head.id, "last_seq": head.last_seq})
+
+
+def _check_fence(
+    session: Session, row: Job | JobHead, fence: int, action: str, detail: dict[str, Any]
+) -> None:
     if row.fence != fence:
         refuse(session, row, fence, action, f"fence {fence} is old, the current one is {row.fence}", detail)
     if row.state in FINAL_JOB_STATES:
         refuse(session, row, fence, action, f"the job is {row.state}", detail)
     if row.lease_owner is None:
         refuse(session, row, fence, action, "its lease was given back", detail)
-    return row
 
 
 def refuse(
-    session: Session, row: Job, fence: int, action: str, why: str, detail: dict[str, Any] | None = None
+    session: Session,
+    row: Job | JobHead,
+    fence: int,
+    action: str,
+    why: str,
+    detail: dict[str, Any] | None = None,
 ) -> NoReturn:
     entry = Audit(
         at=utc(clock(session)),

@@ -7,6 +7,7 @@ from typing import Any
 from space.errors import InvalidInputError
 
 from ..objectives import OBJECTIVES
+from ..records import Spread
 
 MAX_MESSAGE = 2000
 
@@ -19,6 +20,16 @@ def finite_values(what: str, values: Mapping[str, float]) -> dict[str, float]:
         1.
     """
     return {key: _finite_value(f"{what}.{key}", key, value) for key, value in values.items()}
+
+
+def finite_spread(what: str, spread: Mapping[str, Spread]) -> None:
+    """An interval may reach beyond the range of its value.
+
+    Raises:
+        InvalidInputError: an end that is NaN or infinite.
+    """
+    for key, interval in spread.items():
+        finite_values(what, {f"{key}.low": interval.low, f"{key}.high": interval.high})
 
 
 def _finite_value(where: str, key: str, value: float) -> float:

@@ -9,15 +9,20 @@ a front each. A job in stage `search` is judged by `values`; in stage `final` a 
 their place.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ..objectives import OBJECTIVES
-from . import events
+from . import events, trial_rows
+from .fences import JobHead
 from .models import Job, Trial
+from .trial_rows import TrialRow
 
+Group = Literal["search", "reference"]
 Vector = tuple[float, ...]
 _COLUMNS: tuple[InstrumentedAttribute[float | None], ...] = (
     Trial.objective_0,
@@ -50,7 +55,7 @@ def front_numbers(vectors: Mapping[int, Vector]) -> set[int]:
     return {number for _, number in members}
 
 
-def known_values(row: Trial, objectives: Sequence[str], stage: str) -> tuple[float | None, ...]:
+def known_values(row: Trial | TrialRow, objectives: Sequence[str], stage: str) -> tuple[float | None, ...]:
     """Every objective, minimised, of the values that count in `stage`; None where it is not known."""
     values = {**row.values, **row.final["values"]} if stage == "final" and row.final else row.values
     return tuple(OBJECTIVES[key].minimised(values[key]) if key in values else None for key in objectives)
@@ -62,7 +67,7 @@ def complete_vector(known: Sequence[float | None]) -> Vector | None:
     return vector if len(vector) == len(known) else None
 
 
-def is_counted(row: Trial, objectives: Sequence[str]) -> bool:
+def is_counted(row: Trial | TrialRow, objectives: Sequence[str]) -> bool:
     """Completed within the constraints, every objective known, every latency measured on the whole model."""
     return (
         row.state == "completed"
@@ -72,91 +77,107 @@ def is_counted(row: Trial, objectives: Sequence[str]) -> bool:
     )
 
 
-def refresh(session: Session, job: Job, row: Trial, now: float | None = None) -> Sequence[Trial]:
-    """Brings vector, counted mark and flags up to date after `row` changed; the job's row is locked. Returns
-    the trials whose flag changed."""
+def refresh(session: Session, job: JobHead, row: TrialRow, now: float | None = None) -> list[int]:
+    """Stores `row`, which has changed, with its vector and counted mark, and brings the flags up to date; the
+    job's row is locked. Returns the numbers whose flag changed."""
     was_counted, old = row.counted, _stored(row)
-    _store(row, known_values(row, job.objectives, job.stage))
-    row.counted = is_counted(row, job.objectives)
+    judge(job, row)
+    trial_rows.write(session, row)
     if row.counted == was_counted and _stored(row) == old:
-        return ()
-    group = "reference" if row.number < 0 else "search"
+        return []
     if row.counted and not was_counted:
-        return _enter(session, job, row, group, now)
-    return restate_group(session, job, group, now) if row.counted or was_counted else ()
+        changed = _enter(session, job, row, now)
+    else:
+        changed = restate_group(session, job, _group(row), now) if row.counted or was_counted else []
+    if row.number in changed:
+        row.on_front = not row.on_front
+    return changed
+
+
+def judge(job: Job | JobHead, row: Trial | TrialRow) -> None:
+    """Sets the row's vector and counted mark from its numbers."""
+    known = (*known_values(row, job.objectives, job.stage), None, None, None, None)
+    row.objective_0, row.objective_1, row.objective_2, row.objective_3 = known[:4]
+    row.counted = is_counted(row, job.objectives)
 
 
 def restate_job(session: Session, job: Job, now: float | None = None) -> None:
     """Every vector and flag of the job anew, for its stage."""
-    for row in session.scalars(select(Trial).where(Trial.job_id == job.id)):
-        _store(row, known_values(row, job.objectives, job.stage))
-        row.counted = is_counted(row, job.objectives)
+    rows = select(Trial).where(Trial.job_id == job.id).execution_options(populate_existing=True)
+    for row in session.scalars(rows):
+        judge(job, row)
+    session.flush()
     for group in ("search", "reference"):
         restate_group(session, job, group, now)
 
 
-def restate_group(session: Session, job: Job, group: str, now: float | None = None) -> Sequence[Trial]:
-    """The flags of one group anew, from the stored vectors; the trials whose flag changed."""
-    session.flush()
-    rows = session.scalars(
-        select(Trial).where(Trial.job_id == job.id, in_group(group), Trial.counted | Trial.on_front)
-    ).all()
-    vectors = {row.number: stored_vector(row, len(job.objectives)) for row in rows if row.counted}
+def restate_group(session: Session, job: Job | JobHead, group: Group, now: float | None = None) -> list[int]:
+    """The flags of one group anew, from the stored vectors; the numbers whose flag changed."""
+    count = len(job.objectives)
+    query = select(Trial.number, Trial.counted, Trial.on_front, *_COLUMNS[:count]).where(
+        Trial.job_id == job.id, in_group(group), Trial.counted | Trial.on_front
+    )
+    rows = session.connection().execute(query).all()
+    vectors = {row.number: complete_vector(row[3:]) for row in rows if row.counted}
     members = front_numbers({number: vector for number, vector in vectors.items() if vector is not None})
-    joined = [row for row in rows if row.number in members and not row.on_front]
-    left = [row for row in rows if row.number not in members and row.on_front]
-    return _flag(session, job, group, joined, left, now)
+    had = {row.number for row in rows if row.on_front}
+    return _flag(session, job, group, members - had, had - members, now)
 
 
-def _enter(session: Session, job: Job, row: Trial, group: str, now: float | None) -> Sequence[Trial]:
+def _enter(session: Session, job: JobHead, row: TrialRow, now: float | None) -> list[int]:
     """A newly counted trial against the members: it joins unless one beats it, and those it beats leave."""
-    session.flush()
-    vector = stored_vector(row, len(job.objectives))
+    vector = complete_vector(_stored(row)[: len(job.objectives)])
     assert vector is not None
-    columns = _COLUMNS[: len(vector)]
-    members = select(Trial).where(Trial.job_id == job.id, in_group(group), Trial.on_front)
-    no_worse = and_(*(column <= value for column, value in zip(columns, vector, strict=True)))
-    no_better = and_(*(column >= value for column, value in zip(columns, vector, strict=True)))
-    better = or_(*(column < value for column, value in zip(columns, vector, strict=True)))
-    worse = or_(*(column > value for column, value in zip(columns, vector, strict=True)))
-    if session.scalar(members.where(no_worse, or_(better, Trial.number < row.number)).limit(1)) is not None:
-        return ()
-    left = session.scalars(members.where(no_better, or_(worse, Trial.number > row.number))).all()
-    return _flag(session, job, group, [row], left, now)
+    group = _group(row)
+    asked = {"of_job": job.id, "at": row.number, **{f"v{i}": value for i, value in enumerate(vector)}}
+    connection = session.connection()
+    if connection.execute(_beaters(len(vector), group), asked).first() is not None:
+        return []
+    left = set(connection.execute(_beaten(len(vector), group), asked).scalars())
+    return _flag(session, job, group, {row.number}, left, now)
+
+
+@cache
+def _beaters(count: int, group: Group) -> Select[int]:
+    """A member that beats the vector `v0`, `v1`, ... of trial `at`."""
+    no_worse = and_(*(column <= bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
+    better = or_(*(column < bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
+    return _members(group).where(no_worse, or_(better, Trial.number < bindparam("at"))).limit(1)
+
+
+@cache
+def _beaten(count: int, group: Group) -> Select[int]:
+    """The members that it beats."""
+    no_better = and_(*(column >= bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
+    worse = or_(*(column > bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
+    return _members(group).where(no_better, or_(worse, Trial.number > bindparam("at")))
+
+
+def _members(group: Group) -> Select[int]:
+    return select(Trial.number).where(Trial.job_id == bindparam("of_job"), in_group(group), Trial.on_front)
 
 
 def _flag(
     session: Session,
-    job: Job,
-    group: str,
-    joined: Sequence[Trial],
-    left: Sequence[Trial],
+    job: Job | JobHead,
+    group: Group,
+    joined: Collection[int],
+    left: Collection[int],
     now: float | None,
-) -> Sequence[Trial]:
-    for row in joined:
-        row.on_front = True
-    for row in left:
-        row.on_front = False
+) -> list[int]:
+    for numbers, is_member in ((joined, True), (left, False)):
+        if numbers:
+            chosen = update(Trial).where(Trial.job_id == job.id, Trial.number.in_(sorted(numbers)))
+            session.connection().execute(chosen.values(on_front=is_member))
     if joined or left:
-        data = {
-            "group": group,
-            "joined": sorted(row.number for row in joined),
-            "left": sorted(row.number for row in left),
-        }
+        data: dict[str, Any] = {"group": group, "joined": sorted(joined), "left": sorted(left)}
         events.add(session, job, "front.changed", None, data, now)
-    session.flush()
-    return [*joined, *left]
+    return [*sorted(joined), *sorted(left)]
 
 
-def stored_vector(row: Trial, count: int) -> Vector | None:
-    """The first `count` objective columns, unless one is empty."""
-    return complete_vector(_stored(row)[:count])
+def _group(row: TrialRow) -> Group:
+    return "reference" if row.number < 0 else "search"
 
 
-def _stored(row: Trial) -> tuple[float | None, ...]:
+def _stored(row: TrialRow) -> tuple[float | None, ...]:
     return (row.objective_0, row.objective_1, row.objective_2, row.objective_3)
-
-
-def _store(row: Trial, known: Sequence[float | None]) -> None:
-    padded = (*known, None, None, None, None)
-    row.objective_0, row.objective_1, row.objective_2, row.objective_3 = padded[:4]

@@ -1,28 +1,17 @@
 """What workers logged about a trial, one row per piece of work and attempt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ..records import LoggedWork
 from .fences import clock
 from .finite import finite_json, stored_text
 from .models import TrialLog
 from .rows import utc
 from .upsert import insert_new
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedWork:
-    """Lines of one attempt at one piece of work, oldest first."""
-
-    work: str
-    """What was done, as `train/<architecture id>/<steps>/<seed>`."""
-    attempt: int
-    lines: Sequence[Mapping[str, Any]]
-    """`at` (Unix seconds, the worker's clock), `level`, `text`."""
 
 
 def put(

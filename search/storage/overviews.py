@@ -11,7 +11,7 @@ from space.errors import InvalidInputError, nearest
 
 from ..objectives import OBJECTIVES
 from ..records import FINAL_TRIAL_STATES, MeasurementRecord, TrialRecord
-from ..tally import Ending, FailedTrial, Tally
+from ..tally import NUMBER, Ending, FailedTrial, Tally, Within
 from .fences import job_row
 from .front import objective_column
 from .models import Architecture, Event, Job, Measurement, Trial
@@ -101,9 +101,35 @@ def plane(session: Session, job_id: str, x: str, y: str) -> Plane:
     )
 
 
-def tally(session: Session, job_id: str, rungs: Sequence[int]) -> Tally:
-    """`search.tally.tally_of`, counted in one pass over the table."""
+def inside(session: Session, job_id: str, within: Sequence[Within]) -> np.ndarray:
+    """Numbers of the search trials that lie inside all bounds, ascending.
+
+    Raises:
+        NotFoundError: there is no such job.
+        InvalidInputError: unknown key.
+    """
+    conditions = _conditions(job_row(session, job_id), within)
+    rows = session.connection().execute(
+        select(Trial.number).where(Trial.job_id == job_id, Trial.number >= 0, *conditions)
+    )
+    return np.sort(np.array([number for (number,) in rows], dtype=int))
+
+
+def _conditions(job: Job, within: Sequence[Within]) -> list[ColumnElement[bool]]:
+    """Bounds on the number leave references in: theirs say nothing of when they came."""
+    found: list[ColumnElement[bool]] = []
+    for key, low, high in within:
+        value = Trial.number.expression if key == NUMBER else _value(job, key)
+        ends = [value >= low] if low is not None else []
+        ends += [value <= high] if high is not None else []
+        found += [or_(Trial.number < 0, end) if key == NUMBER else end for end in ends]
+    return found
+
+
+def tally(session: Session, job_id: str, rungs: Sequence[int], within: Sequence[Within] = ()) -> Tally:
+    """`search.tally.tally_of` of the trials inside all bounds, counted in one pass over the table."""
     is_reference = Trial.number < 0
+    chosen = (Trial.job_id == job_id, *(_conditions(job_row(session, job_id), within) if within else ()))
     rows = session.execute(
         select(
             is_reference,
@@ -114,13 +140,13 @@ def tally(session: Session, job_id: str, rungs: Sequence[int]) -> Tally:
             _sum(Trial.final.is_not(None)),
             *(_sum(Trial.steps >= steps) for steps in rungs),
         )
-        .where(Trial.job_id == job_id)
+        .where(*chosen)
         .group_by(is_reference, Trial.state)
     ).all()
     own = [row for row in rows if not row[0]]
     failed = session.execute(
         select(Trial.number, Trial.reason, Trial.message)
-        .where(Trial.job_id == job_id, Trial.state == "failed")
+        .where(*chosen, Trial.state == "failed")
         .order_by(Trial.number)
     )
     return Tally(
@@ -165,9 +191,13 @@ def notable(session: Session, job_id: str) -> list[int]:
     return list(session.scalars(query))
 
 
-def spread_completed(session: Session, job_id: str, limit: int) -> list[TrialRecord]:
-    """About `limit` completed search trials, evenly by number; all of them where there are fewer."""
-    completed = (Trial.job_id == job_id, Trial.number >= 0, Trial.state == "completed")
+def spread_completed(
+    session: Session, job_id: str, limit: int, within: Sequence[Within] = ()
+) -> list[TrialRecord]:
+    """About `limit` completed search trials inside all bounds, evenly by number; all of a smaller job."""
+    completed = [Trial.job_id == job_id, Trial.number >= 0, Trial.state == "completed"]
+    if within:
+        completed += _conditions(job_row(session, job_id), within)
     known = session.scalar(select(func.count()).select_from(Trial).where(*completed)) or 0
     step = max(1, -(-known // limit))
     query = (

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..records import (
     ArtefactRecord,
@@ -21,6 +21,9 @@ from ..records import (
     TrialState,
 )
 from .models import Architecture, Artefact, Event, Job, Measurement, Trial
+
+if TYPE_CHECKING:
+    from .trial_rows import TrialRow
 
 
 def job_record(row: Job) -> JobRecord:
@@ -48,7 +51,7 @@ def job_record(row: Job) -> JobRecord:
     )
 
 
-def trial_record(row: Trial, architecture: Architecture) -> TrialRecord:
+def trial_record(row: "Trial | TrialRow", architecture: "Architecture | TrialRow") -> TrialRecord:
     return TrialRecord(
         job_id=row.job_id,
         number=row.number,

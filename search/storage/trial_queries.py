@@ -58,7 +58,9 @@ def list_trials(
 
 
 def _joined() -> Select[Trial, Architecture]:
-    return select(Trial, Architecture).join(Architecture, Architecture.id == Trial.architecture_id)
+    """Rows as they are now: trials are also written past the ORM (`trial_rows`)."""
+    joined = select(Trial, Architecture).join(Architecture, Architecture.id == Trial.architecture_id)
+    return joined.execution_options(populate_existing=True)
 
 
 def _filters(group: str, state: str | None, on_front: bool | None) -> list[ColumnElement[bool]]:

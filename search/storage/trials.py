@@ -7,6 +7,7 @@ nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
@@ -15,18 +16,20 @@ from sqlalchemy.orm import Session
 from space.errors import ConflictError, InvalidInputError, NotFoundError, nearest
 
 from ..records import TRIAL_REASONS, Final, Origin, Spread, TrialReason, TrialRecord, TrialState
-from . import architectures, events
+from . import architectures, events, trial_rows
 from . import front as fronts
 from .architectures import ArchitectureLike
 from .ending import move_trial
-from .fences import clock, fenced_job
-from .finite import finite_values, stored_text
-from .models import Architecture, Job, Trial
-from .rows import final_json, spread_json, trial_record, utc
+from .fences import JobHead, clock, fenced_head, fenced_job, keep_head
+from .finite import finite_spread, finite_values, stored_text
+from .models import Trial
+from .rows import final_json, utc
 from .trial_queries import Group, all_trials, front, list_trials, references
+from .trial_rows import Numbers, TrialRow
 
 __all__ = [
     "Group",
+    "Numbers",
     "all_trials",
     "complete",
     "count_trial",
@@ -62,23 +65,25 @@ def create(
     asked_after: int = 0,
     architecture: ArchitectureLike,
     asked: Mapping[str, Any] | None = None,
+    known: Numbers | None = None,
     now: float | None = None,
 ) -> TrialRecord:
-    """Stores a waiting trial. `asked`: how it was asked for, kept with the event.
+    """Stores a waiting trial. `asked`: how it was asked for, kept with the event. `known`: what is known of
+    it already, as if it were recorded next.
 
     Raises:
         ConflictError: the number belongs to another architecture.
     """
-    job = fenced_job(session, job_id, fence, "trials.create", number=number)
-    stored = _find(session, job_id, number)
+    job = fenced_head(session, job_id, fence, "trials.create", number=number)
+    stored = trial_rows.find(session, job_id, number)
     if stored is not None:
         if stored.architecture_id != architecture.id:
             raise ConflictError(
                 f"trial {number} of job {job_id} has another architecture; use the next number"
             )
-        return _record(session, stored)
+        return trial_rows.record(stored)
     architectures.put(session, architecture)
-    row = Trial(
+    row = TrialRow(
         job_id=job_id,
         number=number,
         origin=origin,
@@ -86,29 +91,21 @@ def create(
         note=stored_text(note) or "",
         asked_after=asked_after,
         architecture_id=architecture.id,
-        state="waiting",
-        reason=None,
-        message=None,
-        attempt=0,
-        rung=0,
-        steps=0,
-        values={},
-        spread={},
-        kinds={},
-        flags=[],
-        final=None,
-        counted=False,
-        on_front=False,
         created_at=utc(clock(session, now)),
-        ended_at=None,
+        training_id=architecture.training_id,
+        canonical_json=architecture.canonical_json,
     )
-    session.add(row)
+    values = known.put_into(row) if known is not None else {}
+    fronts.judge(job, row)
+    trial_rows.add(session, row)
     data: dict[str, Any] = {"architecture_id": architecture.id, "origin": origin}
     if asked is not None:
         data["asked"] = dict(asked)
     events.add(session, job, "trial.created", number, data, now)
-    session.flush()
-    return _record(session, row)
+    if values:
+        events.add(session, job, "trial.measured", number, _told(row, values), now)
+    keep_head(session, job)
+    return trial_rows.record(row)
 
 
 def get(session: Session, job_id: str, number: int) -> TrialRecord:
@@ -116,7 +113,7 @@ def get(session: Session, job_id: str, number: int) -> TrialRecord:
     Raises:
         NotFoundError: there is no such trial.
     """
-    return _record(session, _row(session, job_id, number))
+    return trial_rows.record(_row(session, job_id, number))
 
 
 def set_state(
@@ -140,14 +137,16 @@ def set_state(
     """
     row = _row(session, job_id, number)
     if row.state == state:
-        return _record(session, row)
-    job = fenced_job(session, job_id, fence, "trials.set_state", number=number, state=state)
+        return trial_rows.record(row)
+    job = fenced_head(session, job_id, fence, "trials.set_state", number=number, state=state)
     if state == "failed" and reason not in TRIAL_REASONS:
         raise InvalidInputError(f"reason '{reason}' of trial {number}; {nearest(str(reason), TRIAL_REASONS)}")
     if state == "completed":
         return complete(session, job_id, number, fence, now=now)
     _move(session, job, row, state, reason, message, now)
-    return _record(session, row)
+    trial_rows.write(session, row)
+    keep_head(session, job)
+    return trial_rows.record(row)
 
 
 def record(
@@ -173,24 +172,27 @@ def record(
         InvalidInputError: a value that is not finite or not in its range; the failure reason is
         `invalid_result`.
     """
-    clean = finite_values(f"trial {number}", values)
-    for key, interval in (spread or {}).items():
-        finite_values(f"trial {number} spread of", {f"{key}.low": interval.low, f"{key}.high": interval.high})
-    job = fenced_job(session, job_id, fence, "trials.record", number=number)
+    found = Numbers(values=values, spread=spread, kinds=kinds, flags=flags, rung=rung, steps=steps)
+    job = fenced_head(session, job_id, fence, "trials.record", number=number)
     row = _row(session, job_id, number)
-    kept = {key: value for key, value in row.spread.items() if key not in clean}
-    row.values = {**row.values, **clean}
-    row.spread = {**kept, **spread_json(spread or {})}
-    row.kinds = {**row.kinds, **(kinds or {})}
-    row.flags = row.flags if flags is None else sorted(set(flags))
-    row.rung = row.rung if rung is None else rung
-    row.steps = row.steps if steps is None else steps
-    if session.is_modified(row):
-        data = {"values": clean, "rung": row.rung, "steps": row.steps}
-        events.add(session, job, "trial.measured", number, data, now)
+    if _take(session, job, row, found, now):
         fronts.refresh(session, job, row, now)
-    session.flush()
-    return _record(session, row)
+        keep_head(session, job)
+    return trial_rows.record(row)
+
+
+def _take(session: Session, job: JobHead, row: TrialRow, found: Numbers, now: float | None) -> bool:
+    """Puts numbers into a row that is then to be stored; whether they changed it."""
+    before = replace(row)
+    values = found.put_into(row)
+    if row == before:
+        return False
+    events.add(session, job, "trial.measured", row.number, _told(row, values), now)
+    return True
+
+
+def _told(row: TrialRow, values: Mapping[str, float]) -> dict[str, Any]:
+    return {"values": values, "rung": row.rung, "steps": row.steps}
 
 
 def complete(
@@ -208,17 +210,25 @@ def complete(
 
 
 def count_trial(
-    session: Session, job_id: str, number: int, fence: int, *, now: float | None = None
+    session: Session,
+    job_id: str,
+    number: int,
+    fence: int,
+    found: Numbers | None = None,
+    *,
+    now: float | None = None,
 ) -> list[TrialRecord]:
-    """As `complete`; the trial, and after it those whose flag it changed."""
-    job = fenced_job(session, job_id, fence, "trials.complete", number=number)
+    """As `complete`, after recording what was `found`; the trial, and after it those whose flag changed."""
+    job = fenced_head(session, job_id, fence, "trials.complete", number=number)
     row = _row(session, job_id, number)
-    flagged: Sequence[Trial] = ()
-    if row.state != "completed":
+    flagged: Sequence[int] = ()
+    has_news = found is not None and _take(session, job, row, found, now)
+    if has_news or row.state != "completed":
         _move(session, job, row, "completed", None, None, now)
         flagged = fronts.refresh(session, job, row, now)
-    session.flush()
-    return [_record(session, one) for one in (row, *(one for one in flagged if one is not row))]
+        keep_head(session, job)
+    others = trial_rows.find_many(session, job_id, [other for other in flagged if other != number])
+    return [trial_rows.record(one) for one in (row, *others)]
 
 
 def set_final(
@@ -232,17 +242,15 @@ def set_final(
     finite_values(f"trial {number} final", final.values)
     finite_values(f"trial {number} test", final.test)
     for part in (final.spread, final.test_spread):
-        for key, interval in part.items():
-            ends = {f"{key}.low": interval.low, f"{key}.high": interval.high}
-            finite_values(f"trial {number} final spread of", ends)
-    job = fenced_job(session, job_id, fence, "trials.set_final", number=number)
+        finite_spread(f"trial {number} final spread of", part)
+    job = fenced_head(session, job_id, fence, "trials.set_final", number=number)
     row = _row(session, job_id, number)
     row.final = final_json(final)
     data = {"final": True, "seeds": final.seeds, "steps": final.steps}
     events.add(session, job, "trial.measured", number, data, now)
     fronts.refresh(session, job, row, now)
-    session.flush()
-    return _record(session, row)
+    keep_head(session, job)
+    return trial_rows.record(row)
 
 
 def restate_front(
@@ -259,51 +267,40 @@ def requeue_running(
     session: Session, job_id: str, fence: int, *, now: float | None = None
 ) -> list[TrialRecord]:
     """Running trials of a coordinator that died wait again, each with one more attempt; returns them."""
-    job = fenced_job(session, job_id, fence, "trials.requeue_running")
-    query = select(Trial).where(Trial.job_id == job_id, Trial.state == "running").order_by(Trial.number)
-    rows = session.scalars(query).all()
-    for row in rows:
-        row.attempt += 1
-        move_trial(session, job, row, "waiting", now=now)
-    session.flush()
-    return [_record(session, row) for row in rows]
+    job = fenced_head(session, job_id, fence, "trials.requeue_running")
+    query = select(Trial.number).where(Trial.job_id == job_id, Trial.state == "running")
+    numbers = session.scalars(query.order_by(Trial.number)).all()
+    return [_requeued(session, job, _row(session, job_id, number), now) for number in numbers]
 
 
 def requeue(
     session: Session, job_id: str, number: int, fence: int, *, now: float | None = None
 ) -> TrialRecord:
     """A running trial whose worker died waits again, with one more attempt; any other is left as it is."""
-    job = fenced_job(session, job_id, fence, "trials.requeue", number=number)
+    job = fenced_head(session, job_id, fence, "trials.requeue", number=number)
     row = _row(session, job_id, number)
-    if row.state == "running":
-        row.attempt += 1
-        move_trial(session, job, row, "waiting", now=now)
-        session.flush()
-    return _record(session, row)
+    return trial_rows.record(row) if row.state != "running" else _requeued(session, job, row, now)
 
 
-def _find(session: Session, job_id: str, number: int) -> Trial | None:
-    if abs(number) >= 2**31:  # no trial has such a number, and neither engine could look for it
-        return None
-    return session.scalar(select(Trial).where(Trial.job_id == job_id, Trial.number == number))
+def _requeued(session: Session, job: JobHead, row: TrialRow, now: float | None) -> TrialRecord:
+    row.attempt += 1
+    move_trial(session, job, row, "waiting", now=now)
+    trial_rows.write(session, row)
+    keep_head(session, job)
+    return trial_rows.record(row)
 
 
-def _row(session: Session, job_id: str, number: int) -> Trial:
-    row = _find(session, job_id, number)
+def _row(session: Session, job_id: str, number: int) -> TrialRow:
+    row = trial_rows.find(session, job_id, number)
     if row is None:
         raise NotFoundError(f"trial {number} of job {job_id[:64]} does not exist")
     return row
 
 
-def _record(session: Session, row: Trial) -> TrialRecord:
-    architecture = session.get_one(Architecture, row.architecture_id)
-    return trial_record(row, architecture)
-
-
 def _move(
     session: Session,
-    job: Job,
-    row: Trial,
+    job: JobHead,
+    row: TrialRow,
     state: str,
     reason: str | None,
     message: str | None,
@@ -318,4 +315,3 @@ def _move(
             f"possible: {', '.join(sorted(allowed)) or 'nothing: it has ended'}"
         )
     move_trial(session, job, row, state, reason=reason, message=message, now=now)
-    session.flush()

@@ -1,7 +1,9 @@
 """Insert unless a unique constraint says the row is there: the same statement on both engines."""
 
+from functools import cache
 from typing import Any
 
+from sqlalchemy import Insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -10,7 +12,12 @@ from .models import Base
 
 def insert_new(session: Session, table: type[Base], **values: Any) -> None:
     """The first row wins; a repetition changes nothing."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(postgresql.insert(table).values(**values).on_conflict_do_nothing())
-    else:
-        session.execute(sqlite.insert(table).values(**values).on_conflict_do_nothing())
+    session.flush()  # rows it may refer to
+    session.connection().execute(_statement(table, session.get_bind().dialect.name), values)
+
+
+@cache
+def _statement(table: type[Base], dialect: str) -> Insert:
+    if dialect == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()

@@ -5,7 +5,7 @@ from .boshnas import Boshnas
 from .entropy import Entropy
 from .gp import GaussianProcessSearch
 from .local_search import LocalSearch
-from .make import make_strategy, strategy_names
+from .make import is_modelled, make_strategy, strategy_names
 from .nsga2 import Nsga2
 from .nsga3 import Nsga3
 from .pareto_evolution import ParetoEvolution
@@ -34,6 +34,7 @@ __all__ = [
     "SurrogateEvolution",
     "Told",
     "Tpe",
+    "is_modelled",
     "make_strategy",
     "strategy_names",
 ]

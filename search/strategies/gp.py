@@ -1,7 +1,8 @@
 """Gaussian process with expected hypervolume improvement through Optuna, on macro genes.
 
     macro gene   a gene of the model, or a layer gene that all layers take alike; at most 12 of them
-    proposal     the suggested macro genes; every other gene from a random member of the front
+    proposal     the suggested macro genes; every other gene from a random member of the front. Two candidates
+                 of a trial share a suggestion; where that leaves no difference, the second is mutated
 
 Three objectives and more become one, anew for every trial: max_i w_i u_i + 0.05 sum_i w_i u_i with random
 weights w and objectives u stretched to [0, 1] (ParEGO, Knowles 2006, doi:10.1109/TEVC.2005.851274).
@@ -14,13 +15,13 @@ A Gaussian process over every gene of every layer neither fits nor is quick (26 
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from space.architecture import Architecture
 from space.gene import Value
 from space.genes import Gene
-from space.sampling import sample
+from space.sampling import mutate, sample
 from space.search_space import SearchSpace
 
 from ..pareto import Vector, log_scaled, unit
@@ -46,6 +47,8 @@ class GaussianProcessSearch:
     seed: int
     objectives: tuple[str, ...]
     """Objective keys; logarithmic ones are modelled by their logarithm."""
+    _suggested: dict[object, dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
+    """Question -> macro genes; the latest only."""
 
     def ask(
         self, number: int, history: Sequence[Told], pending: Sequence[Architecture], *, draw: int = 0
@@ -56,12 +59,8 @@ class GaussianProcessSearch:
         if sum(told.complete and told.feasible for told in known) < WARM_UP or not self._genes:
             return Proposal(sample(self.space, rng), origin="random")
         seen = recent(known, self.objectives, NEWEST)
-        values = self._values(seen, rng)
-        study = Study({gene.key: distribution(gene) for gene in self._genes}, len(values[0]), self._indices)
-        trials = [study.finished(*one) for one in zip(seen, values, strict=True)]
-        trials += [study.running(one) for one in pending]
-        seed = stream_seed(self.seed, number, draw)
-        indices = study.suggest(trials, lambda: gp_sampler(seed))
+        # the second draw of a pair does not count the first, which stands last in pending, as under way
+        indices = self._suggest(number, draw // 2, seen, pending[: len(pending) - draw % 2])
         best = [member.told for member in survivors(known, self.objectives, 40) if member.rank == 0]
         rest = rng.choice(best)
         genotype = self.space.project(rest.architecture)
@@ -69,7 +68,30 @@ class GaussianProcessSearch:
             for name in self._names(gene):
                 genotype[name] = gene.options[indices[gene.key]]
         note = f"gaussian process over {len(seen)} results"
-        return Proposal(self.space.decode(genotype), origin="model", parents=(rest.number,), note=note)
+        found = self.space.decode(genotype)
+        if found.id in {one.id for one in pending}:  # the other of the pair
+            found = mutate(self.space, found, rng)
+        return Proposal(found, origin="model", parents=(rest.number,), note=note)
+
+    def _suggest(
+        self, number: int, pair: int, seen: Sequence[Told], pending: Sequence[Architecture]
+    ) -> dict[str, int]:
+        """Option index of every macro gene; kept for the other draw of the pair, for a fit takes a second."""
+        facts = tuple(
+            (one.number, one.architecture.id, one.objectives, one.complete, one.feasible) for one in seen
+        )
+        key = (number, pair, facts, tuple(one.id for one in pending))
+        if key not in self._suggested:
+            values = self._values(seen, stream(self.seed, number, pair))
+            macro = {gene.key: distribution(gene) for gene in self._genes}
+            study = Study(macro, len(values[0]), self._indices)
+            trials = [study.finished(*one) for one in zip(seen, values, strict=True)]
+            trials += [study.running(one) for one in pending]
+            seed = stream_seed(self.seed, number, pair)
+            found = study.suggest(trials, lambda: gp_sampler(seed))
+            self._suggested.clear()
+            self._suggested[key] = found
+        return self._suggested[key]
 
     def _values(self, seen: Sequence[Told], rng: random.Random) -> list[tuple[float, ...]]:
         """What the process models: two objectives as they are, more as one."""

@@ -33,6 +33,14 @@ _PLAIN: dict[StrategyKind, Callable[[SearchSpace, int, tuple[str, ...]], Strateg
 }
 
 
+_MODELLED = (SurrogateEvolution, Tpe, GaussianProcessSearch, Boshnas)
+
+
+def is_modelled(strategy: Strategy) -> bool:
+    """Whether it fits a model to the results, which takes long."""
+    return isinstance(strategy, _MODELLED)
+
+
 def strategy_names() -> tuple[str, ...]:
     return get_args(StrategyKind)
 

@@ -12,6 +12,7 @@ doi:10.1016/j.ejor.2006.08.008.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from space.architecture import Architecture
 from space.sampling import crossover, mutate, sample
@@ -117,8 +118,14 @@ def _groups(history: Sequence[Told]) -> list[list[Told]]:
 def _distinct(told: Sequence[Told], objectives: Sequence[str]) -> tuple[list[Told], list[tuple[float, ...]]]:
     found: dict[tuple[float, ...], Told] = {}
     for one in told:
-        found.setdefault(log_scaled(one.objectives or (), objectives), one)
+        found.setdefault(_scaled(tuple(one.objectives or ()), tuple(objectives)), one)
     return list(found.values()), list(found)
+
+
+@lru_cache(maxsize=4096)
+def _scaled(values: tuple[float, ...], objectives: tuple[str, ...]) -> tuple[float, ...]:
+    """Kept, since every proposal looks at the same results again."""
+    return log_scaled(values, objectives)
 
 
 def _violation(told: Told) -> float:

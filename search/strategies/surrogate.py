@@ -125,7 +125,8 @@ class SurrogateEvolution:
         free = [one for index in order[draw:] if (one := brain.candidates[index]).id not in blocked]
         how = "least known" if explores else "largest expected growth of the front"
         chosen = free[0] if free else brain.candidates[order[-1]]
-        return Proposal(chosen, origin="model", note=f"surrogate over {len(learned)} results, {how}")
+        note = f"surrogate over {len(learned)} results, {how}{self._trust(brain)}"
+        return Proposal(chosen, origin="model", note=note)
 
     def expected_growth(self, history: Sequence[Told]) -> float | None:
         """By the mean of what the models say of candidates that are new and within the limits."""
@@ -145,6 +146,16 @@ class SurrogateEvolution:
         if not reached or not allowed:
             return None
         return Growth.over(vectors, reached).best_gain(brain.believed.mean[allowed])
+
+    def _trust(self, brain: _Brain) -> str:
+        """How well the model of the quality orders results that it has not seen."""
+        qualities = [i for i, key in enumerate(self.objectives) if OBJECTIVES[key].source == "quality"]
+        model = brain.models.get(qualities[0]) if qualities else None
+        if model is None:
+            return ""
+        if not model.evidence.beats_size:
+            return "; quality by size alone, for its models are no better than parameter count"
+        return f"; it orders unseen results by quality with tau {model.evidence.tau:.2f}"
 
     @cached_property
     def _warm_up(self) -> Stratified:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.optimize import minimize
 
 MAX_LENGTHS = 24
 """Columns that may each have a length of their own."""
@@ -121,6 +120,8 @@ def _prior(parameters: np.ndarray, columns: int) -> tuple[np.ndarray, float, np.
 
 
 def _most_likely(rows: np.ndarray, target: np.ndarray) -> np.ndarray:
+    from scipy.optimize import minimize
+
     columns = rows.shape[1]
     start = np.full(3 + (columns if columns <= MAX_LENGTHS else 1), 0.5 * np.log(columns))
     start[:3] = 0.0, 0.0, np.log(0.1)

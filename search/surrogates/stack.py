@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.stats import kendalltau
 
 from .forest import fit_forest
 from .gaussian_process import GaussianProcess, fit_gaussian_process
@@ -185,6 +183,8 @@ def _out_of_fold(
 
 def _least_error(means: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Weights of at least 0 that sum to 1 (enforced by a heavy extra row)."""
+    from scipy.optimize import nnls
+
     scale = float(y.std()) or 1.0
     heavy = 1e3 * np.sqrt(len(y))
     design = np.vstack([means / scale - y.mean() / scale, np.full(means.shape[1], heavy)])
@@ -210,4 +210,6 @@ def _evidence(y: np.ndarray, stacked: np.ndarray, size: np.ndarray) -> Evidence:
 def _tau(a: np.ndarray, b: np.ndarray) -> float:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
+    from scipy.stats import kendalltau
+
     return float(kendalltau(a, b).statistic)

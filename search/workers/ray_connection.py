@@ -7,6 +7,8 @@ import signal
 import socket
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +45,31 @@ def connect(address: str, num_slots: int | None = None) -> bool:
         if address == "local":
             root = Path(tempfile.gettempdir()) / f"pf-ray-{os.getuid()}"  # Ray's sockets allow 107 characters
             options |= {"include_dashboard": False, "_temp_dir": str(root), "num_cpus": num_slots}
-            ray.init(address="local", **options)
+            with _on_loopback():
+                ray.init(address="local", **options)
             return True
         ray.init(address=address, **options)
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
-        has_no_token = address != "local" and "RAY_AUTH_MODE" not in os.environ  # Ray does not say which it is
-        raise UnavailableError(
-            f"Ray at '{address}' is not available: {str(error).splitlines()[0]}{ASKS_FOR_TOKEN * has_no_token}",
-            hint=WITHOUT,
-        ) from error
+        problem = f"Ray at '{address}' is not available: {str(error).splitlines()[0]}"
+        if address != "local" and "RAY_AUTH_MODE" not in os.environ:  # Ray does not say that this is why
+            problem += ASKS_FOR_TOKEN
+        raise UnavailableError(problem, hint=WITHOUT) from error
     finally:
         _restore(terminate)
     return False
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that is started meanwhile listens on 127.0.0.1: by itself, it opens ports that run whatever they
+    are sent to every machine around. Ray does so where it is not meant for clusters, and has no option."""
+    from ray._private import ray_constants
+
+    is_for_clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = is_for_clusters
 
 
 def _restore(handler: Any) -> None:

@@ -14,6 +14,8 @@ others to come, none comes.
     scheduler = MultiObjectiveASHA(objectives, rungs=(75, 150, 300), num_trials=60)
     searcher = StrategySearcher(proposer, objectives, num_trials=60, last=300)
     Tuner(trainable, tune_config=TuneConfig(scheduler=scheduler, search_alg=searcher, reuse_actors=True))
+
+`examples/ray_tune.py` is a whole search of this kind.
 """
 
 import json
@@ -64,15 +66,17 @@ class StrategySearcher(Searcher):
         num_trials: int,
         last: float,
         time_attr: str = TIME,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         """`objectives`: keys of `search.objectives`, the quality first. `last`: `time_attr` of a whole
-        training."""
+        training. `more`: what every trial's config has besides."""
         super().__init__(metric=objectives[0], mode="min")
         self._proposer = proposer
         self._objectives = tuple(objectives)
         self._num_trials = num_trials
         self._last = last
         self._time_attr = time_attr
+        self._more = dict(more or {})
         self._asked: dict[str, _Asked] = {}
 
     def suggest(  # type: ignore[override]  # Tune says None or a mapping, and means its constant too
@@ -87,7 +91,7 @@ class StrategySearcher(Searcher):
         except SpaceExhausted:
             return str(Searcher.FINISHED)
         self._asked[trial_id] = _Asked(number, drawn.architecture)
-        return {"architecture": drawn.architecture.canonical_json, "number": number}
+        return {**self._more, "architecture": drawn.architecture.canonical_json, "number": number}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         one = self._asked[trial_id]

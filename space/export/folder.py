@@ -100,7 +100,7 @@ def write_folder(
     wanted = architecture.with_number_format(every) if every else architecture
     if {"torch", "code"} & set(formats) and has_deployed(wanted):
         # code alone finds outliers in every call: frozen ones would need the weights they belong to
-        seen, has_weights = (calibration, True) if "torch" in formats else (None, False)
+        seen, has_weights = (calibration, True) if WEIGHTS in files else (None, False)
         write_deployed(model, wanted, folder, calibration=seen, weights=has_weights)
         files[DEPLOYED] = wanted
     if "torch-export" in formats:

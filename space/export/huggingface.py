@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..architecture import Architecture
+from .step import has_step
 
 CONFIG = "config.json"
 CONFIGURATION = "configuration_paretoformer.py"
@@ -66,7 +67,7 @@ def _config(architecture: Architecture, classes: Sequence[str]) -> dict[str, Any
     if architecture.interface.input == "bytes":
         sizes["vocab_size"] = architecture.interface.vocab_size
     if architecture.head.kind == "language":
-        sizes |= {"use_cache": False, "is_decoder": True}
+        sizes |= {"use_cache": has_step(architecture), "is_decoder": True}
     else:
         labels = labels or [f"class {index}" for index in range(architecture.interface.outputs)]
         sizes["id2label"] = {str(index): str(label) for index, label in enumerate(labels)}
@@ -103,23 +104,28 @@ class ParetoformerConfig(PretrainedConfig):
 
 
 def _modeling(architecture: Architecture) -> str:
-    is_language = architecture.head.kind == "language"
+    is_language, is_image = architecture.head.kind == "language", architecture.interface.input == "image"
+    keeps_state = has_step(architecture)
+    classifier = "ImageClassifierOutput" if is_image else "SequenceClassifierOutput"
+    base = "CausalLMOutput" if is_language else classifier
     words = {
         "name": _class_name(architecture),
         "input": input_argument(architecture),
-        "output": "CausalLMOutput"
-        if is_language
-        else (
-            "ImageClassifierOutput" if architecture.interface.input == "image" else "SequenceClassifierOutput"
-        ),
+        "imported_output": base,
+        "output": "Continued" if keeps_state else base,
         "base": "PreTrainedModel, GenerationMixin" if is_language else "PreTrainedModel",
         "imported": "GenerationMixin, PreTrainedModel" if is_language else "PreTrainedModel",
+        "dataclass": "from dataclasses import dataclass\n\n" if keeps_state else "",
+        "state": STATE if keeps_state else "",
+        # transformers' drafts of several tokens would need to go back
+        "stateful": "    _is_stateful = True\n" if keeps_state else "",
     }
-    masks = architecture.interface.input != "image"
     text = MODELING_HEAD.format(**words)
-    text += FORWARD_MASKED.format(**words) if masks else FORWARD.format(**words)
+    if keeps_state:
+        return text + STATE_FORWARD + LANGUAGE_LOSS + STATE_GENERATION + TIED
+    text += FORWARD.format(**words) if is_image else FORWARD_MASKED.format(**words)
     text += LANGUAGE_LOSS if is_language else CLASSIFIER_LOSS
-    text += f"        return {words['output']}(loss=loss, logits=logits)\n"
+    text += f"        return {base}(loss=loss, logits=logits)\n"
     return text + (GENERATION if is_language else "") + TIED
 
 
@@ -127,23 +133,23 @@ MODELING_HEAD = '''"""The model of `model.py` for transformers, in float32."""
 
 from __future__ import annotations
 
-import torch
+{dataclass}import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import {imported}
-from transformers.modeling_outputs import {output}
+from transformers.modeling_outputs import {imported_output}
 
 from .configuration_paretoformer import ParetoformerConfig
 from .model import Model
 
-
+{state}
 class {name}({base}):
     """The generated model under the names that transformers gives to things."""
 
     config_class = ParetoformerConfig
     base_model_prefix = "model"
     main_input_name = "{input}"
-
+{stateful}
     def __init__(self, config: ParetoformerConfig) -> None:
         super().__init__(config)
         self.model = Model()
@@ -198,8 +204,82 @@ GENERATION = '''
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: object
     ) -> dict[str, Tensor | None]:
-        """All tokens in every step: `Model.generate` of model.py keeps a state and is faster."""
+        """All tokens in every step: some layer keeps no state."""
         return {"input_ids": input_ids, "attention_mask": attention_mask}
+'''
+
+STATE = '''
+@dataclass
+class DecodingState:
+    """What every layer keeps of the tokens so far, and how many those are."""
+
+    layers: list[dict[str, Tensor]]
+    tokens: int
+
+
+@dataclass
+class Continued(CausalLMOutput):
+    """`state`: what the next token needs of those before it, where it was asked for."""
+
+    state: DecodingState | None = None
+
+'''
+
+STATE_FORWARD = '''    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        state: DecodingState | None = None,
+        use_cache: bool = False,
+        **_: object,
+    ) -> Continued:
+        """`attention_mask` [batch, length] is 1 at real tokens. With `state` the last of `input_ids` comes
+        behind its tokens; `use_cache` asks for the state, which sequences with padding do not have."""
+        if state is not None:
+            logits, state = self._next(input_ids[:, -1], state)
+        elif attention_mask is not None and not bool(attention_mask.all()):
+            logits = self.model(input_ids, attention_mask.bool())
+        elif use_cache and input_ids.shape[1] <= self.model.context_length:
+            logits, layers = self.model.prefill(input_ids)
+            state = DecodingState(layers, input_ids.shape[1])
+        else:
+            logits = self.model(input_ids)
+'''
+
+STATE_GENERATION = '''        return Continued(loss=loss, logits=logits, state=state)
+
+    def _next(self, token: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+        """Logits [batch, 1, outputs] behind one more token [batch]."""
+        if state.tokens >= self.model.context_length:
+            raise ValueError(f"the context of {self.model.context_length} tokens is full")
+        position = torch.tensor(state.tokens, device=token.device)
+        logits, layers = self.model.step(token, state.layers, position)
+        return logits[:, None], DecodingState(layers, state.tokens + 1)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        state: DecodingState | None = None,
+        use_cache: bool = True,
+        **_: object,
+    ) -> dict[str, object]:
+        """The last token with the state of those before it, or all tokens where there is none."""
+        if state is not None:
+            return {"input_ids": input_ids[:, -1:], "state": state}
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": use_cache}
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """transformers makes no cache of its own: layers keep more than keys and values."""
+        return False
+
+    @staticmethod
+    def _reorder_cache(state: DecodingState, beam_idx: Tensor) -> DecodingState:
+        """The state of the beams that go on."""
+        layers = [{name: kept[beam_idx] for name, kept in layer.items()} for layer in state.layers]
+        return DecodingState(layers, state.tokens)
 '''
 
 TIED = '''

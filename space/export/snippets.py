@@ -77,7 +77,7 @@ inputs = tokenizer("{PROMPT}", return_tensors="pt")"""
 tokens = model.generate(**inputs, max_new_tokens={NEW_TOKENS}, do_sample=False)
 print(tokenizer.decode(tokens[0]))"""
             if _generates(architecture)
-            else "\nprint(model(**inputs).logits.shape)"
+            else f"\nlogits = model(**inputs).logits\nprint(logits.shape{_label(architecture)})"
         )
         words = words.replace("It computes", "The tokenizer has one token per byte of UTF-8. It computes")
     else:
@@ -85,8 +85,15 @@ print(tokenizer.decode(tokens[0]))"""
 from transformers import {name}
 {load}
 {_torch_input(architecture)}
-print(model({argument}=inputs).logits.shape)"""
+logits = model({argument}=inputs).logits
+print(logits.shape{_label(architecture)})"""
     return f"## Hugging Face transformers\n\n{words}\n\n{_fenced(code)}"
+
+
+def _label(architecture: Architecture) -> str:
+    """The name of the likeliest class, behind the shape that is printed."""
+    is_classifier = architecture.head.kind == "classification"
+    return ", model.config.id2label[logits[0].argmax().item()]" if is_classifier else ""
 
 
 def onnx_part(architecture: Architecture, file: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from evaluators.training.checkpoints import Checkpoint, model_tensors, save_checkpoint
 from search.clock import Clock
@@ -341,6 +343,35 @@ def test_a_failed_check_publishes_nothing(case: Case, monkeypatch: pytest.Monkey
     assert "differs from the trained model" in str(failed.message)
     assert "first in layer" in str(failed.message)
     assert case.on_disk() == before
+
+
+class WithoutOnnxForm(nn.Module):
+    """As a mixer of an installed package may be."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        mixed: Tensor = torch.special.bessel_j0(x)
+        return mixed
+
+
+def test_f44_an_operator_without_onnx_form_fails_its_export_alone(
+    case: Case, ready: ArtefactRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import search.exporting
+    from space.export import write_folder
+
+    def write(model: Any, *args: Any, **kwargs: Any) -> Any:
+        model.blocks[0].mixer = WithoutOnnxForm()
+        return write_folder(model, *args, **kwargs)
+
+    monkeypatch.setattr(search.exporting, "write_folder", write)
+    before = case.on_disk()
+    failed = case.run(case.ask("onnx", licence="F44"))
+    assert failed.state == "failed"
+    message = str(failed.message)
+    assert message.startswith("unsupported_operator: layer 0 (")
+    assert message.endswith("formats torch, code, torch-export, hf remain")
+    assert case.on_disk() == before
+    assert case.ask().id == ready.id
 
 
 def test_what_a_model_beats_is_said_in_numbers_of_one_stage(case: Case) -> None:

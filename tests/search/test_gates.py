@@ -88,8 +88,8 @@ def killed_coordinators(bench: Bench, folder: Path, kills: int, changes: dict[st
         with pytest.MonkeyPatch.context() as patch:
             count = Ledger.complete
 
-            def told(self: Ledger, trial: TrialRecord) -> None:
-                count(self, trial)
+            def told(self: Ledger, trial: TrialRecord, *found: Any, **more: Any) -> None:
+                count(self, trial, *found, **more)
                 chronicle.write("counted", trial=trial.number)
 
             patch.setattr(Ledger, "complete", told)

@@ -39,7 +39,7 @@ def vanilla(**changes: Any) -> Architecture:
     )
 
 
-def spec_of(*own: Any, enqueue: tuple[str, ...] = ()) -> dict[str, Any]:
+def spec_of(*own: Any, enqueue: tuple[Any, ...] = ()) -> dict[str, Any]:
     return {**SMALL, "references": {"sizes": 1, "own": list(own)}, "enqueue": list(enqueue)}
 
 
@@ -83,11 +83,14 @@ def test_it_comes_as_a_file_a_folder_or_in_place_and_once(file: Path, tmp_path: 
     assert job_context(twice)["own_references"][0]["name"] == "own 1"
 
 
-def test_an_exported_folder_can_be_tried_first(tmp_path: Path) -> None:
+def test_an_exported_folder_or_an_architecture_in_place_can_be_tried_first(tmp_path: Path) -> None:
     folder = tmp_path / "exported"
     write_folder(build_model(vanilla(), seed=0), vanilla(), folder, formats=["torch"])
-    plan = plan_job(parse_job(spec_of(enqueue=(str(folder),))))
-    assert [one.id for one in plan.enqueued] == [vanilla().id]
+    written = json.loads(vanilla().canonical_json)
+    for given, paths in ((str(folder), 1), (written, 0)):
+        spec = parse_job(spec_of(enqueue=(given,)))
+        assert [one.id for one in plan_job(spec).enqueued] == [vanilla().id]
+        assert len(names_files(spec)) == paths
 
 
 @pytest.mark.parametrize(

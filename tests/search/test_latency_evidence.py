@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from api.gathering import gather
+from dashboards.figures import LatencyPair, latency_pairs
 from evaluators.protocol import Measurement
 from search.clock import Clock
 from search.evidence import interval
 from search.ledger import Ledger
+from search.records import TrialRecord
 from search.storage import jobs, trials
 from search.storage.database import Database
 
@@ -22,17 +25,27 @@ def ledger(bench: "Bench", database: Database, job_id: str, **changes: object) -
     return Ledger(database, job, bench.plan(**changes), Clock())
 
 
+def rows(database: Database, job_id: str) -> list[TrialRecord]:
+    return database.reading(lambda session: trials.all_trials(session, job_id))
+
+
+def compared(database: Database, job_id: str) -> list[LatencyPair]:
+    """What the job's page compares."""
+    with database.read() as session:
+        shown = gather(session, jobs.get(session, job_id))
+    return latency_pairs(shown.trials, shown.latencies)
+
+
 @pytest.mark.slow
 def test_a_job_begins_with_the_whole_models_of_earlier_ones(bench: "Bench") -> None:
     database, plan = bench.open(), bench.plan()
     first, second = bench.create(plan, database), bench.create(plan, database)
     bench.work(first, plan, database=database)
-    with database.read() as session:
-        measured = {
-            trial.architecture_id: trial.values["latency_s"]
-            for trial in trials.all_trials(session, first)
-            if trial.kinds.get("latency_s") == "measured"
-        }
+    measured = {
+        trial.architecture_id: trial.values["latency_s"]
+        for trial in rows(database, first)
+        if trial.kinds.get("latency_s") == "measured"
+    }
     third = bench.create(plan, database)
     found = ledger(bench, database, third).earlier_pairs()
     assert found
@@ -51,8 +64,18 @@ def test_a_job_begins_with_the_whole_models_of_earlier_ones(bench: "Bench") -> N
     elsewhere = bench.create(bench.plan(**other), database)
     assert ledger(bench, database, elsewhere, **other).earlier_pairs() == {}
 
+    # what was predicted stands beside what was measured, for every trial of the search that was
+    kept = compared(database, first)
+    assert {pair.trial for pair in kept} == {
+        trial.number
+        for trial in rows(database, first)
+        if trial.number >= 0 and trial.kinds.get("latency_s") == "measured"
+    }
+
     # a job that measures the same architectures counts each of them once
     bench.work(third, plan, database=database)
+    assert compared(database, first) == kept  # and its predictions are its own
+    assert len(compared(database, third)) > 0
     one = ledger(bench, database, third)
     assert one.earlier_pairs() == found
     (predicted,) = one.predict([one.architecture(one.search_trials[0])])

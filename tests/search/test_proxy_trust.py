@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api.answers import job_answer
+from dashboards.proxy_table import line_words
 from evaluators.protocol import Measurement
 from evaluators.proxies import proxy, proxy_fingerprint
 from search.clock import Clock
@@ -13,6 +15,7 @@ from search.ledger import Ledger
 from search.proxy_trust import ProxyTrust, trusted
 from search.storage import events, jobs
 from search.storage.database import Database
+from search.taught_screen import LEAST_TAUGHT
 from search.verdicts import LEAST, stored
 
 if TYPE_CHECKING:
@@ -63,9 +66,15 @@ def test_a_job_judges_its_proxies_and_ignores_one_with_the_wrong_sign(bench: Ben
     assert set(verdict) == {*NAMES, "snip", "grad_norm"}
     assert (verdict["snip"], verdict["grad_norm"]) == ("wrong sign", "useful")
     with database.read() as session:
-        kept, trainings = stored(jobs.get(session, job_id).context)
+        job = jobs.get(session, job_id)
+    kept, trainings = stored(job.context)
     assert trainings >= LEAST
     assert kept
+    line = job.context["screen_line"]
+    assert line["trainings"] >= LEAST_TAUGHT
+    assert set(line["weights"]) == {"log_params", "depth", *NAMES}
+    assert job_answer(job)["context"]["screen_line"] == line
+    assert f"{line['trainings']} trainings" in line_words(job)
 
 
 def test_scores_without_those_that_have_no_say() -> None:

@@ -26,13 +26,13 @@ def replayed(url: str, job_id: str, plan: Any) -> list[Replayed]:
     return Replay(Database.open(url), job_id, plan).run()
 
 
-def searched(bench: Bench, plan: Any, slots: int) -> tuple[Database, str]:
+def searched(bench: Bench, plan: Any, slots: int, *, beside: bool = False) -> tuple[Database, str]:
     database = bench.open()
     job_id = bench.create(plan, database)
     with database.write() as session:
         job = jobs.take(session, job_id, owner_name(), 15.0, database.now())
     with Uneven(plan, database.data_dir / "training", slots) as executor:
-        Coordinator(database, job, plan, executor).run()
+        Coordinator(database, job, plan, executor, beside=beside).run()
     return database, job_id
 
 
@@ -40,7 +40,7 @@ def searched(bench: Bench, plan: Any, slots: int) -> tuple[Database, str]:
 @pytest.mark.parametrize("kind", ["surrogate", pytest.param("tpe", marks=pytest.mark.soak)])
 def test_a_search_of_three_workers_replays_in_another_process(bench: Bench, kind: str) -> None:
     plan = bench.plan(**SPEC, strategy={"kind": kind}, budget={"trials": 22})
-    _, job_id = searched(bench, plan, 3)
+    _, job_id = searched(bench, plan, 3, beside=True)
     with multiprocessing.get_context("fork").Pool(1) as pool:
         found = pool.apply(replayed, (bench.url, job_id, plan))
     assert [one.number for one in found] == list(range(22))

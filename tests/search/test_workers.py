@@ -5,6 +5,8 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -80,8 +82,9 @@ def test_a_real_job_runs_in_process_and_its_front_is_exported_and_verified(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_killed_ray_workers_lose_and_repeat_nothing(plan: JobPlan, database: Database) -> None:
-    """G1 at CI size: ten SIGKILLs of real actors at random moments of a real job."""
+def test_g1_a24_killed_ray_workers_lose_and_repeat_nothing(plan: JobPlan, database: Database) -> None:
+    """G1 at CI size: ten SIGKILLs of real actors at random moments of a real job. Meanwhile nothing of Ray
+    listens to other machines."""
     rng = random.Random(0)
     kills = 0
     stop = threading.Event()
@@ -103,6 +106,9 @@ def test_killed_ray_workers_lose_and_repeat_nothing(plan: JobPlan, database: Dat
         finally:
             stop.set()
             killer.join()
+        addresses = listening(descendants(os.getpid()))
+        assert addresses, "Ray listens somewhere"
+        assert {address for address in addresses if not address.is_loopback} == set()
     found = result(database, job.id)
     assert found.job.state == "completed"
     assert check(database) == []
@@ -111,6 +117,36 @@ def test_killed_ray_workers_lose_and_repeat_nothing(plan: JobPlan, database: Dat
     assert {row.number for row in rows if row.number >= 0} == set(range(6))
     assert all(row.state in FINAL_TRIAL_STATES for row in rows)
     assert kills >= 3
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes that it started, and those that these started."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    while more := {one for one, parent in parents.items() if parent in {pid, *found}} - found:
+        found |= more
+    return found
+
+
+def listening(pids: set[int]) -> list[IPv4Address | IPv6Address]:
+    """Addresses on which these processes take TCP connections."""
+    sockets = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                sockets.add(os.readlink(link))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                words = bytes.fromhex(local.partition(":")[0])  # the kernel writes them low byte first
+                address = ip_address(b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4)))
+                found.append(getattr(address, "ipv4_mapped", None) or address)
+    return found
 
 
 def worker_pids() -> list[int]:

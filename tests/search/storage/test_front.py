@@ -52,7 +52,8 @@ def count(database: Database, job: JobRecord, number: int, values: dict[str, flo
 
 def lease(database: Database, objectives: list[str]) -> JobRecord:
     with database.write() as session:
-        return jobs.create(session, name="x", spec={}, objectives=objectives, lease=("me", time.time() + 600.0))
+        lease = ("me", time.time() + 600.0)
+        return jobs.create(session, name="x", spec={}, objectives=objectives, lease=lease)
 
 
 def propose(database: Database, job: JobRecord, number: int, architecture: Architecture) -> None:

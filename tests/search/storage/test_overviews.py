@@ -178,3 +178,26 @@ def test_completed_trials_are_taken_evenly(db: Database, job: JobRecord) -> None
 def test_warnings_come_once_and_in_order(db: Database, grown: JobRecord) -> None:
     with db.read() as session:
         assert overviews.warnings(session, grown.id) == ["first", "second"]
+
+
+def test_bounds_leave_what_lies_inside_them(db: Database, job: JobRecord) -> None:
+    """By an objective and by the number; references have no place in the order of the search."""
+    quality, latency = job.objectives
+    within = ((latency, 0.0125, 0.0175), ("number", 4.0, None))
+    with db.read() as session:
+        rows = trials.all_trials(session, job.id)
+        found = overviews.inside(session, job.id, within)
+        counts = overviews.tally(session, job.id, [100], within)
+        spread = overviews.spread_completed(session, job.id, 100, within)
+        half = overviews.inside(session, job.id, ((quality, None, 2.25),))
+        with pytest.raises(InvalidInputError, match="unknown quantity"):
+            overviews.inside(session, job.id, (("nothing", 0.0, 1.0),))
+    admitted = [
+        one
+        for one in rows
+        if 0.0125 <= one.values.get(latency, 0) <= 0.0175 and (one.number >= 4 or one.number < 0)
+    ]
+    assert found.tolist() == [4, 5, 6, 7] == [one.number for one in admitted]
+    assert counts == tally_of(admitted, [100])
+    assert [one.number for one in spread] == [4, 5, 6, 7]
+    assert half.tolist() == [0, 1, 2]

@@ -92,6 +92,7 @@ def test_proposals_follow_what_was_learned() -> None:
     history = told(30)
     proposals = [strategy.ask(number, history, []) for number in (30, 31, 32, 35, 36, 37)]
     assert {proposal.origin for proposal in proposals} == {"model"}
+    assert all("tau" in one.note or "no better than parameter count" in one.note for one in proposals)
     kinds = [layer.mixer.kind for proposal in proposals for layer in proposal.architecture.layers]
     assert kinds.count("pool") > 2 * kinds.count("softmax")
 

@@ -40,6 +40,7 @@ BESIDE = {
         (["code"], ("fp32", "fp32"), "none", {"model.py"}, "model.py"),
         (["code"], ("fp32", "fp32"), "int8", {"model.py", "deployed.py"}, "deployed.py"),
         (["hf"], ("fp32", "fp32"), "none", TORCH | {MODELING}, MODELING),
+        (["hf", "code"], ("fp32", "bf16"), "none", TORCH | {MODELING, "deployed.py"}, MODELING),
         (["onnx"], ("fp32", "fp32"), "none", {"model.onnx"}, "model.onnx"),
         (["onnx"], ("fp32", "fp32"), "int8", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),
         (["onnx"], ("fp32", "int8_dynamic"), "none", {"model.onnx", "model.int8.onnx"}, "model.int8.onnx"),

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from space.export.torch_export import export_program
 from space.model import build_model
 
 Factory = Callable[..., Architecture]
+SHAPES = {"decoder": "[1, 8, 256]", "encoder": "[1, 5]", "vision": "[1, 10]"}
+"""Model -> shape of the logits that its snippets print."""
+END = "-- end of a snippet --"
 CARD: dict[str, Any] = {
     "task": "language-model, data set python-stdlib",
     "data_digest": "abc123",
@@ -41,19 +44,61 @@ CARD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def run_snippet(code: str, folder: Path, *, blocked: tuple[str, ...]) -> str:
-    """The code as printed, in the folder, where this project and other runtimes cannot be imported."""
-    names = ("space", "evaluators", "search", "api", *blocked)
-    head = f"import os, sys\nos.environ['HF_HOME'] = {str(folder / 'cache')!r}\n"
-    head += "os.environ['HF_HUB_OFFLINE'] = '1'\n"
-    head += f"for name in {names!r}: sys.modules[name] = None\nsys.path.insert(0, '')\n"
-    (folder.parent / "snippet.py").write_text(head + code, encoding="utf-8")
+Snippets = Sequence[tuple[Path, str]]
+"""Each with the folder that it runs in."""
+
+DRIVER = """
+import os, sys
+os.environ |= {"HF_HOME": %(cache)r, "HF_HUB_OFFLINE": "1"}
+for name in %(blocked)r:
+    sys.modules[name] = None
+sys.path.insert(0, "")
+for folder, code in %(snippets)r:
+    os.chdir(folder)
+    for name in ("model", "deployed"):
+        sys.modules.pop(name, None)
+    exec(compile(code, "snippet", "exec"), {"__name__": "__main__"})
+    print(%(end)r)
+"""
+
+
+SAME_WITHOUT_STATE = """
+import torch
+calls = []
+model.model.register_forward_hook(lambda *_: calls.append(1))
+rows = torch.cat([inputs["input_ids"]] * 2)
+rows[1, :4] += 1
+padded = torch.ones_like(rows)
+padded[1, :2] = 0
+for options, whole_passes in (({}, 0), ({"num_beams": 3}, 0), ({"attention_mask": padded}, 8)):
+    calls.clear()
+    options |= {"max_new_tokens": 8, "do_sample": False}
+    kept = model.generate(rows, **options)
+    assert len(calls) == whole_passes, calls
+    assert torch.equal(kept, model.generate(rows, use_cache=False, **options))
+try:
+    model.generate(rows, max_new_tokens=10, do_sample=False)
+except ValueError as error:
+    assert "context of 16" in str(error)
+else:
+    raise AssertionError
+"""
+"""Behind the snippet of a decoder: the state gives the text that all tokens in every step give."""
+
+
+def run_snippets(snippets: Snippets, scratch: Path, *, blocked: tuple[str, ...]) -> list[str]:
+    """What each prints, as printed in the card, in its folder, where this project and other runtimes cannot
+    be imported; in one process, since most of the time goes into imports."""
+    names = ("space", "evaluators", "search", "dashboards", "api", *blocked)
+    pairs = [(str(folder), code) for folder, code in snippets]
+    words = {"cache": str(scratch / "cache"), "blocked": names, "snippets": pairs, "end": END}
+    (scratch / "driver.py").write_text(DRIVER % words, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-I", str(folder.parent / "snippet.py")],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=200,
+        [sys.executable, "-I", str(scratch / "driver.py")],
+        cwd=scratch, capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.split(END + "\n")[:-1]
 
 
 def section(card: str, title: str) -> list[str]:
@@ -63,36 +108,44 @@ def section(card: str, title: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "model",
-    [
-        pytest.param("decoder", marks=pytest.mark.slow),
-        pytest.param("encoder", marks=pytest.mark.soak),
-        pytest.param("vision", marks=pytest.mark.soak),
-    ],
+    "programs",
+    [pytest.param(["decoder"], marks=pytest.mark.slow), pytest.param([*SHAPES], marks=pytest.mark.soak)],
 )
-def test_every_snippet_of_the_card_runs_as_printed(model: str, make: Factory, tmp_path: Path) -> None:
-    architecture = make(model)
-    folder = tmp_path / "model"
-    exported = write_folder(
-        moved_model(architecture, 0), architecture, folder, formats=["torch", "torch-export", "onnx", "hf"]
-    )
-    card = (exported.path / "README.md").read_text(encoding="utf-8")
-    shape = {"decoder": "[1, 8, 256]", "encoder": "[1, 5]", "vision": "[1, 10]"}[model]
-    torch_code = "".join(section(card, "PyTorch"))
-    found = run_snippet(torch_code, folder, blocked=("onnxruntime", "transformers"))
-    assert found.startswith(f"torch.Size({shape})")
-    (program,) = section(card, "torch.export")
-    without = ("onnxruntime", "transformers", "safetensors")
-    assert found.splitlines()[0] == run_snippet(program, folder, blocked=without).strip()
-    onnx = "".join(section(card, "ONNX Runtime"))
-    other = run_snippet(onnx, folder, blocked=("torch", "transformers"))
-    assert other.split()[-1] == found.splitlines()[0].split()[-1]  # the same likeliest class or byte
-    (hugging,) = section(card, "Hugging Face transformers")
-    told = run_snippet(hugging, folder, blocked=("onnxruntime",))
-    if model == "decoder":
-        assert told.strip("\n") == found.split("\n", 1)[1].strip("\n")  # the same continued text
-    else:
-        assert told.strip() == f"torch.Size({shape})"
+def test_every_snippet_of_the_card_runs_as_printed(
+    programs: list[str], make: Factory, tmp_path: Path
+) -> None:
+    """`programs`: the models that are written as `model.pt2` too, which takes several seconds each."""
+    cards = {}
+    for model in SHAPES:
+        formats = ["torch", "onnx", "hf", *(["torch-export"] if model in programs else [])]
+        write_folder(moved_model(make(model), 0), make(model), tmp_path / model, formats=formats)
+        cards[model] = (tmp_path / model / "README.md").read_text(encoding="utf-8")
+
+    def run(
+        title: str,
+        *blocked: str,
+        models: Sequence[str] = tuple(SHAPES),
+        also: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        codes = {model: "".join(section(cards[model], title)) for model in models}
+        parts = [(tmp_path / model, code + (also or {}).get(model, "")) for model, code in codes.items()]
+        return dict(zip(models, run_snippets(parts, tmp_path, blocked=blocked), strict=True))
+
+    found = run("PyTorch", "onnxruntime", "transformers")
+    assert all(told.startswith(f"torch.Size({SHAPES[model]})") for model, told in found.items())
+    first = {model: told.splitlines()[0] for model, told in found.items()}
+    for model, told in run(
+        "torch.export", "onnxruntime", "transformers", "safetensors", models=programs
+    ).items():
+        assert told.strip() == first[model]
+    for model, told in run("ONNX Runtime", "torch", "transformers").items():
+        assert told.split()[-1] == first[model].split()[-1]  # the same likeliest class or byte
+    also = {"decoder": SAME_WITHOUT_STATE}
+    hugging = run("Hugging Face transformers", "onnxruntime", also=also)
+    # the same continued text
+    assert hugging.pop("decoder").strip("\n") == found["decoder"].split("\n", 1)[1].strip("\n")
+    for model, told in hugging.items():
+        assert told.strip() == first[model].replace(") ", ") class ")  # of folders without names of classes
 
 
 @pytest.mark.soak

@@ -1,0 +1,131 @@
+"""One trial's row, read, changed and written with prepared statements.
+
+A coordinator writes every trial a dozen times. As an object of the ORM each of these costs several times what
+the statement does, so what is done per trial goes this way; what is done per job stays with the ORM.
+"""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.orm import Session
+
+from ..records import Spread, TrialRecord
+from .finite import finite_spread, finite_values
+from .models import Architecture, Trial
+from .rows import spread_json, trial_record
+
+_MAX_NUMBER = 2**31
+"""No trial has such a number, and neither engine could look for it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialRow:
+    """The columns of table `trials`; what has a default is what may change."""
+
+    job_id: str
+    number: int
+    origin: str
+    parents: list[int]
+    note: str
+    asked_after: int
+    architecture_id: str
+    created_at: dt.datetime
+    state: str = "waiting"
+    reason: str | None = None
+    message: str | None = None
+    attempt: int = 0
+    rung: int = 0
+    steps: int = 0
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
+    spread: dict[str, Any] = dataclasses.field(default_factory=dict)
+    kinds: dict[str, str] = dataclasses.field(default_factory=dict)
+    flags: list[str] = dataclasses.field(default_factory=list)
+    final: dict[str, Any] | None = None
+    objective_0: float | None = None
+    objective_1: float | None = None
+    objective_2: float | None = None
+    objective_3: float | None = None
+    counted: bool = False
+    on_front: bool = False
+    ended_at: dt.datetime | None = None
+    training_id: str
+    canonical_json: str
+
+
+_ALL = tuple(field.name for field in dataclasses.fields(TrialRow))
+_BESIDE = ("training_id", "canonical_json")
+_FIXED = (
+    "job_id", "number", "origin", "parents", "note", "asked_after", "architecture_id", "created_at", *_BESIDE,
+)  # fmt: skip
+_STORED = tuple(name for name in _ALL if name not in _BESIDE)
+_CHANGING = tuple(name for name in _ALL if name not in _FIXED)
+
+_INSERT = insert(Trial)
+_FIND = (
+    select(*(getattr(Trial, name) for name in _STORED), Architecture.training_id, Architecture.canonical_json)
+    .join(Architecture, Architecture.id == Trial.architecture_id)
+    .where(Trial.job_id == bindparam("of_job"), Trial.number == bindparam("at"))
+)
+_UPDATE = update(Trial).where(Trial.job_id == bindparam("of_job"), Trial.number == bindparam("at"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What a stage found out about a trial; a new value without a new spread has none. None leaves as is."""
+
+    values: Mapping[str, float]
+    spread: Mapping[str, Spread] | None = None
+    kinds: Mapping[str, str] | None = None
+    flags: Sequence[str] | None = None
+    rung: int | None = None
+    steps: int | None = None
+
+    def put_into(self, row: TrialRow) -> dict[str, float]:
+        """Changes the row; the values as they are stored.
+
+        Raises:
+            InvalidInputError: a value that is not finite or not in its range.
+        """
+        clean = finite_values(f"trial {row.number}", self.values)
+        finite_spread(f"trial {row.number} spread of", self.spread or {})
+        kept = {key: value for key, value in row.spread.items() if key not in clean}
+        row.values = {**row.values, **clean}
+        row.spread = {**kept, **spread_json(self.spread or {})}
+        row.kinds = {**row.kinds, **(self.kinds or {})}
+        row.flags = row.flags if self.flags is None else sorted(set(self.flags))
+        row.rung = row.rung if self.rung is None else self.rung
+        row.steps = row.steps if self.steps is None else self.steps
+        return clean
+
+
+def find(session: Session, job_id: str, number: int) -> TrialRow | None:
+    if abs(number) >= _MAX_NUMBER:
+        return None
+    session.flush()  # what the ORM still holds back
+    found = session.connection().execute(_FIND, {"of_job": job_id, "at": number}).one_or_none()
+    return None if found is None else TrialRow(**found._mapping)
+
+
+def find_many(session: Session, job_id: str, numbers: Sequence[int]) -> list[TrialRow]:
+    """Those of the numbers that are there, in their order: the few that left a front."""
+    found = (find(session, job_id, number) for number in numbers)
+    return [row for row in found if row is not None]
+
+
+def add(session: Session, row: TrialRow) -> None:
+    """Stores a new one; its architecture is stored."""
+    session.connection().execute(_INSERT, {name: getattr(row, name) for name in _STORED})
+
+
+def write(session: Session, row: TrialRow) -> None:
+    """Stores what may change of it."""
+    changed = {name: getattr(row, name) for name in _CHANGING}
+    session.connection().execute(_UPDATE, {"of_job": row.job_id, "at": row.number, **changed})
+
+
+def record(row: TrialRow) -> TrialRecord:
+    return trial_record(row, row)
