@@ -33,8 +33,10 @@ from .pages import (
 from .report import report_html
 from .selection import Selection, axis_keys, default_selection, read_selection
 from .trial_charts import trial_charts
+from .trial_log import MOST_LINES, log_text
 
 __all__ = [
+    "MOST_LINES",
     "Chart",
     "Many",
     "PlannedBlock",
@@ -62,6 +64,7 @@ __all__ = [
     "job_page",
     "job_yaml",
     "jobs_page",
+    "log_text",
     "new_job_page",
     "placed_problems",
     "planned_steps",

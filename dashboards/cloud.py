@@ -78,9 +78,11 @@ class Many:
     tally: Tally
     endings: Sequence[Ending]
     sample: Sequence[TrialRecord]
-    """Completed trials, evenly by number."""
+    """Completed trials, evenly by number, inside the reader's filter."""
     cloud: Thinned
     stopped: Thinned
+    inside: Tally | None = None
+    """Of the trials inside the reader's filter, where there is one."""
 
 
 def thinned_plane(

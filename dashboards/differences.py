@@ -17,6 +17,15 @@ GAP = 0.6
 MISSING = "–"
 OUTSIDE = ("version", "layers")
 
+KEY_WORDS: Mapping[str, str] = {
+    "d_model": "width",
+    "d_ff": "width",
+    "feed_forward": "feed-forward",
+    "num_heads": "heads",
+    "num_kv_heads": "heads of keys and values",
+}
+"""Of the others the name says it."""
+
 Architecture = Mapping[str, Any]
 Genes = Mapping[str, str]
 
@@ -160,7 +169,7 @@ def changes(parent: Architecture, child: Architecture) -> list[str]:
 
     >>> layers = [{"mixer": {"kind": "pool", "width": 3}}]
     >>> changes({"d_model": 32, "layers": layers}, {"d_model": 64, "layers": []})
-    ['d model 32 → 64', 'layer 1 removed']
+    ['width 32 → 64', 'layer 1 removed']
     """
     found = _sentences(model_genes(parent), model_genes(child))
     for own, other in aligned(parent["layers"], child["layers"]):
@@ -194,7 +203,7 @@ def layer_genes(layer: Mapping[str, Any]) -> dict[str, str]:
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for key, inner in value.items():
-        words = f"{prefix} {key.replace('_', ' ')}".strip()
+        words = f"{prefix} {_word(key)}".strip()
         if isinstance(inner, Mapping):
             found |= _flat(inner, words)
         else:
@@ -204,7 +213,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _said(value: Mapping[str, Any]) -> dict[str, str]:
     """Top-level choices in words: `mixer` -> `softmax attention, 4 heads`."""
-    return {key.replace("_", " "): part_words(key, inner) for key, inner in value.items()}
+    return {_word(key): part_words(key, inner) for key, inner in value.items()}
 
 
 def _rows(columns: Sequence[Genes | None]) -> tuple[GeneRow, ...]:
@@ -227,4 +236,8 @@ def _distance(one: Genes, other: Genes) -> float:
 
 def _parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     names = dict.fromkeys([*one, *other])
-    return [name.replace("_", " ") for name in names if one.get(name) != other.get(name)]
+    return [_word(name) for name in names if one.get(name) != other.get(name)]
+
+
+def _word(key: str) -> str:
+    return KEY_WORDS.get(key, key.replace("_", " "))

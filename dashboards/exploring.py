@@ -3,7 +3,6 @@
 A filter is an interval of a numeric dimension in the unit it is shown in, or a set of names of another.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from search.objectives import OBJECTIVES
 from search.records import JobRecord, TrialRecord
 from space.errors import InvalidInputError, nearest
 
+from .region import read_bound
 from .wording import axis_title, format_word
 
 MAX_ROWS = 2000
@@ -99,19 +99,9 @@ def read_filters(dimensions: Sequence[Dimension], query: Iterable[tuple[str, str
             names.setdefault(key, set()).add(text)
             continue
         low, high = ranges.get(key, (None, None))
-        bound = _bound(name, text)
+        bound = read_bound(name, text)
         ranges[key] = (bound, high) if kind == "min" else (low, bound)
     return Filters(ranges, {key: frozenset(chosen) for key, chosen in names.items()})
-
-
-def _bound(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise InvalidInputError(f"{name[:40]}='{text[:40]}' is no number; leave it empty for no bound")
-    return value
 
 
 def _inside(interval: tuple[float | None, float | None], value: Value) -> bool:

@@ -19,6 +19,7 @@ from .figures import (
     funnel,
     funnel_figure,
     growth,
+    growth_inside,
     importance_figure,
     latency_figure,
     latency_pairs,
@@ -27,6 +28,7 @@ from .figures import (
     progress_figure,
 )
 from .figures.importance import too_few_words
+from .region import Region
 from .selection import Selection, default_selection
 from .wording import axis_title, label
 
@@ -49,16 +51,26 @@ def job_charts(
     `curves`: validation values by training id. `many`: what is known of all trials, where these are some.
     """
     chosen = selection or default_selection(job)
-    tally = many.tally if many else tally_of((*trials, *references), rungs_of(job))
+    region = chosen.region
     endings = many.endings if many else endings_of(trials, job.objectives)
+    everything = (*trials, *references)
     return {
         "front": front_chart(job, trials, references, chosen, many.cloud if many else None),
-        "progress": _progress(job, endings, chosen),
-        "funnel": _funnel(job, tally),
-        "importance": _importance(job, many.sample if many else trials),
-        "learning": _learning(job, (*trials, *references), curves or {}),
-        "latency": _latency((*trials, *references), measurements or {}),
+        "progress": _progress(job, trials, references, endings, chosen, is_whole=many is None),
+        "funnel": _funnel(job, tally_inside(job, everything, chosen, many), is_part=bool(region)),
+        "importance": _importance(job, many.sample if many else region.inside(trials)),
+        "learning": _learning(job, everything, curves or {}, region),
+        "latency": _latency(everything, measurements or {}, region),
     }
+
+
+def tally_inside(
+    job: JobRecord, everything: Sequence[TrialRecord], chosen: Selection, many: Many | None
+) -> Tally:
+    """Counts of the trials and references inside the reader's filter."""
+    if many:
+        return many.inside or many.tally
+    return tally_of(chosen.region.inside(everything), rungs_of(job))
 
 
 def chart_named(charts: Mapping[str, Chart], name: str) -> Chart:
@@ -79,7 +91,8 @@ def front_chart(
     cloud: Thinned | None = None,
 ) -> Chart:
     """Every mark of the figure, those of the fronts first. `cloud`: see `front_figure`."""
-    shown = [one for one in (*trials, *references) if {chosen.x, chosen.y} <= set(one.effective)]
+    inside = chosen.region.inside((*trials, *references))
+    shown = [one for one in inside if {chosen.x, chosen.y} <= set(one.effective)]
     x_scale, y_scale = (OBJECTIVES[key].display_scale for key in (chosen.x, chosen.y))
     ordered = sorted(shown, key=lambda one: (not one.on_front, one.number < 0, one.effective[chosen.x]))
     rows = []
@@ -114,15 +127,29 @@ def front_chart(
     return Chart(front_figure(job, trials, references, chosen, cloud), columns, rows, note)
 
 
-def _progress(job: JobRecord, endings: Sequence[Ending], chosen: Selection) -> Chart:
-    found = growth(job, endings)
-    rows = [(one.trials, one.minutes, one.steps, one.hypervolume) for one in found]
+def _progress(
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    references: Sequence[TrialRecord],
+    endings: Sequence[Ending],
+    chosen: Selection,
+    *,
+    is_whole: bool,
+) -> Chart:
+    """`is_whole`: `trials` are all of the job's; of some alone no growth can be said."""
     columns = ("counted trials", "minutes since the start", "training steps spent", "hypervolume")
-    return Chart(progress_figure(job, endings, chosen.over), columns, rows)
+    history, note = None, ""
+    if chosen.region and is_whole:
+        history = growth_inside(job, trials, references, chosen.region)
+        note = "The second line counts the trials inside the filter alone, on the same scale."
+    elif chosen.region:
+        note = "Of all trials: of so many, those inside a filter are not followed one by one."
+    rows = [(one.trials, one.minutes, one.steps, one.hypervolume) for one in growth(job, endings, history)]
+    return Chart(progress_figure(job, endings, chosen.over, history or ()), columns, rows, note)
 
 
-def _funnel(job: JobRecord, tally: Tally) -> Chart:
-    stages = funnel(job, tally)
+def _funnel(job: JobRecord, tally: Tally, *, is_part: bool) -> Chart:
+    stages = funnel(job, tally, is_part=is_part)
     first = stages[0].count or 1
     rows = [
         (
@@ -133,7 +160,7 @@ def _funnel(job: JobRecord, tally: Tally) -> Chart:
         )
         for stage in stages
     ]
-    columns = ("stage", "architectures", "% of the stage before", "% of all proposed")
+    columns = ("stage", "architectures", "% of the stage before", "% of the first stage")
     return Chart(funnel_figure(stages), columns, rows)
 
 
@@ -155,21 +182,28 @@ def _importance(job: JobRecord, trials: Sequence[TrialRecord]) -> Chart:
     return Chart(importance_figure(found), columns, rows, "" if rows else too_few_words(found))
 
 
-def _learning(job: JobRecord, trials: Sequence[TrialRecord], curves: Measurements) -> Chart:
-    lines = learning_lines(job, trials, curves)
+def _learning(job: JobRecord, trials: Sequence[TrialRecord], curves: Measurements, region: Region) -> Chart:
+    lines = learning_lines(job, trials, curves, region)
     quality = axis_title(job.objectives[0])
-    rows = [(line.name, line.group, step, value) for line in lines for step, value in line.points]
-    return Chart(learning_figure(job, lines), ("training of", "group", "steps", quality), rows)
+    rows = [
+        (line.name, line.group, step, value)
+        for line in lines
+        if line.group != "outside"
+        for step, value in line.points
+    ]
+    return Chart(learning_figure(job, lines, region), ("training of", "group", "steps", quality), rows)
 
 
-def _latency(trials: Sequence[TrialRecord], measurements: Measurements) -> Chart:
+def _latency(trials: Sequence[TrialRecord], measurements: Measurements, region: Region) -> Chart:
+    outside = {one.number for one in trials if not region.admits(one)}
     pairs = sorted(latency_pairs(trials, measurements), key=lambda pair: pair.trial)
+    inside = [pair for pair in pairs if pair.trial not in outside]
     rows = [
         (_label(pair.trial), 1e3 * pair.predicted_s, 1e3 * pair.measured_s, pair.log_ratio_percent)
-        for pair in pairs
+        for pair in inside
     ]
     columns = ("trial", "predicted (ms)", "measured (ms)", "prediction off by %")
-    return Chart(latency_figure(pairs), columns, rows, _latency_words(pairs))
+    return Chart(latency_figure(pairs, outside, region), columns, rows, _latency_words(inside))
 
 
 def _latency_words(pairs: Sequence[LatencyPair]) -> str:

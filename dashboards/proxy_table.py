@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.records import JobRecord
-from search.verdicts import LEAST, ProxyVerdict, stored
+from search.verdicts import LEAST, LINE_KEY, ProxyVerdict, stored
 
 MEANING: Mapping[str, str] = {
     "useful": "orders architectures of equal size as published",
-    "wrong sign": "orders them the other way round, and has no say in the screen",
+    "wrong sign": "orders them the other way round, and is left out of the standing",
     "no evidence": "says nothing beyond size so far",
 }
 
@@ -36,6 +36,19 @@ def proxy_rows(job: JobRecord) -> list[ProxyRow]:
 def waiting_words(rows: Sequence[ProxyRow]) -> str:
     """Why the table is empty; nothing when it is not."""
     return "" if rows else f"Known once {LEAST} trainings that a proxy has screened are finished."
+
+
+def line_words(job: JobRecord) -> str:
+    """How the screen reads candidates now; empty before its trainings say."""
+    line = job.context.get(LINE_KEY)
+    if not line:
+        return ""
+    weights = ", ".join(f"{name.replace('_', ' ')} {_signed(w)}" for name, w in line["weights"].items())
+    return (
+        f"The screen reads candidates by a line through {line['trainings']} trainings of this job, which "
+        f"orders those it has not seen with tau {_signed(line['tau'])}. Weights per standard deviation: "
+        f"{weights}; of a proxy only what parameter count does not explain."
+    )
 
 
 def _row(one: ProxyVerdict) -> ProxyRow:

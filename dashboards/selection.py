@@ -1,7 +1,7 @@
 """What a reader chose to see of a job, and its permalink: which axes, which scale, growth over what."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlencode
@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, TrialRecord
 from space.errors import InvalidInputError, nearest
+
+from .region import EVERYTHING, Region, read_region
 
 Over = Literal["trials", "time", "steps"]
 Zoom = tuple[float, float, float, float]
@@ -31,6 +33,8 @@ class Selection:
     over: Over = "trials"
     zoom: Zoom | None = None
     """What part of the plane; None: all of it."""
+    region: Region = EVERYTHING
+    """What every chart is filtered by."""
 
     def query(self, job: JobRecord) -> str:
         """The permalink's query: what differs from the page as it opens; with `?` or empty."""
@@ -44,6 +48,7 @@ class Selection:
             chosen["scale"] = "linear"
         if self.zoom:
             chosen["zoom"] = ",".join(f"{end:.6g}" for end in self.zoom)
+        chosen |= dict(self.region.fields())
         return f"?{urlencode(chosen, safe=',')}" if chosen else ""
 
     def is_default(self, job: JobRecord) -> bool:
@@ -57,9 +62,16 @@ def default_selection(job: JobRecord) -> Selection:
 
 
 def read_selection(
-    job: JobRecord, *, x: str = "", y: str = "", scale: str = "", over: str = "trials", zoom: str = ""
+    job: JobRecord,
+    *,
+    x: str = "",
+    y: str = "",
+    scale: str = "",
+    over: str = "trials",
+    zoom: str = "",
+    fields: Sequence[tuple[str, str]] = (),
 ) -> Selection:
-    """The selection of a permalink; empty texts are the defaults.
+    """The selection of a permalink; empty texts are the defaults. `fields`: all of it, for the filter.
 
     Raises:
         InvalidInputError: unknown key, scale or growth, or a part of the plane that is none.
@@ -73,7 +85,9 @@ def read_selection(
     if over not in get_args(Over):
         raise InvalidInputError(f"over='{over[:40]}' is none; {nearest(over, get_args(Over))}")
     found: Over = next(word for word in get_args(Over) if word == over)
-    return Selection(x or ordinary.x, y or ordinary.y, scale == "linear", found, _zoom(zoom))
+    return Selection(
+        x or ordinary.x, y or ordinary.y, scale == "linear", found, _zoom(zoom), read_region(fields)
+    )
 
 
 def _zoom(text: str) -> Zoom | None:

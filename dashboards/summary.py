@@ -325,6 +325,8 @@ def _hypervolume(job: JobRecord) -> Stat:
     if volume is None:
         return Stat("hypervolume", "–", "known once the references are measured")
     remark = f"references {reference:.3f}" if reference is not None else ""
+    if not job.indicators.get("hypervolume_history"):
+        return Stat("hypervolume", "–", f"{remark}; no trial is counted yet".lstrip("; "))
     if gain is not None:
         remark += f", {gain_words(gain)}"
     return Stat("hypervolume", f"{volume:.3f}", remark.lstrip(", "), "good" if gain and gain > 0 else "")

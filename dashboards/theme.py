@@ -148,6 +148,12 @@ def figure_layout(*, x: Mapping[str, Any], y: Mapping[str, Any], **more: Any) ->
         "font": {"family": FONT, "size": 13, "color": LIGHT.ink},
         "margin": {"l": 64, "r": 16, "t": 16, "b": 52},
         "hovermode": "closest",
+        "modebar": {
+            "orientation": "v",
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": LIGHT.muted,
+            "activecolor": LIGHT.ink,
+        },
         "hoverlabel": {
             "align": "left",
             "bgcolor": LIGHT.surface,

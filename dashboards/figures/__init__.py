@@ -8,7 +8,7 @@ from .funnel import Stage, funnel, funnel_figure
 from .importance import importance_figure
 from .latency import LatencyPair, latency_figure, latency_pairs
 from .learning import LearningLine, learning_figure, learning_lines
-from .progress import Growth, growth, progress_figure
+from .progress import Growth, growth, growth_inside, progress_figure
 
 __all__ = [
     "Curve",
@@ -24,6 +24,7 @@ __all__ = [
     "funnel",
     "funnel_figure",
     "growth",
+    "growth_inside",
     "importance_figure",
     "kernels_of",
     "latency_figure",

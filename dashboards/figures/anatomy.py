@@ -43,7 +43,7 @@ def blocks_figure(times: Sequence[BlockTime]) -> go.Figure:
     return go.Figure(
         bars,
         layout=figure_layout(
-            x={"title": {"text": "latency, measured alone (ms)"}, "range": [0, 1.5 * longest]},
+            x={"title": {"text": "latency, measured alone (ms)"}, "range": [0, 2.1 * longest]},
             y={"autorange": "reversed", "ticks": "", "showgrid": False},
             bargap=0.25,
             showlegend=False,
@@ -69,12 +69,13 @@ def memory_figure(layers: Sequence[LayerMemory]) -> go.Figure:
     )
     traces = [
         go.Bar(
-            x=names,
-            y=[value / 1024 for value in values],
+            x=[value / 1024 for value in values],
+            y=names,
+            orientation="h",
             name=name,
             marker={"color": colour, "pattern": {"shape": pattern}},
             offsetgroup=str(group),
-            hovertemplate=f"%{{x}}<br>{name} %{{y:,.4~g}} KiB<extra></extra>",
+            hovertemplate=f"%{{y}}<br>{name} %{{x:,.4~g}} KiB<extra></extra>",
         )
         for name, values, colour, pattern, group in groups
         if any(values)
@@ -82,8 +83,8 @@ def memory_figure(layers: Sequence[LayerMemory]) -> go.Figure:
     return go.Figure(
         traces,
         layout=figure_layout(
-            x={"title": {"text": ""}, "tickangle": -30, "showgrid": False},
-            y={"title": {"text": "memory (KiB)"}, "rangemode": "tozero"},
+            x={"title": {"text": "memory (KiB)"}, "rangemode": "tozero"},
+            y={"autorange": "reversed", "ticks": "", "showgrid": False},
             barmode="stack",
             bargap=0.3,
         ),

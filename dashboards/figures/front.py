@@ -18,6 +18,7 @@ from search.records import JobRecord, TrialRecord
 
 from ..cloud import Density, Thinned
 from ..points import Point, axes, points, staircase, thinned
+from ..region import Region
 from ..selection import Selection, default_selection
 from ..theme import LIGHT, REFERENCE_SYMBOLS, SEARCH_SYMBOLS, empty_layout, figure_layout, symbol
 from ..wording import axis_title, factor, format_word
@@ -44,6 +45,7 @@ REFERENCE = Look(REFERENCE_SYMBOLS, LIGHT.reference, 10, 2, has_bars=True)
 FAINT = Look(REFERENCE_SYMBOLS, LIGHT.reference, 8, 2, opacity=0.45)
 CLOUD = Look(SEARCH_SYMBOLS, LIGHT.cloud, 7, 3, opacity=0.75)
 STOPPED = Look(SEARCH_SYMBOLS, LIGHT.cloud, 6, 5, opacity=0.7)
+OUTSIDE = Look(SEARCH_SYMBOLS, LIGHT.cloud, 7, 6, opacity=0.22)
 SUGGESTED_RANK = 4
 
 
@@ -58,24 +60,30 @@ def front_figure(
 
     `cloud`: where `trials` are only some of all, how many there are and where.
 
+    What lies outside the reader's filter is pale; the steps of a front are those of all its members.
+
     On other axes the front is still that of the job's objectives: its steps join what no other front member
     beats in this plane.
     """
     chosen = selection or default_selection(job)
     plane = (chosen.x, chosen.y)
+    outside = points(job, _outside(chosen.region, (*trials, *references)), plane)
+    trials, references = chosen.region.inside(trials), chosen.region.inside(references)
     counted = points(job, [trial for trial in trials if trial.state == "completed"], plane)
     family = points(job, [trial for trial in references if trial.state == "completed"], plane)
     stopped = points(job, [trial for trial in trials if trial.state == "pruned"], plane)
-    if not (counted or family or stopped):
+    if not (counted or family or stopped or outside):
         return go.Figure(layout=empty_layout(EMPTY))
     front = [point for point in counted if point.on_front]
     dominated = [point for point in counted if not point.on_front]
+    both_fronts = [point for point in outside if point.on_front]
     traces = [
         *(_density(cloud.density, cloud.total) if cloud and cloud.density else ()),
         *_stopped(stopped),
+        *([_marks(thinned(outside, MAX_MARKS), "outside the filter", OUTSIDE)] if outside else ()),
         *_cloud(thinned(dominated, MAX_MARKS)),
-        *_references(family),
-        *_front(front),
+        *_references(family, [point for point in both_fronts if point.number < 0]),
+        *_front(front, [point for point in both_fronts if point.number >= 0]),
         *(_speedup(job, counted) if chosen.is_default(job) else ()),
         *_suggestions(job, front),
     ]
@@ -87,7 +95,14 @@ def _layout(job: JobRecord, chosen: Selection) -> dict[str, Any]:
         x=_axis(chosen.x, linear=chosen.linear, ends=chosen.zoom and chosen.zoom[:2]),
         y=_axis(chosen.y, linear=chosen.linear, ends=chosen.zoom and chosen.zoom[2:]),
         uirevision=f"{job.id} {chosen.x} {chosen.y} {chosen.linear}",
+        shapes=chosen.region.lines(x=chosen.x, y=chosen.y),
+        meta={"brush": {"x": chosen.x, "y": chosen.y}},
     )
+
+
+def _outside(region: Region, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Those that have a place of their own in the plane: what was stopped early is shown on request only."""
+    return [one for one in trials if one.state == "completed" and not region.admits(one)]
 
 
 def _axis(key: str, *, linear: bool, ends: tuple[float, ...] | None) -> dict[str, Any]:
@@ -138,10 +153,12 @@ def _stopped(stopped: Sequence[Point]) -> list[go.Scatter]:
     return [trace.update(visible="legendonly", marker_symbol="x-thin", marker_line_width=1.2)]
 
 
-def _references(family: Sequence[Point]) -> list[go.Scatter]:
+def _references(family: Sequence[Point], outside: Sequence[Point]) -> list[go.Scatter]:
+    """`outside`: members of the reference front that are pale, and whose steps are drawn all the same."""
     best = [point for point in family if point.on_front]
     rest = [point for point in family if not point.on_front]
-    traces = [_steps(best, "reference front", REFERENCE, dash="dash", width=1.6)] if best else []
+    steps = [*best, *outside]
+    traces = [_steps(steps, "reference front", REFERENCE, dash="dash", width=1.6)] if steps else []
     for name in sorted({point.number_format for point in family}):
         title = f"reference, {format_word(name)}"
         strong = [point for point in best if point.number_format == name]
@@ -153,10 +170,11 @@ def _references(family: Sequence[Point]) -> list[go.Scatter]:
     return traces
 
 
-def _front(front: Sequence[Point]) -> list[go.Scatter]:
-    if not front:
+def _front(front: Sequence[Point], outside: Sequence[Point]) -> list[go.Scatter]:
+    """`outside`: as in `_references`."""
+    if not (front or outside):
         return []
-    traces = [_steps(front, "search front", SEARCH, dash="solid", width=2.4)]
+    traces = [_steps([*front, *outside], "search front", SEARCH, dash="solid", width=2.4)]
     for name in sorted({point.number_format for point in front}):
         members = [point for point in front if point.number_format == name]
         traces.append(_marks(members, f"search, {format_word(name)}", SEARCH))

@@ -11,6 +11,7 @@ from search.tally import Tally, rungs_of
 from ..theme import LIGHT, empty_layout, figure_layout
 
 EMPTY = "Nothing has been proposed yet."
+NOTHING_INSIDE = "No trial lies inside the filter."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,17 @@ class Stage:
     rate: float | None
 
 
-def funnel(job: JobRecord, tally: Tally) -> list[Stage]:
-    """The stages of the search in order; references go beside it and are not counted."""
+def funnel(job: JobRecord, tally: Tally, *, is_part: bool = False) -> list[Stage]:
+    """The stages of the search in order; references go beside it and are not counted.
+
+    `is_part`: the tally is of some trials; what was proposed and never became a trial has no numbers to
+    filter by.
+    """
     rungs = zip(rungs_of(job), tally.reached, strict=True)
+    proposed = max(int(job.counters.get("proposed", 0)), tally.total)
     counts = [
-        ("proposed", max(int(job.counters.get("proposed", 0)), tally.total)),
-        ("passed the screen", tally.total),
+        *([] if is_part else [("proposed", proposed)]),
+        ("inside the filter" if is_part else "passed the screen", tally.total),
         *((f"trained {step:,} steps", count) for step, count in rungs),
         ("measured whole", tally.measured),
         ("on the front", tally.on_front),
@@ -44,7 +50,8 @@ def funnel(job: JobRecord, tally: Tally) -> list[Stage]:
 def funnel_figure(stages: Sequence[Stage]) -> go.Figure:
     """One bar per stage, from top to bottom, with the share of the stage before."""
     if not stages or not stages[0].count:
-        return go.Figure(layout=empty_layout(EMPTY))
+        is_part = bool(stages) and stages[0].name != "proposed"
+        return go.Figure(layout=empty_layout(NOTHING_INSIDE if is_part else EMPTY))
     texts = [
         f" {stage.count:,}" + ("" if stage.rate is None else f"  ({100 * stage.rate:.0f} %)")
         for stage in stages

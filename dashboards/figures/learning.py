@@ -11,11 +11,13 @@ import plotly.graph_objects as go
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
+from ..region import EVERYTHING, Region
 from ..theme import LIGHT, empty_layout, figure_layout
 from ..wording import axis_title, plain
 
 EMPTY = "No training has reached the end of a rung yet."
 LOOKS = {
+    "outside": ("outside the filter", LIGHT.cloud, "solid", 1.0, 0.2),
     "other": ("other trials", LIGHT.cloud, "solid", 1.2, 0.6),
     "reference": ("references", LIGHT.reference, "dash", 1.6, 0.9),
     "front": ("the front", LIGHT.accent, "solid", 2.2, 1.0),
@@ -34,9 +36,14 @@ class LearningLine:
 
 
 def learning_lines(
-    job: JobRecord, trials: Sequence[TrialRecord], curves: Mapping[str, Iterable[MeasurementRecord]]
+    job: JobRecord,
+    trials: Sequence[TrialRecord],
+    curves: Mapping[str, Iterable[MeasurementRecord]],
+    region: Region = EVERYTHING,
 ) -> list[LearningLine]:
-    """One line per training; trials that differ only in their number format share it."""
+    """One line per training; trials that differ only in their number format share it, and one of them inside
+    the region is enough.
+    """
     scale = OBJECTIVES[job.objectives[0]].display_scale
     owners: dict[str, list[TrialRecord]] = {}
     for trial in sorted(trials, key=lambda one: (not one.on_front, one.number < 0, abs(one.number))):
@@ -51,11 +58,12 @@ def learning_lines(
         }
         if values:
             name = ", ".join(one.label for one in own[:4])
-            lines.append(LearningLine(name, _group(own), own[0].number, tuple(sorted(values.items()))))
+            group = _group(own) if any(map(region.admits, own)) else "outside"
+            lines.append(LearningLine(name, group, own[0].number, tuple(sorted(values.items()))))
     return lines
 
 
-def learning_figure(job: JobRecord, lines: Sequence[LearningLine]) -> go.Figure:
+def learning_figure(job: JobRecord, lines: Sequence[LearningLine], region: Region = EVERYTHING) -> go.Figure:
     """Lines of a group are one trace with gaps, so that many cost no more than few."""
     if not lines:
         return go.Figure(layout=empty_layout(EMPTY))
@@ -89,6 +97,8 @@ def learning_figure(job: JobRecord, lines: Sequence[LearningLine]) -> go.Figure:
     layout = figure_layout(
         x={"title": {"text": "training steps"}, "rangemode": "tozero"},
         y={"title": {"text": f"{axis_title(job.objectives[0])}, on validation data"}},
+        shapes=region.lines(y=job.objectives[0]),
+        meta={"brush": {"y": job.objectives[0]}},
     )
     return go.Figure(traces, layout=layout)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from evaluators.training import Paired
+from search.job import TRAINING_FREE
 from search.objectives import OBJECTIVES
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
@@ -16,7 +17,7 @@ from ..figures import compared_curves, learning_curves
 from ..figures.curves import curve_key
 from ..picks import Pick, limit_of, picks
 from ..theme import SERIES, dark_colours
-from ..wording import describe, label
+from ..wording import describe, is_over, label
 from .environment import render
 
 
@@ -53,6 +54,7 @@ def compare_page(
     *,
     limit_ms: float | None = None,
     paired: Mapping[int, Paired] | None = None,
+    csrf: str = "",
 ) -> str:
     """HTML of `/jobs/{id}/compare?trials=`; everything is compared with the first trial.
 
@@ -80,6 +82,8 @@ def compare_page(
             *paired_row(job, trials, paired or {}),
         ],
         is_paired=bool(paired),
+        retrained=_retrained(job, trials),
+        csrf=csrf,
         budgets=budgets(trials),
         one_budget=len(set(budgets(trials))) == 1,
         chart=chart,
@@ -98,6 +102,13 @@ def curves_chart(
     figure, rows = compared_curves(job, known)
     key = curve_key(job)
     return Chart(figure, ("trial", "seed", "steps", label(key)), rows)
+
+
+def _retrained(job: JobRecord, trials: Sequence[TrialRecord]) -> list[int]:
+    """Those that can be retrained as finalists: completed ones of an ended job that trains."""
+    if not is_over(job) or job.spec.get("mode") == TRAINING_FREE:
+        return []
+    return [trial.number for trial in trials if trial.number >= 0 and trial.state == "completed"]
 
 
 def name_of(trial: TrialRecord) -> str:

@@ -2,12 +2,13 @@
 
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..assets import TEMPLATES
 from ..strip import draw_strip
@@ -34,6 +35,15 @@ def moment(value: dt.datetime) -> Markup:
     )
 
 
+def said(text: str) -> Markup:
+    """A message as a page says it: what stands between backticks is code.
+
+    >>> str(said("try `a < b` twice"))
+    'try <code>a &lt; b</code> twice'
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def strip(architecture: Mapping[str, Any]) -> Markup:
     """The small drawing of tables; `draw_strip` escapes every text of the architecture."""
     return Markup(draw_strip(architecture))
@@ -48,5 +58,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"json_script": json_script, "moment": moment, "strip": strip}
+    environment.filters |= {"json_script": json_script, "moment": moment, "said": said, "strip": strip}
     return environment

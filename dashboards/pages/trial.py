@@ -7,7 +7,14 @@ from datetime import datetime
 
 from search.gene_values import number_format
 from search.objectives import OBJECTIVES
-from search.records import FINAL_TRIAL_STATES, ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
+from search.records import (
+    FINAL_TRIAL_STATES,
+    ArtefactRecord,
+    JobRecord,
+    LoggedWork,
+    MeasurementRecord,
+    TrialRecord,
+)
 
 from ..architecture_words import in_words
 from ..charts import Chart
@@ -19,6 +26,7 @@ from ..reasons import front_reason, front_rival
 from ..summary import target_words
 from ..theme import dark_colours
 from ..trial_charts import trial_charts
+from ..trial_log import SHOWN_LINES, log_lines
 from ..wording import (
     ORIGIN_WORDS,
     REASON_WORDS,
@@ -29,7 +37,8 @@ from ..wording import (
     shown,
 )
 from .environment import render
-from .snippet import export_command, onnx_snippet
+from .exports import export_row
+from .snippet import export_command, usages
 from .twin import twin_html
 
 CONDITIONS = ("threads", "batch_size", "length")
@@ -64,20 +73,6 @@ class MeasurementRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportRow:
-    """One export of the trial."""
-
-    what: str
-    state: str
-    message: str
-    report: str
-    size: str
-    url: str
-    cancel_url: str
-    created: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Relative:
     """A parent or descendant, and what changed from the parent to the child."""
 
@@ -96,13 +91,14 @@ def trial_page(
     *,
     trials: Sequence[TrialRecord] = (),
     charts: Mapping[str, Chart] | None = None,
+    logs: Sequence[LoggedWork] = (),
     csrf: str = "",
 ) -> str:
     """HTML of `/jobs/{id}/trials/{number}`.
 
     `measurements`: those of its architecture and of its training id. `trials`: the others of its group
     (search or reference), for the reason it is or is not on the front and for its relatives. `charts`: those
-    of `trial_charts`, by default without the measurements of blocks.
+    of `trial_charts`, by default without the measurements of blocks. `logs`: what workers logged about it.
     """
     shown_charts = charts or trial_charts(job, trial, measurements)
     return render(
@@ -131,8 +127,10 @@ def trial_page(
         export_numbers=export_numbers(),
         usual_formats=USUAL,
         exports=[export_row(export) for export in exports],
-        snippet=onnx_snippet(trial.architecture),
+        usages=usages(trial.architecture, _quantize_of(exports)),
         command=export_command(job, trial),
+        log="\n".join(log_lines(logs, SHOWN_LINES)),
+        log_more=max(0, sum(len(work.lines) for work in logs) - SHOWN_LINES),
         measurements=[measurement_row(record) for record in measurements],
         theme=dark_colours(),
         is_exporting=any(export.state in ("queued", "running") for export in exports),
@@ -170,20 +168,11 @@ def measurement_row(record: MeasurementRecord) -> MeasurementRow:
     )
 
 
-def export_row(export: ArtefactRecord) -> ExportRow:
-    """What was asked, how it stands, where it is."""
-    formats = ", ".join(str(name) for name in export.request.get("formats") or ())
-    quantize = export.request.get("quantize") or "none"
-    return ExportRow(
-        what=formats + (f", {quantize}" if quantize != "none" else ""),
-        state=export.state,
-        message=export.message or "",
-        report=json.dumps(dict(export.report), indent=1, default=str) if export.report else "",
-        size="" if export.size_bytes is None else shown("weights_bytes", export.size_bytes),
-        url=f"/exports/{export.id}/file",
-        cancel_url=f"/exports/{export.id}/cancel",
-        created=export.created_at,
-    )
+def _quantize_of(exports: Sequence[ArtefactRecord]) -> str:
+    """Of the newest export that can be taken."""
+    ready = [export for export in exports if export.state == "ready"]
+    newest = max(ready, key=lambda export: export.created_at, default=None)
+    return str(newest.request.get("quantize") or "none") if newest else "none"
 
 
 def _cells(trial: TrialRecord, key: str) -> tuple[Cell, ...]:

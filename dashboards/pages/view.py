@@ -2,20 +2,23 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from markupsafe import escape
 
 from search.records import JobRecord, TrialRecord
-from search.tally import rungs_of, tally_of
 
 from .. import summary
 from ..cloud import Many
+from ..exploring import COSTS
 from ..filter_table import filter_rows
-from ..job_charts import Measurements, job_charts
+from ..job_charts import Measurements, job_charts, tally_inside
 from ..points import columns, finalist_columns, finalist_rows, rows
-from ..proxy_table import proxy_rows, waiting_words
+from ..proxy_table import line_words, proxy_rows, waiting_words
 from ..ranks import rank_words
+from ..region import EVERYTHING
 from ..selection import Selection, default_selection
 from ..strip import strip_key
 from ..wording import actions, is_over, label
@@ -23,9 +26,11 @@ from .environment import render
 from .twin import twin_html
 
 EMPTY_FRONT = "No trial has been trained to the last rung and measured whole yet."
+EMPTY_INSIDE = "No member of the front lies inside the filter."
 EMPTY_FINALISTS = (
     "When the search is done, front members and references are trained again with several seeds."
 )
+NO_FINALISTS = "No trial of this job was trained again."
 EMPTY_REFERENCES = "The references come first; none is there yet."
 
 
@@ -64,10 +69,14 @@ def view(
             "hypervolume": job.indicators.get("hypervolume"),
         },
         "query": chosen.query(job),
+        "explore": explore_query(job, chosen),
         "is_thinned": many is not None,
         "figures": {name: chart.figure.to_plotly_json() for name, chart in charts.items()},
         "html": {
-            **fragments(job, trials, references, state, warnings=warnings, links=True, many=many),
+            **fragments(
+                job, trials, references, state, warnings=warnings, links=True, many=many, chosen=chosen
+            ),
+            "region": region_html(job, (*trials, *references), chosen, many),
             **{f"twin_{name}": twin_html(chart) for name, chart in charts.items()},
             "front_note": str(escape(charts["front"].note)),
         },
@@ -83,12 +92,15 @@ def fragments(
     warnings: Sequence[str] = (),
     links: bool,
     many: Many | None = None,
+    chosen: Selection | None = None,
 ) -> dict[str, str]:
     """The parts of a job page as HTML, by name; `links` leads to trial pages."""
-    front = [trial for trial in trials if trial.on_front]
+    selection = chosen or default_selection(job)
+    region = selection.region
+    front = [trial for trial in region.inside(trials) if trial.on_front]
     shared = {"job_id": job.id, "links": links, "columns": [label(key) for key in columns(job)]}
     judged = proxy_rows(job)
-    tally = many.tally if many else tally_of((*trials, *references), rungs_of(job))
+    tally = tally_inside(job, (*trials, *references), selection, many)
     known = [*dict.fromkeys([*(job.context.get("warnings") or ()), *warnings])]
     return {
         "banners": render("fragments/banners.html", s=state, warnings=known),
@@ -99,7 +111,10 @@ def fragments(
             "fragments/suggestions.html", suggestions=summary.suggestions(job, trials), **shared
         ),
         "front_table": render(
-            "fragments/front_table.html", rows=rows(job, front), empty=EMPTY_FRONT, **shared
+            "fragments/front_table.html",
+            rows=rows(job, front),
+            empty=EMPTY_INSIDE if region else EMPTY_FRONT,
+            **shared,
         ),
         "strip_key": render(
             "fragments/strip_key.html",
@@ -112,7 +127,7 @@ def fragments(
             "fragments/front_table.html",
             **{**shared, "columns": finalist_columns(job)},
             rows=finalist_rows(job, [*trials, *references]),
-            empty=EMPTY_FINALISTS,
+            empty=NO_FINALISTS if is_over(job) else EMPTY_FINALISTS,
         )
         + render("fragments/rank_words.html", words=rank_words(job)),
         "outcomes": render(
@@ -122,5 +137,30 @@ def fragments(
             **shared,
         )
         + render("fragments/filters.html", rows=filter_rows(job)),
-        "proxies": render("fragments/proxies.html", rows=judged, waiting=waiting_words(judged)),
+        "proxies": render(
+            "fragments/proxies.html", rows=judged, waiting=waiting_words(judged), line=line_words(job)
+        ),
     }
+
+
+def region_html(
+    job: JobRecord, everything: Sequence[TrialRecord], chosen: Selection, many: Many | None
+) -> str:
+    """What the charts are filtered by, how much lies inside, and the way back to all of it."""
+    tally = tally_inside(job, everything, chosen, many)
+    whole = many.tally.total if many else sum(one.number >= 0 for one in everything)
+    plain = replace(chosen, region=EVERYTHING)
+    return render(
+        "fragments/region.html",
+        words=[bound.words for bound in chosen.region.bounds],
+        inside=tally.total,
+        whole=whole,
+        clear=f"/jobs/{job.id}{plain.query(job)}",
+    )
+
+
+def explore_query(job: JobRecord, chosen: Selection) -> str:
+    """The part of the filter that the page of all trials has too."""
+    shared = {f"{end}.{key}" for key in (*job.objectives, *COSTS) for end in ("min", "max")}
+    fields = [(name, text) for name, text in chosen.region.fields() if name in shared]
+    return f"?{urlencode(fields)}" if fields else ""

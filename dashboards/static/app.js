@@ -6,6 +6,12 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const DEBOUNCE_MS = 300;
 const RETRY_MS = 3000;
 const MOVED_MS = 80;
+// Plotly's own bar has a button that sends the chart to its makers' server, and one for pictures that the content
+// policy refuses; pages have their own.
+const OPTIONS = {
+  responsive: true, displaylogo: false, doubleClick: "autosize", showSendToCloud: false, plotlyServerURL: "",
+  modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d"]],
+};
 
 function embedded(id) {
   const element = document.getElementById(id);
@@ -27,6 +33,8 @@ class Figures {
     this.theme = theme || {};
     this.base = base;
     this.known = {};
+    this.drag = "zoom";
+    this.turn = 0; // what was brushed is drawn by the server, so Plotly's own selection ends with every drawing
     dark.addEventListener("change", () => this.draw(this.known));
   }
 
@@ -39,13 +47,28 @@ class Figures {
       if (!figure || (only && element.dataset.figure !== only)) continue;
       if (element.dataset.optional) element.closest("section").hidden = !(figure.data || []).length;
       const shown = themed(figure, dark.matches ? this.theme : {});
-      const options = { responsive: true, displaylogo: false, doubleClick: "autosize", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
-      window.Plotly.react(element, shown.data || [], shown.layout || {}, options);
+      if (brushOf(figure)) shown.layout = { ...shown.layout, dragmode: this.drag, selections: [], selectionrevision: (this.turn += 1) };
+      element.classList.toggle("bare", !(figure.data || []).length);
+      window.Plotly.react(element, shown.data || [], shown.layout || {}, OPTIONS);
       this.listen(element);
     }
     for (const element of document.querySelectorAll(".js-plotly-plot")) {
       if (element.offsetParent) window.Plotly.Plots.resize(element); // a card that came or went moved the others
     }
+  }
+
+  // What dragging over a chart does: "zoom", or "select", which filters all of them.
+  dragTo(mode) {
+    this.drag = mode;
+    for (const element of document.querySelectorAll("[data-figure]")) {
+      if (element.layout && brushOf(this.known[element.dataset.figure])) window.Plotly.relayout(element, { dragmode: mode });
+    }
+  }
+
+  brushed(element, event) {
+    if (!event || !event.range || !this.onBrush) return;
+    const keys = brushOf(this.known[element.dataset.figure]);
+    this.onBrush(Object.entries(keys).map(([axis, key]) => [key, ...[...event.range[axis]].sort((a, b) => a - b)]));
   }
 
   moved(element, change) {
@@ -59,10 +82,16 @@ class Figures {
       const number = event.points.map((point) => point.customdata).find((value) => Number.isInteger(value));
       if (number !== undefined) window.location.assign(`${this.base}/trials/${number}`);
     });
+    element.on("plotly_selected", (event) => this.brushed(element, event));
     if (element.dataset.figure === "front") element.on("plotly_relayout", (change) => this.moved(element, change));
     element.on("plotly_hover", () => { element.style.cursor = "pointer"; });
     element.on("plotly_unhover", () => { element.style.cursor = ""; });
   }
+}
+
+// Which quantities the axes of a figure are that one may brush: {x: key, y: key}, or null.
+function brushOf(figure) {
+  return (figure && figure.layout && figure.layout.meta && figure.layout.meta.brush) || null;
 }
 
 // The part of the plane on view, in the units of the axes; null for all of it.
@@ -158,6 +187,7 @@ class LivePage {
     this.state = view.job.state;
     this.took = 0;
     figures.onMove = (part) => this.move(part);
+    figures.onBrush = (ranges) => this.brush(ranges);
     this.figures = figures;
     this.seq = view.last_seq;
     this.version = view.job.version;
@@ -177,23 +207,44 @@ class LivePage {
     const fields = new FormData(this.form);
     this.usual = Object.fromEntries(["x", "y", "scale"].map((name) => [name, standing.has(name) ? "" : fields.get(name) || ""]));
     const parts = document.querySelectorAll("#selection, #selection [name], [form=selection]");
-    for (const part of parts) if (part.matches("button")) part.hidden = true;
+    for (const part of parts) if (part.matches("button[type=submit]")) part.hidden = true;
     this.form.querySelector("button").hidden = true;
     for (const part of parts) {
       if (part.matches("select, input")) part.addEventListener("change", () => this.takeSelection());
     }
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.takeSelection(); });
     window.addEventListener("popstate", () => window.location.reload());
+    const drag = document.getElementById("drag");
+    drag.hidden = !window.Plotly;
+    drag.addEventListener("click", (event) => { if (event.target.dataset.drag) this.dragTo(event.target.dataset.drag); });
+    document.addEventListener("click", (event) => { if (event.target.id === "clear-region") { event.preventDefault(); this.brush(null); } });
+  }
+
+  dragTo(mode) {
+    for (const button of document.querySelectorAll("[data-drag]")) button.setAttribute("aria-pressed", String(button.dataset.drag === mode));
+    this.figures.dragTo(mode);
+  }
+
+  // Brushed ends stand in the fields of the filter, which work without this; null takes all of them away.
+  brush(ranges) {
+    const ends = [...document.querySelectorAll(".region input")];
+    if (ranges === null) for (const field of ends) field.value = "";
+    for (const [key, low, high] of ranges || []) {
+      for (const [end, value] of [["min", low], ["max", high]]) {
+        const field = ends.find((one) => one.name === `${end}.${key}`);
+        if (field) field.value = String(Number(value.toPrecision(4)));
+      }
+    }
+    this.takeSelection();
   }
 
   async takeSelection() {
     const before = new URLSearchParams(this.query);
-    const now = new URLSearchParams(new FormData(this.form));
+    const now = new URLSearchParams([...new FormData(this.form)].filter(([, value]) => value !== ""));
     const isSamePlane = ["x", "y", "scale"].every((name) => (before.get(name) || this.usual[name]) === (now.get(name) || ""));
     if (isSamePlane && before.get("zoom")) now.set("zoom", before.get("zoom"));
     this.query = `?${now}`;
     await this.refresh();
-    window.history.replaceState(null, "", `${this.base}${this.query}`);
   }
 
   // The part on view stands in the address; of a thinned cloud the server chooses anew what is drawn there.
@@ -276,7 +327,9 @@ class LivePage {
     this.state = view.job.state;
     this.thinned = view.is_thinned;
     if (this.source && this.source.readyState === EventSource.OPEN) this.sayConnected();
+    window.history.replaceState(null, "", `${this.base}${view.query}`);
     for (const link of document.querySelectorAll("a[href*='/charts/']")) link.href = link.href.replace(/(\?.*)?$/, view.query);
+    for (const link of document.querySelectorAll("a[href*='/explore']")) link.href = `${this.base}/explore${view.explore}`;
     this.figures.draw(view.figures);
     localTimes();
     if (view.over && this.source && this.seq >= view.last_seq) { // the last events may still be on their way

@@ -28,7 +28,8 @@
     if (!known.length) { low = 0; high = 1; }
     if (low === high) { low -= Math.abs(low) / 10 || 1; high += Math.abs(high) / 10 || 1; }
     const pad = log ? Math.pow(high / low, 0.03) : 0.03 * (high - low);
-    return log ? { low: low / pad, high: high * pad, log } : { low: low - pad, high: high + pad, log };
+    const whole = known.every(Number.isInteger);
+    return log ? { low: low / pad, high: high * pad, log } : { low: low - pad, high: high + pad, log, whole };
   }
 
   const part = (scale, value) => scale.log
@@ -51,9 +52,9 @@
       }
       if (found.length > 1) return found.length > 7 ? found.filter((value) => String(value.toExponential()).startsWith("1")) : found;
     }
-    const raw = (scale.high - scale.low) / 5;
+    const raw = (scale.high - scale.low) / 7;
     const power = 10 ** Math.floor(Math.log10(raw));
-    const step = [1, 2, 5, 10].map((digit) => digit * power).find((value) => value >= raw);
+    const step = [1, 2, 5, 10].map((digit) => digit * power).find((value) => value >= raw && (!scale.whole || value >= 1)) || 1;
     const found = [];
     for (let value = Math.ceil(scale.low / step) * step; value <= scale.high; value += step) found.push(Number(value.toPrecision(12)));
     return found;
@@ -278,6 +279,10 @@
     if (data.total <= data.rows.length) {
       cloud.dots = data.rows.map((row) => ({ number: row.number, row, front: row.front, state: row.state }));
       return;
+    }
+    if (!cloud.dots.length) { // the rows that are here, until all of them are
+      cloud.dots = data.rows.map((row) => ({ number: row.number, row, front: row.front, state: row.state }));
+      draw();
     }
     const wanted = [...new Set([...cloudAxes(), ...dimensions.filter((one) => one.quantity && filters[one.key]).map((one) => one.key)])];
     await Promise.all(["number", "state", ...wanted].filter((key) => !cloud.columns[key]).map(async (key) => {

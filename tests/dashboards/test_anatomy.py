@@ -85,4 +85,4 @@ def test_figures_and_tables_say_the_same(
     assert sum(float(row[5] or 0) for row in blocks.rows) == pytest.approx(100)
     assert "0.476× of that" in blocks.note
     weights = next(trace for trace in memory.figure.data if trace.name == "weights")
-    assert list(weights.y) == [row[1] for row in memory.rows]
+    assert list(weights.x) == [row[1] for row in memory.rows]

@@ -45,7 +45,7 @@ def test_layers_that_nobody_else_has_share_no_row_with_others(new_architecture: 
 def test_what_changed_is_said_to_the_gene(new_architecture: NewArchitecture) -> None:
     wide = {"feed_forward": {"kind": "glu", "activation": "silu", "d_ff": 256}}
     found = changes(new_architecture({}, d_model=64), new_architecture(wide, d_model=96))
-    assert found == ["d model 64 → 96", "layer 1: feed forward d ff 168 → 256"]
+    assert found == ["width 64 → 96", "layer 1: feed-forward width 168 → 256"]
 
 
 def test_a_part_is_marked_on_both_sides(new_architecture: NewArchitecture) -> None:
@@ -63,7 +63,7 @@ def test_kinds_and_fields_nobody_knows_are_compared_too(new_architecture: NewArc
         "sharing groups – → 2",
         "layer 1: feed forward glu → none",
         "layer 1: feed forward activation silu → –",
-        "layer 1: feed forward d ff 168 → –",
+        "layer 1: feed-forward width 168 → –",
     ]
     names = [row.name for section in sections([one, other]) for row in section.rows if row.is_different]
     assert names == ["sharing", "feed forward"]

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 from dashboards.pages.job import job_page
 from dashboards.pages.view import view
-from dashboards.proxy_table import proxy_rows, waiting_words
+from dashboards.proxy_table import line_words, proxy_rows, waiting_words
 from search.records import JobRecord, TrialRecord
-from search.verdicts import ProxyVerdict, storable
+from search.verdicts import LINE_KEY, ProxyVerdict, storable
 
 FOUND = [
     ProxyVerdict("w_pca", "useful", 21, 0.61, 0.44, 0.5, 0.2, 0.72),
@@ -23,7 +23,7 @@ def test_verdicts_stand_beside_the_parameter_count(job: JobRecord) -> None:
         "useful", "+0.61", "+0.44", "+0.20 to +0.72",
     )  # fmt: skip
     assert (useful.tone, wrong.tone, nothing.tone) == ("good", "bad", "")
-    assert "no say in the screen" in wrong.meaning
+    assert "left out of the standing" in wrong.meaning
     assert (nothing.partial, nothing.interval) == ("-", "")
 
 
@@ -44,3 +44,12 @@ def test_the_page_shows_the_table_and_hides_it_where_no_proxy_screens(
     assert '<b class="verdict bad">wrong sign</b>' in with_table
     spec = {**job.spec, "proxies": []}
     assert 'data-fragment="proxies"' not in page(replace(job, spec=spec))
+
+
+def test_the_line_of_the_screen_is_told_once_there_is_one(job: JobRecord) -> None:
+    assert line_words(job) == ""
+    line = {"trainings": 24, "tau": 0.41, "weights": {"log_params": 0.2, "zico": -0.1}}
+    words = line_words(replace(job, context={**job.context, LINE_KEY: line}))
+    assert "24 trainings" in words
+    assert "tau +0.41" in words
+    assert "log params +0.20, zico -0.10" in words

@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 from dashboards.figures import latency_figure, latency_pairs
 from dashboards.figures.latency import EMPTY
@@ -8,12 +10,34 @@ from search.records import MeasurementRecord, TrialRecord
 def test_pairs_need_both_numbers(
     trials: list[TrialRecord], measured: Callable[[TrialRecord], list[MeasurementRecord]]
 ) -> None:
-    first, second = trials[:2]
-    only_predicted = [record for record in measured(second) if record.kind == "predicted"]
-    known = {first.architecture_id: measured(first), second.architecture_id: only_predicted}
-    (pair,) = latency_pairs(trials[:2], known)
-    assert pair.trial == first.number
+    timed = next(trial for trial in trials if trial.kinds.get("latency_s") == "measured")
+    promised = next(trial for trial in trials if trial.kinds.get("latency_s") == "predicted")
+    known = {trial.architecture_id: measured(trial) for trial in (timed, promised)}
+    (pair,) = latency_pairs([timed, promised], known)
+    assert pair.trial == timed.number
     assert round(pair.log_ratio_percent, 6) == 10.0
+    assert latency_pairs([timed], {}) == []
+
+
+def test_what_another_job_predicted_or_measured_is_not_compared(
+    trials: list[TrialRecord], measured: Callable[[TrialRecord], list[MeasurementRecord]]
+) -> None:
+    """The same architecture on another target, later."""
+    trial = next(trial for trial in trials if trial.kinds.get("latency_s") == "measured")
+    own = measured(trial)
+    later = [
+        replace(
+            record,
+            value=100.0,
+            detail={**record.detail, "job": "another"},
+            created_at=record.created_at + timedelta(9),
+        )
+        for record in own
+        if record.quantity == "latency_s"
+    ]
+    assert latency_pairs([trial], {trial.architecture_id: [*own, *later]}) == latency_pairs(
+        [trial], {trial.architecture_id: own}
+    )
 
 
 def test_the_figure_shows_milliseconds_and_the_line_of_perfect_prediction(

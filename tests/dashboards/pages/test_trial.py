@@ -1,18 +1,15 @@
 import ast
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-import pytest
 
 from dashboards import trial_page
 from dashboards.differences import changes
-from dashboards.pages.snippet import onnx_snippet
+from dashboards.pages.exports import export_row
+from dashboards.pages.snippet import usages
 from dashboards.pages.trial import MAX_CHANGES, measurement_row, number_rows
 from dashboards.reasons import front_rival
-from search.records import ArtefactRecord, JobRecord, MeasurementRecord, TrialRecord
+from search.records import ArtefactRecord, JobRecord, LoggedWork, MeasurementRecord, TrialRecord
+from space.export import FORMATS
 
 Trials = list[TrialRecord]
 NewExport = Callable[..., ArtefactRecord]
@@ -108,26 +105,62 @@ def test_the_reason_stands_on_the_page(job: JobRecord, trials: Trials) -> None:
     assert "On the front: no counted trial" in trial_page(job, trial, [], [], trials=trials)
 
 
-@pytest.mark.parametrize(
-    ("interface", "head"),
-    list(
-        itertools.product(
-            (
-                {"input": "bytes"},
-                {"input": "values", "context_length": 16, "channels": 3},
-                {"input": "image", "channels": 1, "height": 8, "width": 8},
-            ),
-            ("language", "classification"),
-        )
-    ),
-)
-def test_the_snippet_is_five_lines_that_feed_the_right_input(interface: dict[str, Any], head: str) -> None:
-    text = onnx_snippet({"interface": interface, "head": {"kind": head}})
-    lines = text.splitlines()
-    assert len(lines) == 5
-    ast.parse(text)
-    name, expression = lines[1].split(" = ")
-    given = eval(expression, {"np": np})
-    wanted = {"bytes": (1, 7), "values": (1, 16, 3), "image": (1, 1, 8, 8)}[interface["input"]]
-    assert given.shape == wanted
-    assert given.dtype == ("int64" if name == "tokens" else "float32")
+def test_every_format_says_how_it_is_used_in_lines_that_parse(trials: Trials) -> None:
+    """They are those of the model card, whose tests run them."""
+    found = usages(trials[0].architecture, "int8")
+    assert {usage.format for usage in found} == set(FORMATS)
+    for usage in found:
+        codes = [text for is_code, text in usage.parts if is_code]
+        assert codes
+        for text in codes:
+            ast.parse(text)
+    assert 'InferenceSession("model.int8.onnx")' in found[0].parts[1][1]
+    assert "`" not in "".join(text for usage in found for is_code, text in usage.parts if not is_code)
+
+
+def test_the_check_of_an_export_is_said_file_by_file(
+    job: JobRecord, trials: Trials, new_export: NewExport
+) -> None:
+    trial = next(one for one in trials if one.on_front)
+    checked = {
+        "largest_relative": 0.66,
+        "rms_relative": 0.0926,
+        "same_argmax": 0.912,
+        "tolerance": {"of": "rms", "limit": 0.25, "reason": "8-bit weights"},
+        "number_formats": ["int8_dynamic"],
+        "size_bytes": 2048,
+    }
+    report = {
+        "verification": {
+            "passed": False,
+            "inputs": [[1, 7], [3, 7]],
+            "files": {"model.int8.onnx": checked, "model.onnx": {**checked, "rms_relative": 0.3}},
+        },
+        "files": {
+            "model.int8.onnx": {"quality": {"values": {"bits_per_byte": 2.5}}, "latency": {"value": 0.001}}
+        },
+    }
+    row = export_row(new_export(trial, report=report))
+    assert row.verdict == (
+        "2 files were reloaded and compared with the trained model on inputs of 2 shapes: "
+        "not all within tolerance."
+    )
+    within, beyond = row.files
+    assert (within.passed, within.difference, within.limit) == (True, "0.093", "0.25 of the rms logit")
+    assert (within.same_answers, within.formats, within.size) == ("91.2 %", "int8", "2 KiB")
+    assert within.numbers == ("bits per byte 2.5 bits", "latency 1 ms")
+    assert not beyond.passed
+    html = trial_page(job, trial, [], [new_export(trial, report=report)], csrf="t")
+    assert "✕ 0.3" in html
+    assert 'title="8-bit weights"' in html
+
+
+def test_what_workers_logged_stands_on_the_page_and_cannot_run(job: JobRecord, trials: Trials) -> None:
+    lines = [
+        {"at": 1795409467.75, "level": "info", "text": f"step {n}\n<script>x()</script>"} for n in range(205)
+    ]
+    html = trial_page(job, trials[0], [], [], logs=[LoggedWork("train/a/150/0", 1, lines)])
+    assert "train/a/150/0#2 step 204 &lt;script&gt;" in html
+    assert "5 earlier ones" in html
+    assert "2026-11-23T04:51:07.750Z info" in html
+    assert "No worker has logged" in trial_page(job, trials[0], [], [])
