@@ -18,17 +18,38 @@ from .guard import LOOPBACK, Guard, is_loopback
 from .limits import Rate, Streams
 from .metrics import Metrics
 from .problems import install_problems
-from .routes import access, architectures, catalogue, datasets, events, exports, health, jobs, pages, trials
+from .routes import (
+    access,
+    architectures,
+    catalogue,
+    datasets,
+    events,
+    exports,
+    health,
+    jobs,
+    pages,
+    retraining,
+    trials,
+)
 from .settings import Settings
 from .watching import Watch
 
-MODULES = (jobs, trials, events, exports, datasets, architectures, catalogue, access, health, pages)
+MODULES = (
+    jobs, trials, events, exports, retraining, datasets, architectures, catalogue, access, health, pages
+)  # fmt: skip
 
 
 def create_app(settings: Settings, database: Database) -> FastAPI:
     """The HTTP interface and the pages over one database."""
     version = importlib.metadata.version("paretoformer")
-    app = FastAPI(title="paretoformer", version=version, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="paretoformer",
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry={"operation_spans": False, "logs": False},  # a span per request; errors are logged by us
+    )
     metrics = Metrics(database)
     secret = _shared_secret(database)
     app.state.services = Services(

@@ -84,16 +84,25 @@ def gather_front(session: Session, job: JobRecord, chosen: Selection) -> Gathere
 
 def _many(session: Session, job: JobRecord, chosen: Selection) -> tuple[Many, list[TrialRecord]]:
     cloud, stopped, rows = _viewed(session, job, chosen)
+    rungs, within = rungs_of(job), chosen.region.within()
     many = Many(
-        tally=remembered(session, job, "tally", lambda: overviews.tally(session, job.id, rungs_of(job))),
+        tally=remembered(session, job, "tally", lambda: overviews.tally(session, job.id, rungs)),
         endings=remembered(session, job, "endings", lambda: overviews.endings(session, job.id))
         if chosen.over != "trials"
         else (),
         sample=remembered(
-            session, job, "sample", lambda: overviews.spread_completed(session, job.id, SAMPLE)
+            session,
+            job,
+            ("sample", within),
+            lambda: overviews.spread_completed(session, job.id, SAMPLE, within),
         ),
         cloud=cloud,
         stopped=stopped,
+        inside=remembered(
+            session, job, ("tally", within), lambda: overviews.tally(session, job.id, rungs, within)
+        )
+        if within
+        else None,
     )
     return many, rows
 
@@ -108,11 +117,18 @@ def _viewed(
         ("plane", chosen.x, chosen.y),
         lambda: overviews.plane(session, job.id, chosen.x, chosen.y),
     )
-    cloud = thinned_plane(chosen, plane.number, plane.x, plane.y, plane.completed & ~plane.on_front)
-    stopped = thinned_plane(chosen, plane.number, plane.x, plane.y, ~plane.completed, MOST_STOPPED)
+    inside = np.ones(len(plane.number), dtype=bool)
+    if within := chosen.region.within():
+        numbers = remembered(
+            session, job, ("inside", within), lambda: overviews.inside(session, job.id, within)
+        )
+        inside = np.isin(plane.number, numbers)
+    dominated = plane.completed & ~plane.on_front & inside
+    cloud = thinned_plane(chosen, plane.number, plane.x, plane.y, dominated)
+    stopped = thinned_plane(chosen, plane.number, plane.x, plane.y, ~plane.completed & inside, MOST_STOPPED)
     notable = remembered(session, job, "notable", lambda: overviews.notable(session, job.id))
-    numbers = [*notable, *cloud.numbers, *stopped.numbers]
-    return cloud, stopped, overviews.numbered(session, job.id, numbers)
+    drawn = [*notable, *cloud.numbers, *stopped.numbers]
+    return cloud, stopped, overviews.numbered(session, job.id, drawn)
 
 
 def _evenly(subjects: Sequence[str], limit: int) -> list[str]:

@@ -44,7 +44,7 @@ def answer_form(held: Services, form: Mapping[str, str], base: str, tenant: str)
     if not held.heavy.acquire(timeout=PATIENCE_S):
         return FormAnswer(written, command, [BUSY], is_busy=True)
     try:
-        plan = plan_submission(data, held, tenant).plan
+        plan = plan_submission(data, held, tenant)
         preview = preview_plan(plan, timed=bool(form.get("estimate")))
     except InvalidInputError as error:
         return FormAnswer(written, command, problems_of(error))

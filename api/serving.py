@@ -19,6 +19,7 @@ from .guard import is_loopback
 from .logging import configure_logging
 from .safe_versions import check_versions
 from .settings import Settings
+from .telemetry import start_telemetry
 from .uploads import remove_strays
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def run_server(settings: Settings, database: Database, *, max_jobs: int = 4) -> 
     configure_logging(settings.log_level, settings.log_format)
     check_versions()
     check_binding(settings, database)
+    telemetry = start_telemetry()
     app = create_app(settings, database)
     remove_strays(database)
     rest_memory()
@@ -82,6 +84,8 @@ def run_server(settings: Settings, database: Database, *, max_jobs: int = 4) -> 
         log.info("server ending")
     finally:
         service.stop()
+        if telemetry is not None:
+            telemetry.shutdown()
 
 
 def rest_memory() -> None:

@@ -2,9 +2,11 @@
 
 import functools
 import inspect
+import json
 import math
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,6 +25,7 @@ EXAMPLES: Mapping[str, InterfaceConfig] = {
     "vision": ImageInterface(height=8, width=8, channels=1, patch_size=2, outputs=10),
 }
 """A space has a size only for a task; these stand in where none is named."""
+SIZES = Path(__file__).parent / "preset_sizes.json"
 
 
 def preset_space(name: str, changes: Mapping[str, Any] | None = None) -> SearchSpace:
@@ -40,7 +43,7 @@ def space_answer(space: SearchSpace) -> dict[str, Any]:
         "source": space.source,
         "model": space.model,
         "size": str(size),
-        "size_text": f"{size:,}" if size < 10**9 else f"about 10^{math.log10(size):.1f}",
+        "size_text": size_text(size),
         "interface": None if space.interface is None else space.interface.model_dump(mode="json"),
         "domains": {key: list(space.domains.of(key)) for key in read_genes(space)},
         "shared": [key for key in space.shared if key in space.read_layer_genes],
@@ -67,15 +70,29 @@ def cost_ranges(space: SearchSpace, count: int = 300, seed: int = 0) -> dict[str
 
 def space_summaries() -> list[dict[str, Any]]:
     """Every preset with its size, without the domains."""
-    return [dict(summary) for summary in _summaries()]
+    sizes = recorded_sizes()
+    return [
+        {
+            "name": name,
+            "description": space.description,
+            "model": space.model,
+            "size": str(sizes[name]),
+            "size_text": size_text(sizes[name]),
+        }
+        for name in preset_names()
+        for space in [load_preset(name)]
+    ]
 
 
 @functools.cache
-def _summaries() -> tuple[Mapping[str, Any], ...]:
-    """Counting the largest presets takes seconds, and presets do not change while a program runs."""
-    keys = ("name", "description", "model", "size", "size_text")
-    answers = [space_answer(preset_space(name)) for name in preset_names()]
-    return tuple({key: answer[key] for key in keys} for answer in answers)
+def recorded_sizes() -> Mapping[str, int]:
+    """Sizes of the presets by name. Counting them all takes ten seconds, so they were counted beforehand;
+    `make docs` does it again, and a test compares."""
+    return {name: int(size) for name, size in json.loads(SIZES.read_text(encoding="utf-8")).items()}
+
+
+def size_text(size: int) -> str:
+    return f"{size:,}" if size < 10**9 else f"about 10^{math.log10(size):.1f}"
 
 
 def choice_answers() -> list[dict[str, Any]]:

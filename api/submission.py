@@ -7,7 +7,7 @@ keeps the name; where the file is stands in its context, which no answer shows.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -34,19 +34,10 @@ class Located:
     name: str
     file: Path
     stored: str
-    """What a job keeps: below the data folder, so that every machine finds it, or absolute."""
-    dataset_id: str | None = None
+    """`JobPlan.dataset_path`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A sent job, resolved."""
-
-    plan: JobPlan
-    located: Located | None
-
-
-def plan_submission(data: object, held: Services, tenant: str) -> Submission:
+def plan_submission(data: object, held: Services, tenant: str) -> JobPlan:
     """
     Raises:
         InvalidInputError: it cannot work, asks for more than the server allows, or names a path.
@@ -65,11 +56,12 @@ def plan_submission(data: object, held: Services, tenant: str) -> Submission:
     located = locate(spec.task, held, tenant)
     with hidden(located):
         data_of_task = held.prepared.task(spec.task, located.file if located else None)
-        return Submission(plan_job(spec, data=data_of_task), located)
+        plan = plan_job(spec, data=data_of_task)
+    return replace(plan, dataset_path=located.stored if located else None)
 
 
-def store_submission(session: Session, sent: Submission, held: Services, tenant: str) -> JobRecord:
-    """Queues it; its uploaded data set is kept as long as the job.
+def store_plan(session: Session, plan: JobPlan, held: Services, tenant: str) -> JobRecord:
+    """Queues it.
 
     Raises:
         RequestError: 429: the tenant has as many jobs as it may.
@@ -81,18 +73,14 @@ def store_submission(session: Session, sent: Submission, held: Services, tenant:
             f"{active:,} jobs have not ended, {held.settings.job_quota:,} are allowed; cancel some or wait",
             headers={"Retry-After": "60"},
         )
-    stored = sent.located.stored if sent.located else None
-    job = insert_job(session, sent.plan, tenant=tenant, dataset_path=stored)
-    if sent.located is not None and sent.located.dataset_id is not None:
-        datasets.attach(session, sent.located.dataset_id, job.id, tenant=tenant)
-    return job
+    return insert_job(session, plan, tenant=tenant)
 
 
 def submit(data: object, held: Services, tenant: str) -> JobRecord:
     """Plans and queues a job."""
-    sent = plan_submission(data, held, tenant)
+    plan = plan_submission(data, held, tenant)
     with held.database.write() as session:
-        return store_submission(session, sent, held, tenant)
+        return store_plan(session, plan, held, tenant)
 
 
 def task_data(task: TaskSpec, held: Services, tenant: str) -> TaskData:
@@ -117,7 +105,7 @@ def locate(task: TaskSpec, held: Services, tenant: str) -> Located | None:
                 found = datasets.get(session, name, tenant=tenant)
             except NotFoundError:
                 raise _unknown(name, held) from None
-        return Located(name, (held.database.data_dir / found.path).resolve(), found.path, found.id)
+        return Located(name, (held.database.data_dir / found.path).resolve(), found.path)
     if folder is None or name not in dataset_names(folder):
         raise _unknown(name, held)
     file = (folder / name).resolve()

@@ -115,6 +115,17 @@ class Client:
         answer = self._transport.send("POST", f"/v1/jobs/{job_id}/{action}", is_repeatable=True)
         return Job.model_validate(answer.json())
 
+    def retrain(
+        self, job_id: str, picks: Sequence[str], *, seeds: int | None = None, steps: int | None = None
+    ) -> Job:
+        """Queues a job that trains picked trials of an ended one again; by default as its finalists were."""
+        given = {"picks": list(picks), "seeds": seeds, "steps": steps}
+        body = {name: value for name, value in given.items() if value is not None}
+        headers = {"Idempotency-Key": uuid4().hex}
+        path = f"/v1/jobs/{job_id}/retrain"
+        answer = self._transport.send("POST", path, json=body, headers=headers, is_repeatable=True)
+        return Job.model_validate(answer.json())
+
     def delete(self, job_id: str) -> None:
         """Removes an ended job with trials, events and exports."""
         self._transport.send("DELETE", f"/v1/jobs/{job_id}")

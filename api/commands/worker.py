@@ -21,12 +21,14 @@ def worker(
     from ..interruption import stop_on_terminate
     from ..logging import configure_logging
     from ..settings import load_settings
+    from ..telemetry import start_telemetry
 
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     database = open_database(db)
     err().print(f"waiting for jobs in {database.url_shown}; Ctrl-C ends", markup=False, soft_wrap=True)
     _check_place(database)
+    telemetry = start_telemetry()
     service = Service(database, ray=ray, workers=workers, max_jobs=max_jobs)
     service.start()
     try:
@@ -37,6 +39,8 @@ def worker(
         err().print("ending; a job in progress goes back to the queue")
     finally:
         service.stop()
+        if telemetry is not None:
+            telemetry.shutdown()
 
 
 def _check_place(database: "Database") -> None:

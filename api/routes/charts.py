@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,7 @@ from .compare import Names, chosen_trials, measurements_of, trial_numbers
 router = APIRouter(include_in_schema=False)
 
 Word = Annotated[str, Query(max_length=80)]
+MAX_FIELDS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,22 @@ class View:
     scale: Word = ""
     over: Word = ""
     zoom: Word = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    """All of it."""
 
 
-ViewDep = Annotated[View, Depends()]
+def view_of(
+    request: Request, x: Word = "", y: Word = "", scale: Word = "", over: Word = "", zoom: Word = ""
+) -> View:
+    return View(x, y, scale, over, zoom, tuple(fields(request)))
+
+
+def fields(request: Request) -> list[tuple[str, str]]:
+    """The fields of the address in order; more than any form of ours has are cut off."""
+    return [(name, text[:100]) for name, text in request.query_params.multi_items()[:MAX_FIELDS]]
+
+
+ViewDep = Annotated[View, Depends(view_of)]
 
 
 def selection(job: JobRecord, view: View) -> Selection:
@@ -52,7 +66,13 @@ def selection(job: JobRecord, view: View) -> Selection:
         InvalidInputError: the address asks for what there is not.
     """
     return read_selection(
-        job, x=view.x, y=view.y, scale=view.scale, over=view.over or "trials", zoom=view.zoom
+        job,
+        x=view.x,
+        y=view.y,
+        scale=view.scale,
+        over=view.over or "trials",
+        zoom=view.zoom,
+        fields=view.fields,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from search.records import JobRecord, MeasurementRecord, TrialRecord
 from search.storage import jobs, trials
 from space.errors import InvalidInputError
 
-from ..deps import DatabaseDep, TenantDep
+from ..deps import ServicesDep, TenantDep
 from ..gathering import of_trial
 
 router = APIRouter(include_in_schema=False)
@@ -32,8 +32,9 @@ Milliseconds = Annotated[str, Query(max_length=30)]
 
 @router.get("/jobs/{job_id}/compare", response_model=None)
 def compare(
+    request: Request,
     job_id: str,
-    database: DatabaseDep,
+    held: ServicesDep,
     tenant: TenantDep,
     names: Annotated[list[str], Names],
     fits_ms: Milliseconds = "",
@@ -45,13 +46,21 @@ def compare(
         query |= {"fits_ms": fits_ms} if fits_ms else {}
         return RedirectResponse(f"/jobs/{job_id}/compare?{urlencode(query, safe=',')}", 303)
     limit = milliseconds(fits_ms)
-    with database.read() as session:
+    with held.database.read() as session:
         job = jobs.resolve(session, job_id, tenant)
         chosen = chosen_trials(session, job, numbers)
         measured = measurements_of(session, chosen)
         candidates = fronts(session, job)
-    paired = paired_with_first(database.data_dir / "training", chosen, measured)
-    return HTMLResponse(compare_page(job, chosen, measured, candidates, limit_ms=limit, paired=paired))
+    paired = paired_with_first(held.database.data_dir / "training", chosen, measured)
+    cookie = held.forms.cookie(request)
+    answer = HTMLResponse(
+        compare_page(
+            job, chosen, measured, candidates,
+            limit_ms=limit, paired=paired, csrf=held.forms.token(cookie),
+        )
+    )  # fmt: skip
+    held.forms.keep(answer, cookie)
+    return answer
 
 
 def trial_numbers(texts: Sequence[str]) -> list[int]:

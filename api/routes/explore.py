@@ -15,12 +15,11 @@ from search.storage import jobs, overviews
 
 from ..deps import DatabaseDep, TenantDep
 from ..remembered import remembered
-from .charts import View, csv_answer, selection
+from .charts import View, csv_answer, fields, selection
 
 router = APIRouter(include_in_schema=False)
 
 MAX_ROWS = 2000
-MAX_FIELDS = 200
 Axis = Annotated[str, Query(max_length=60)]
 
 
@@ -74,8 +73,3 @@ def packed_column(session: Session, job: JobRecord, key: str) -> bytes:
 
 def _sample(session: Session, job: JobRecord) -> list[TrialRecord]:
     return remembered(session, job, "explored", lambda: overviews.sample(session, job.id, MAX_ROWS))
-
-
-def fields(request: Request) -> list[tuple[str, str]]:
-    """The fields of the address in order; more than any form of ours has are cut off."""
-    return [(name, text[:100]) for name, text in request.query_params.multi_items()[:MAX_FIELDS]]

@@ -68,11 +68,7 @@ async def create_export(
     key: Key = None,
 ) -> Any:
     """Queues an export; its state says when it is ready."""
-    data = await json_body(request)
-    try:
-        wanted = ExportRequest.model_validate(data)
-    except ValidationError as error:
-        raise InvalidInputError("\n".join(describe_problems(error, ExportRequest))) from error
+    wanted = export_request(await json_body(request))
     one = asked(tenant, key, f"exports/{job_id}", wanted.model_dump(mode="json"))
 
     now = await run_in_threadpool(held.database.now)
@@ -82,6 +78,17 @@ async def create_export(
 
     answered = await run_in_threadpool(answer, held.database, one, store)
     return answered.write(response, "/v1/exports/{id}")
+
+
+def export_request(data: object) -> ExportRequest:
+    """
+    Raises:
+        InvalidInputError: it is none; every line names a field.
+    """
+    try:
+        return ExportRequest.model_validate(data)
+    except ValidationError as error:
+        raise InvalidInputError("\n".join(describe_problems(error, ExportRequest))) from error
 
 
 def queue_export(held: Services, job_id: str, tenant: str, wanted: ExportRequest) -> ArtefactRecord:

@@ -23,7 +23,7 @@ from ..bodies import json_body
 from ..deps import DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import body_of
 from ..once import Answered, Key, answer, asked, known
-from ..submission import plan_submission, store_submission
+from ..submission import plan_submission, store_plan
 from ..tags import is_known, require, tag_of
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -59,10 +59,10 @@ def _submit(held: Services, tenant: str, data: object, key: str | None) -> Answe
     one = asked(tenant, key, "jobs", data)
     if (before := known(held.database, one)) is not None:
         return before
-    sent = plan_submission(data, held, tenant)
+    plan = plan_submission(data, held, tenant)
 
     def store(session: Session) -> Reply:
-        return Reply(202, job_answer(store_submission(session, sent, held, tenant)))
+        return Reply(202, job_answer(store_plan(session, plan, held, tenant)))
 
     return answer(held.database, one, store)
 
@@ -75,7 +75,7 @@ async def preview(request: Request, held: ServicesDep, tenant: TenantDep) -> dic
 
 
 def _preview(held: Services, data: object, tenant: str) -> dict[str, Any]:
-    plan = plan_submission(data, held, tenant).plan
+    plan = plan_submission(data, held, tenant)
     if not held.heavy.acquire(blocking=False):
         raise UnavailableError("another preview or score is being computed; try again in a few seconds")
     try:

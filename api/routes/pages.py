@@ -4,9 +4,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    StreamingResponse,
+)
 
 from dashboards import (
+    MOST_LINES,
     Selection,
     axis_keys,
     default_form,
@@ -23,7 +31,7 @@ from dashboards import (
 )
 from dashboards import view as job_view
 from search.records import ArtefactRecord, JobRecord
-from search.storage import artefacts, datasets, jobs, overviews, trials
+from search.storage import artefacts, datasets, jobs, logs, overviews, trials
 from search.storage.database import Database
 from search.storage.jobs import Action
 from space.errors import InvalidInputError, NotFoundError
@@ -40,14 +48,16 @@ from ..previewing import FormAnswer, answer_form, problems_of, written_form
 from ..stream import stream_answer
 from ..submission import dataset_names, submit
 from ..tables import front_csv
-from . import charts, compare, data_pages, device_pages, explore
+from . import charts, compare, data_pages, device_pages, explore, retraining
 from .charts import View, ViewDep, selection
 from .events import After, LastEventId, seen_seq
-from .exports import ExportRequest, export_file, queue_export
+from .exports import export_file, export_request, queue_export
+from .trials import read_log
 
 router = APIRouter(include_in_schema=False)
 for part in (compare, charts, explore, device_pages, data_pages):
     router.routes.extend(part.router.routes)  # plain: they have neither prefix nor dependencies of their own
+router.routes.extend(retraining.pages.routes)
 STATIC_FILES = {path.name: path for path in sorted(static_dir().iterdir()) if path.is_file()}
 PAGE_SIZE = 50
 
@@ -288,11 +298,20 @@ def trial(request: Request, job_id: str, number: int, held: ServicesDep, tenant:
         exports = artefacts.list_for_job(session, record.id, number)
         group = overviews.kin(session, record.id, row)
         shown = charts.charts_of(session, record, row)
+        said = logs.of_trial(session, record.id, number)
     return page(
         request,
         held,
-        lambda token: trial_page(record, row, measured, exports, trials=group, charts=shown, csrf=token),
+        lambda token: trial_page(
+            record, row, measured, exports, trials=group, charts=shown, logs=said, csrf=token
+        ),
     )
+
+
+@router.get("/jobs/{job_id}/trials/{number}/log.txt")
+def trial_log(job_id: str, number: int, database: DatabaseDep, tenant: TenantDep) -> PlainTextResponse:
+    """The log of `/v1`, for a reader who came with a cookie."""
+    return read_log(job_id, number, database, tenant, MOST_LINES)
 
 
 @router.post("/jobs/{job_id}/trials/{number}/exports")
@@ -303,11 +322,14 @@ async def export(
     held.forms.check(request, form.get("csrf", ""))
     formats = tuple(name for name in FORMATS if form.get(f"format_{name}"))
     pick = f"R{-number}" if number < 0 else str(number)
-    wanted = ExportRequest(
-        pick=pick,
-        formats=formats or ("onnx",),
-        quantize=form.get("quantize", "none")[:20],
-        allow_partial=True,  # the page says that the job goes on, and so does the report
+    wanted = export_request(
+        {
+            "pick": pick,
+            "formats": formats or ("onnx",),
+            "quantize": form.get("quantize", "none"),
+            "license": form.get("license", "").strip() or None,
+            "allow_partial": True,  # the page says that the job goes on, and so does the report
+        }
     )
     await run_in_threadpool(queue_export, held, job_id, tenant, wanted)
     return RedirectResponse(f"/jobs/{job_id}/trials/{number}#exports", 303)

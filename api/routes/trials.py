@@ -4,11 +4,13 @@ import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import PlainTextResponse
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
+from dashboards import MOST_LINES, log_text
 from search.records import JobRecord, TrialState
-from search.storage import events, jobs, trials
+from search.storage import events, jobs, logs, trials
 
 from ..answers import (
     ColumnsAnswer,
@@ -77,6 +79,26 @@ def read_trial(job_id: str, number: int, database: DatabaseDep, tenant: TenantDe
         trial = trials.get(session, job.id, number)
         found = [measurement_answer(record) for record in of_trial(session, trial)]
     return {**trial_answer(trial), "measurements": found}
+
+
+@router.get(
+    "/trials/{number}/log",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def read_log(
+    job_id: str,
+    number: int,
+    database: DatabaseDep,
+    tenant: TenantDep,
+    lines: Annotated[int, Query(ge=1, le=MOST_LINES, description="At most so many, the last ones")] = 1000,
+) -> PlainTextResponse:
+    """What workers logged about a trial, one line each: moment, level, piece of work, text."""
+    with database.read() as session:
+        job = jobs.resolve(session, job_id, tenant)
+        trial = trials.get(session, job.id, number)
+        found = logs.of_trial(session, job.id, trial.number)
+    return PlainTextResponse(log_text(found, lines))
 
 
 @router.get(

@@ -24,7 +24,8 @@ CHROMIUM = "/usr/bin/chromium"
 PATIENCE_MS = 300_000
 JOB = """\
 name: from the browser
-space: {set: {d_model: [32], num_layers: [1, 2]}}
+space:
+  set: {d_model: [32], num_layers: [1, 2], mixer: [softmax, gla, pool], number_format: [fp32, int8_dynamic]}
 screen: {candidates: 2}
 training: {steps: 20, rungs: 1}
 references: {sizes: 1}

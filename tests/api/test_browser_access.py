@@ -4,6 +4,7 @@ keyboard, no JavaScript; and under the content policy it is served with.
 A made-up job of 30 trials on a real server without a coordinator.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ TOO_WIDE = "document.documentElement.scrollWidth - window.innerWidth"
 ZOOM = """
 () => window.Plotly.relayout(document.querySelector("[data-figure=front]"),
   { "xaxis.range": [Math.log10(0.05), Math.log10(0.4)], "yaxis.range": [2.2, 2.9] })
+"""
+DIMMED = """
+[...document.querySelectorAll("[data-figure]")]
+  .filter((one) => (one.data || []).some((trace) => trace.name === "outside the filter"))
+  .map((one) => one.dataset.figure)
 """
 RANGE = "document.querySelector('[data-figure=front]')._fullLayout.yaxis.range"
 FOCUSED = """
@@ -116,6 +122,45 @@ def test_a_job_is_read_without_a_mouse(site: tuple[str, Database, JobRecord], pa
     page.wait_for_url("**/trials/*")
 
 
+def test_a_brush_over_one_chart_filters_all_of_them_and_stands_in_the_address(
+    site: tuple[str, Database, JobRecord], page: Page
+) -> None:
+    address, _, job = site
+    page.goto(f"{address}/jobs/{job.id}")
+    page.wait_for_selector("[data-figure=latency] .main-svg")
+    titles = page.locator(".modebar-btn").evaluate_all("(all) => all.map((one) => one.dataset.title)")
+    assert set(titles) == {"Zoom in", "Zoom out", "Reset axes"}  # by default one sends the chart elsewhere
+    page.locator("[data-drag=select]").click()
+    expect(page.locator("[data-drag=select]")).to_have_attribute("aria-pressed", "true")
+    chart = page.locator("[data-figure=latency]")
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 2, box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
+    page.mouse.move(box["x"] + 0.98 * box["width"], box["y"] + 0.8 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_url(re.compile(r"\?min\.latency_s=[\d.]+&max\.latency_s=[\d.]+$"))
+    inside = page.locator("[data-fragment=region]")
+    expect(inside).to_contain_text("of 30 trials inside")
+    assert set(page.evaluate(DIMMED)) == {"front", "latency", "learning"}
+    expect(page.locator("[data-fragment=twin_funnel]")).to_contain_text("inside the filter")
+    low = page.locator("input[name='min.latency_s']").input_value()
+    words, shown = inside.inner_text(), page.url
+    page.reload()
+    expect(inside).to_have_text(words)
+    assert page.locator("input[name='min.latency_s']").input_value() == low
+    assert f"min.latency_s={low}" in (
+        page.get_by_role("link", name="Explore all").get_attribute("href") or ""
+    )
+    page.get_by_role("link", name="Show all").click()
+    page.wait_for_url(re.compile(r"/jobs/[0-9a-f]{32}$"))
+    expect(inside).to_be_empty()
+    assert page.url != shown
+    assert page.evaluate("window.violations") == []
+
+
 def test_without_javascript_front_trial_and_export_work(
     site: tuple[str, Database, JobRecord], browser: Browser
 ) -> None:
@@ -129,8 +174,14 @@ def test_without_javascript_front_trial_and_export_work(
     assert shown > 2
     expect(rows.first).to_contain_text("ms")
     page.locator("#selection select[name=x]").select_option("params")
-    page.locator("#selection button").click()
+    page.locator("#selection button[type=submit]").click()
     page.wait_for_url("**x=params**")
+    page.locator("#region summary").click()
+    page.locator("input[name='max.params']").fill("0.2")
+    page.locator("#region button").click()
+    page.wait_for_url("**max.params=0.2**")
+    assert 0 < rows.count() < shown
+    expect(page.locator("[data-fragment=region]")).to_contain_text("parameters (M) to 0.2")
     page.locator("[data-fragment=front_table] a").first.click()
     page.wait_for_url("**/trials/*")
     expect(page.locator("svg.pf-draw").first).to_be_visible()

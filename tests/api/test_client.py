@@ -120,6 +120,11 @@ def test_an_export_is_fetched_whole_or_not_at_all(
         client.wait_export(export.id)
 
 
+def test_picks_of_another_data_set_are_not_retrained(client: Client, job: JobRecord) -> None:
+    with pytest.raises(ConflictError, match="has changed"):
+        client.retrain(job.id, ["0"], seeds=2)
+
+
 def test_a_file_is_uploaded_once_and_named_in_a_job(client: Client, tmp_path: Path) -> None:
     file = tmp_path / "prose.txt"
     file.write_text("the quick brown fox jumps over the lazy dog. " * 400)

@@ -84,12 +84,46 @@ def test_a_small_part_of_the_plane_shows_every_trial_in_it(
     assert len(inside) > 20
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("max.latency_s", "0.4"), ("min.bits_per_byte", "2.3")],
+        [("min.params", "0.1"), ("min.trial", "50"), ("max.trial", "500")],
+    ],
+)
+def test_a_filter_counts_and_draws_what_a_page_that_reads_all_would(
+    stored: tuple[Database, JobRecord], large: None, fields: list[tuple[str, str]]
+) -> None:
+    """By an objective, by a number of the JSON column and by the trial's."""
+    database, job = stored
+    chosen = read_selection(job, fields=fields)
+    with database.read() as session:
+        every = trials.all_trials(session, job.id)
+        found = gather(session, job, chosen)
+    inside = chosen.region.inside(every)
+    assert found.many is not None
+    assert found.many.inside == tally_of(inside, rungs_of(job))
+    assert found.many.tally == tally_of(every, rungs_of(job))
+    numbers = {one.number for one in inside}
+    assert 20 < len(numbers) < len(every)
+    assert set(found.many.cloud.numbers) <= numbers
+    assert {one.number for one in found.many.sample} <= numbers
+    assert 0 < len(found.many.sample) <= 120
+
+
 def test_the_page_of_a_large_job_is_small(
     stored: tuple[Database, JobRecord], pages: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, job = stored
     monkeypatch.setattr("dashboards.cloud.MAX_MARKS", 50)
-    for path in ("", "/view.json", "/view.json?over=steps", "/explore", "/charts/front.json?zoom=0.1,1,2,3"):
+    for path in (
+        "",
+        "/view.json",
+        "/view.json?over=steps",
+        "/view.json?max.latency_s=0.4",
+        "/explore",
+        "/charts/front.json?zoom=0.1,1,2,3",
+    ):
         answer = pages.get(f"/jobs/{job.id}{path}")
         assert answer.status_code == 200, path
         assert len(answer.content) < LARGEST, path

@@ -8,6 +8,8 @@ from fastapi.testclient import TestClient
 
 from search.objectives import minimised
 from search.records import JobRecord
+from search.storage import logs
+from search.storage.database import Database
 
 
 def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -77,3 +79,21 @@ def test_a_trial_and_its_architecture_are_found_and_unknown_ones_are_not(
     assert client.get(f"/v1/architectures/{trial['architecture_id']}").json() == trial["architecture"]
     for path in (f"/v1/jobs/{job.id}/trials/99", f"/v1/architectures/{'0' * 32}", "/v1/exports/x"):
         assert client.get(path).status_code == 404
+
+
+def test_the_log_of_a_trial_is_text_with_the_last_lines_for_the_tenant_alone(
+    client: TestClient, database: Database, job: JobRecord
+) -> None:
+    lines = [{"at": float(n), "level": "info", "text": f"line {n}"} for n in range(3)]
+    with database.write() as session:
+        logs.put(session, job.id, 2, "measure/a", 0, lines)
+    answer = client.get(f"/v1/jobs/{job.id}/trials/2/log", params={"lines": 2})
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text == (
+        "1970-01-01T00:00:01.000Z info measure/a#1 line 1\n1970-01-01T00:00:02.000Z info measure/a#1 line 2\n"
+    )
+    assert client.get(f"/jobs/{job.id}/trials/2/log.txt").text.count("\n") == 3
+    assert client.get(f"/v1/jobs/{job.id}/trials/3/log").text == ""
+    for path in (f"/v1/jobs/{job.id}/trials/99/log", f"/v1/jobs/{'0' * 32}/trials/2/log"):
+        assert client.get(path).status_code == 404
+    assert client.get(f"/v1/jobs/{job.id}/trials/2/log?lines=2001").status_code == 422
