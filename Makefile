@@ -64,9 +64,9 @@ check: install-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/lint-imports --no-cache
 
 bench: install-dev ## every benchmark; results go to benchmarks/results
-	@for name in number_formats space_speed proxy_passes own_device rungs export_quantized; do \
+	@for name in number_formats space_speed proxy_passes own_device rungs multifidelity export_quantized; do \
 	  echo $$name; $(BIN)/python -m benchmarks.$$name || exit 1; done
-	@for name in proxies searchers latency_predictors; do \
+	@for name in proxies searchers latency_predictors surrogate; do \
 	  echo $$name; $(BIN)/python -m benchmarks.$$name --data $(TABLES) --json benchmarks/results/$$name.json || exit 1; done
 
 docs: install-dev ## rewrite the generated tables of docs/, check every page against the program

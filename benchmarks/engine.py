@@ -4,11 +4,12 @@
                                 [--seconds S] [--no-postgresql] [--json FILE]
 
 Ours (`benchmarks.gates_engine.rounds`): a running job of so many trials is taken over; a round is a proposal
-with everything that stands around a strategy, and its storing: trial, values, count, front, each a
-transaction. Optuna: a study of as many trials of the same genes; a round is `ask` with the distributions of
-all genes, `tell`, and `best_trials`, its front. Both on SQLite and PostgreSQL, Optuna also in memory, on one
-machine in one run, the same space, two objectives. A study is filled with `add_trials`, which is not counted;
-of one that is not full within `--seconds` only that is told, how far it came.
+with everything that stands around a strategy, and its storing: a transaction for the trial, and one for its
+values, count and front. Optuna: a study of as many trials of the same genes; a round is `ask` with the
+distributions of all genes, `tell`, and `best_trials`, its front. Both on SQLite and PostgreSQL, Optuna also
+in memory, on one machine in one run, the same space, two objectives. A study is filled with `add_trials`,
+which is not counted, and grows from size to size; of one that is not full after `--seconds` only that is
+told, how far it came.
 """
 
 import argparse
@@ -29,6 +30,7 @@ import psycopg
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from sqlalchemy.event import listen
 
 from benchmarks import gates_engine
 from evaluators.latency import device_facts
@@ -45,7 +47,10 @@ from space.sampling import sample
 from tests.scale import big_job
 
 RESULTS = Path(__file__).parent / "results"
-FEWEST_ROUNDS = 10
+FEWEST_ROUNDS = 5
+FILLED_AT_ONCE = 50
+SHARES = 20
+"""Of the seconds for a storage; each sampler has one at each size for its rounds."""
 SAMPLERS: dict[str, Callable[[], BaseSampler]] = {
     "random": lambda: optuna.samplers.RandomSampler(seed=0),
     "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=0),
@@ -67,21 +72,24 @@ def ours(database: Database, num_trials: int, plan: JobPlan, rounds: int) -> dic
 
 
 def optunas(
-    storage: BaseStorage, num_trials: int, plan: JobPlan, rounds: int, seconds: float
+    storage: BaseStorage,
+    filling: BaseStorage,
+    sizes: Sequence[int],
+    plan: JobPlan,
+    rounds: int,
+    seconds: float,
 ) -> dict[str, Any]:
-    """The same of Optuna's samplers; one study for each."""
+    """The same of Optuna's samplers, on one study that grows from size to size, filled through `filling`."""
     genes = [gene for gene in plan.space.genes() if len(gene.options) > 1]
     distributions = {gene.name: distribution(gene) for gene in genes}
     rng, found = Random(0), dict[str, Any]()
     drawn = [plan.space.project(sample(plan.space, rng)) for _ in range(300)]
     rows = [{gene.name: gene.options.index(one[gene.name]) for gene in genes} for one in drawn]
-    for name, make in SAMPLERS.items():
-        study = optuna.create_study(
-            storage=storage, sampler=make(), directions=["minimize"] * 2, study_name=f"{name} {num_trials}"
-        )
-        began, filled = time.perf_counter(), 0
-        while filled < num_trials and time.perf_counter() - began < seconds:
-            part = min(500, num_trials - filled)
+    study = optuna.create_study(storage=filling, directions=["minimize"] * 2, study_name="engine")
+    end, filled = time.perf_counter() + seconds, 0
+    for size in sizes:
+        while filled < size and time.perf_counter() < end:
+            part = min(FILLED_AT_ONCE, size - filled)
             study.add_trials(
                 optuna.trial.create_trial(
                     params=rng.choice(rows), distributions=distributions,
@@ -90,10 +98,16 @@ def optunas(
                 for _ in range(part)
             )  # fmt: skip
             filled += part
-        if filled < num_trials:
-            found[name] = {"filled": filled, "of": num_trials, "seconds": seconds}
-            continue
-        found[name] = _optuna_rounds(study, distributions, rng, rounds, seconds)
+        if filled < size:
+            found[str(size)] = {"filled": filled, "within_s": seconds}
+            break
+        found[str(size)] = {
+            name: _optuna_rounds(
+                optuna.load_study(study_name="engine", storage=storage, sampler=make()),
+                distributions, rng, rounds, seconds / SHARES,
+            )
+            for name, make in SAMPLERS.items()
+        }  # fmt: skip
     return found
 
 
@@ -148,6 +162,14 @@ def _beside(address: str) -> str:
     return address.replace("/postgres?", "/optuna?", 1).replace("postgresql://", "postgresql+psycopg://", 1)
 
 
+def _storages(url: str) -> tuple[BaseStorage, BaseStorage]:
+    """A storage as Optuna makes it, and one that does not wait for the disk, to fill it."""
+    filling = optuna.storages.RDBStorage(url)
+    statement = "PRAGMA synchronous=OFF" if url.startswith("sqlite") else "SET synchronous_commit TO OFF"
+    listen(filling.engine, "checkout", lambda connection, *_: connection.cursor().execute(statement))
+    return optuna.storages.RDBStorage(url), filling
+
+
 def measured(given: argparse.Namespace, folder: Path, address: str | None) -> dict[str, Any]:
     plan = plan_job(parse_job({"budget": {"trials": 1_000_000}, "finalists": {"count": 0}}))
     urls = {"sqlite": f"sqlite:///{folder / 'ours.db'}"} | ({"postgresql": address} if address else {})
@@ -159,17 +181,15 @@ def measured(given: argparse.Namespace, folder: Path, address: str | None) -> di
         }
         database.close()
         print(name, json.dumps(found["ours"][name]), flush=True)
-    stores: dict[str, Callable[[], BaseStorage]] = {
-        "memory": optuna.storages.InMemoryStorage,
-        "sqlite": lambda: optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}"),
+    memory = optuna.storages.InMemoryStorage()
+    stores: dict[str, tuple[BaseStorage, BaseStorage]] = {
+        "memory": (memory, memory),
+        "sqlite": _storages(f"sqlite:///{folder / 'optuna.db'}"),
     }
     if address:
-        stores["postgresql"] = lambda: optuna.storages.RDBStorage(_beside(address))
-    for name, make in stores.items():
-        storage = make()
-        found["optuna"][name] = {
-            str(count): optunas(storage, count, plan, given.rounds, given.seconds) for count in given.optuna
-        }
+        stores["postgresql"] = _storages(_beside(address))
+    for name, (storage, filling) in stores.items():
+        found["optuna"][name] = optunas(storage, filling, given.optuna, plan, given.rounds, given.seconds)
         print("optuna", name, json.dumps(found["optuna"][name]), flush=True)
     return found
 
@@ -182,7 +202,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=100, help="of each, at most")
     parser.add_argument(
-        "--seconds", type=float, default=120.0, help="for filling a study, and for its rounds"
+        "--seconds", type=float, default=60.0, help="for filling a study of Optuna's, for each storage"
     )
     parser.add_argument("--no-postgresql", action="store_true")
     parser.add_argument("--json", type=Path, default=RESULTS / "engine.json", metavar="FILE")

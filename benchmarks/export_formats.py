@@ -5,7 +5,8 @@
 Architectures that together have every choice (`covering`), at random weights with every parameter moved, are
 exported in every format, and every file is run in a fresh process that has its own runtime alone, on three
 lengths and two batch sizes. Per file the largest difference of the logits over the root mean square of the
-model's; a format that a model cannot have says why. Results are written after every architecture, and rows
+model's, and its root mean square; a file with 4-bit weights is compared with eager torch on the same weights.
+A format that a model cannot have says why. Results are written after every architecture, and rows
 that are there already are not computed again.
 
 The table of docs/exports.md is made of the result by `make docs`.
@@ -26,13 +27,20 @@ from evaluators.latency.target import device_facts
 from space.architecture import Architecture
 from space.choice import Scheduled
 from space.errors import ServiceError
-from space.export import write_folder
+from space.export import Quantize, write_folder
 from space.model import Model, build_model
 
 from .covering import choices_of, covering, missing
 
-FORMATS = ("torch", "torch-export", "hf", "onnx")
-"""`code` is the model.py of `torch`."""
+FORMATS: dict[str, tuple[str, Quantize]] = {
+    "torch": ("torch", "none"),
+    "torch-export": ("torch-export", "none"),
+    "hf": ("hf", "none"),
+    "onnx": ("onnx", "none"),
+    "onnx-int8": ("onnx", "int8"),
+    "onnx-int4": ("onnx", "int4"),
+}
+"""Name -> format and `--quantize`. `code` is the model.py of `torch`."""
 RESULT = Path(__file__).parent / "results" / "export_formats.json"
 
 
@@ -54,13 +62,16 @@ def differences(model: nn.Module, architecture: Architecture, name: str) -> dict
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="paretoformer-") as folder:
         try:
-            exported = write_folder(model, architecture, Path(folder) / "out", formats=[name])
+            asked, quantize = FORMATS[name]
+            exported = write_folder(
+                model, architecture, Path(folder) / "out", formats=[asked], quantize=quantize
+            )
             written = time.perf_counter() - start
             report = verify_export(exported, model)
         except ServiceError as error:
             return {"error": error.message, "seconds": time.perf_counter() - start}
     files = {
-        file: {"largest_relative": facts["largest_relative"], "size_bytes": facts["size_bytes"]}
+        file: {key: facts[key] for key in ("largest_relative", "rms_relative", "size_bytes")}
         for file, facts in report["files"].items()
     }
     return {"files": files, "seconds": written}

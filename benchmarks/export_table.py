@@ -5,8 +5,17 @@ from pathlib import Path
 from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "export_formats.json"
-FILES = ("model.py", "model.pt2", "modeling_paretoformer.py", "model.onnx", "step.onnx")
-"""Columns of the table; `modeling_paretoformer.py` is the Hugging Face folder."""
+FILES = {
+    "model.py": ("torch", "largest_relative"),
+    "model.pt2": ("torch-export", "largest_relative"),
+    "modeling_paretoformer.py": ("hf", "largest_relative"),
+    "model.onnx": ("onnx", "largest_relative"),
+    "step.onnx": ("onnx", "largest_relative"),
+    "model.int8.onnx": ("onnx-int8", "rms_relative"),
+    "model.int4.onnx": ("onnx-int4", "largest_relative"),
+}
+"""Columns of the table: file -> the export it is of, and which difference is shown.
+`modeling_paretoformer.py` is the Hugging Face folder."""
 
 
 def table(path: Path = RESULT) -> list[list[str]]:
@@ -16,9 +25,7 @@ def table(path: Path = RESULT) -> list[list[str]]:
     """
     rows = list(json.loads(path.read_text(encoding="utf-8"))["rows"].values())
     choices = sorted({choice for row in rows for choice in row["choices"]})
-    written = [file for row in rows for one in row["formats"].values() for file in one.get("files", {})]
-    # an export for transformers has the code of `torch` too
-    counts = [str(min(written.count(file), len(rows))) for file in FILES]
+    counts = [str(sum(file in _files(row, name) for row in rows)) for file, (name, _) in FILES.items()]
     return [
         ["architectures", *counts],
         *(
@@ -28,10 +35,14 @@ def table(path: Path = RESULT) -> list[list[str]]:
     ]
 
 
+def _files(row: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = row["formats"].get(name, {}).get("files", {})
+    return found
+
+
 def _cell(rows: list[dict[str, Any]], file: str) -> str:
-    formats = {"model.py": "torch", "model.pt2": "torch-export", "modeling_paretoformer.py": "hf"}
-    done = [row["formats"][name] for row in rows if (name := formats.get(file, "onnx")) in row["formats"]]
-    found = [one["files"][file]["largest_relative"] for one in done if file in one.get("files", {})]
-    refused = 0 if file == "step.onnx" else sum("error" in one for one in done)
+    name, difference = FILES[file]
+    found = [files[file][difference] for row in rows if file in (files := _files(row, name))]
+    refused = 0 if file == "step.onnx" else sum("error" in row["formats"].get(name, {}) for row in rows)
     largest = (f"{max(found):.0e}" if max(found) else "0") if found else ""
     return f"{largest} ({refused} refused)".strip() if refused else largest

@@ -3,8 +3,8 @@
     python -m benchmarks.gates_engine --json benchmarks/results/gates_engine.json [--trials 50000] [--soak]
 
 G9: a running job with so many trials is taken over, asked and told. One round is a proposal (`Proposer`, with
-everything that stands around a strategy), and the storing of it: trial created, values recorded, counted,
-front updated, each a transaction on SQLite. G2: SIGKILL of a Ray worker in the middle of its work; times come
+everything that stands around a strategy), and the storing of it: a transaction for the new trial, and one
+for its values, its count and the front, on SQLite. G2: SIGKILL of a Ray worker in the middle of its work; times come
 from the job's own events. `--soak` runs the soak forms of tests/search/test_gates.py, which write their
 figures to the same file.
 """
@@ -105,7 +105,7 @@ def rounds(
             "bits_per_byte": Measurement("bits_per_byte", 2.5 + share, "bits", "measured"),
             "latency_s": Measurement("latency_s", 1e-3 * (1 + share), "s", "measured"),
         }
-        ledger.complete(ledger.take_values(trial, values))
+        ledger.complete(trial, values)
         told.append(time.perf_counter() - began)
     both = [a + b for a, b in zip(asked, told, strict=True)]
     return {"ask": summary(asked), "store": summary(told), "ask_and_store": summary(both)}

@@ -8,6 +8,8 @@ Everything else in these pages is written by hand. A choice without a section, o
 source in it, fails here, and so does a section of a choice that has gone.
 """
 
+import functools
+import json
 import math
 import re
 import runpy
@@ -21,7 +23,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from api.spaces import preset_space
+from api.spaces import SIZES, preset_space
 from space.activations import ActivationName, GateActivation, HiddenActivation, activation_params
 from space.architecture import LayerConfig, Model, Pooling
 from space.choice import Choice, MixerChoice, Surroundings
@@ -299,7 +301,7 @@ def presets_table() -> str:
     rows = []
     for name in preset_names():
         space = preset_space(name)
-        domains, size = space.domains, math.log10(space.size())
+        domains, size = space.domains, math.log10(counted(name))
         spans = [span(domains.options(key)) for key in ("num_layers", "d_model")]
         rows.append(
             [
@@ -316,6 +318,16 @@ def presets_table() -> str:
     return markdown(header, rows)
 
 
+def preset_sizes() -> str:
+    """What `api.spaces` reads in place of counting."""
+    return json.dumps({name: str(counted(name)) for name in preset_names()}, indent=1) + "\n"
+
+
+@functools.cache
+def counted(preset: str) -> int:
+    return preset_space(preset).size()
+
+
 def span(values: Sequence[Any]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]}-{values[-1]}"
 
@@ -329,7 +341,8 @@ def preset_rules_table() -> str:
 
 def export_formats_table() -> str:
     """From what `benchmarks/export_formats.py` measured last."""
-    header = ["choice", "`model.py`", "`model.pt2`", "Hugging Face", "`model.onnx`", "`step.onnx`"]
+    names = ["model.py", "model.pt2", "", "model.onnx", "step.onnx", "model.int8.onnx", "model.int4.onnx"]
+    header = ["choice", *(f"`{name}`" if name else "Hugging Face" for name in names)]
     return markdown(header, runpy.run_path(str(DOCS.parent / "benchmarks" / "export_table.py"))["table"]())
 
 
@@ -373,7 +386,9 @@ def test_the_table_of_presets_is_what_they_hold() -> None:
     command = [sys.executable, "-P", __file__, "presets"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 0, done.stderr
-    assert written_tables()["presets"] == done.stdout, "run `make docs`"
+    table, _, sizes = done.stdout.partition("{\n")
+    assert written_tables()["presets"] == table, "run `make docs`"
+    assert SIZES.read_text(encoding="utf-8") == "{\n" + sizes, "run `make docs`"
 
 
 # -- every choice is described ---------------------------------------------------------------------------
@@ -490,6 +505,7 @@ def rewrite() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        sys.stdout.write(GENERATED[sys.argv[1]]())
+        sys.stdout.write(GENERATED[sys.argv[1]]() + preset_sizes())
     else:
         rewrite()
+        SIZES.write_text(preset_sizes(), encoding="utf-8")
