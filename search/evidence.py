@@ -199,11 +199,18 @@ class Evidence:
 
     def computed(self, subjects: Iterable[str], quantity: str, mark: str, *, seed: int) -> dict[str, float]:
         """Stored values that are numbers, by subject."""
+        found = self.scores(subjects, quantity, mark, seed=seed)
+        return {subject: one.value for subject, one in found.items() if one.value is not None}
+
+    def scores(
+        self, subjects: Iterable[str], quantity: str, mark: str, *, seed: int
+    ) -> dict[str, Measurement]:
+        """What is stored, by subject; that there cannot be a number, too."""
         wanted = list(subjects)
         rows = self._db.reading(
             lambda session: measurements.find_many(session, wanted, quantity, mark, seed=seed)
         )
-        return {subject: row.value for subject, row in rows.items() if row.value is not None}
+        return {subject: _measurement(row) for subject, row in rows.items()}
 
     def record(
         self,

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from evaluators.latency import Target
+
 from .objectives import OBJECTIVES
 from .plan import JobPlan
 from .records import FINAL_JOB_STATES, JobRecord, MeasurementRecord, TrialRecord
@@ -89,6 +91,43 @@ def beaten(trial: TrialRecord, references: Sequence[TrialRecord], objectives: Se
             f"large, {quality.label} {quality.display_scale * better:.3g} {quality.display_unit} higher"
         )
     return lines
+
+
+def measured_part(files: Mapping[str, Mapping[str, Any]], quality: str, target: Target) -> str:
+    """The model card's table of what `measured_files` found; empty where it found nothing."""
+    if not files:
+        return ""
+    objective = OBJECTIVES[quality]
+    unit = "" if objective.unit == "1" else objective.unit
+    lines = [
+        "## Measured as published",
+        "",
+        "Every file of this folder as it stands, in its own number formats: quality on the validation part, "
+        f"latency on this machine ({target.threads} thread{'s' if target.threads > 1 else ''}, batch "
+        f"{target.batch_size}; of a step file one token). `export_report.json` has conditions and spreads.",
+        "",
+        f"| file | {objective.label} | latency | size | peak memory |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, figures in files.items():
+        values = figures.get("quality", {}).get("values", {})
+        shown = f"{values[quality]:.4g} {unit}".strip() if quality in values else ""
+        cells = (f"`{name}`", shown, _latency(figures), f"{figures['size_bytes']:,} B", _peak(figures))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _latency(figures: Mapping[str, Any]) -> str:
+    latency = figures.get("latency", {})
+    if latency.get("value") is None:
+        return ""
+    flags = f" ({', '.join(latency['flags'])})" if latency["flags"] else ""
+    return f"{latency['value']:.4g} s{flags}"
+
+
+def _peak(figures: Mapping[str, Any]) -> str:
+    peak = figures.get("memory", {}).get("peak_bytes")
+    return "" if peak is None else f"{peak:,} B"
 
 
 def _numbers(trial: TrialRecord, plan: JobPlan) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from space.export import FORMATS, Quantize, check_formats, write_folder
 from space.model import build_model
 
 from .clock import Clock
-from .export_facts import card, origin
+from .export_facts import card, measured_part, origin
 from .export_files import folder_digest, looks_whole, published_files
 from .plan import JobPlan, taught
 from .records import (
@@ -310,21 +310,34 @@ def _write(database: Database, artefact: ArtefactRecord, draft: Path, step: Step
         calibration=_calibration(architecture, plan, request["quantize"]),
         card=card(job, trial, references, plan, source, request.get("license")),
     )
+    verification = verify_export(exported, model, on_file=lambda name: step(f"verifying {name}"))
+    figures = measured_files(
+        exported, model, plan.data, plan.target, scratch=database.data_dir / "latency",
+        on_file=lambda name: step(f"measuring {name}"),
+    )  # fmt: skip
+    _add_to_card(draft, measured_part(figures, plan.quality, plan.target))
     report = {
         **origin(job, trial, source),
         "formats": list(request["formats"]),
         "quantize": request["quantize"],
         "target": asdict(plan.target),
-        "verification": verify_export(exported, model, on_file=lambda name: step(f"verifying {name}")),
-        "files": measured_files(
-            exported, model, plan.data, plan.target, scratch=database.data_dir / "latency",
-            on_file=lambda name: step(f"measuring {name}"),
-        ),
+        "verification": verification,
+        "files": figures,
         "versions": device_facts(),
         "sha256": {path.name: _sha256(path) for path in sorted(draft.iterdir())},
-    }  # fmt: skip
+    }
     (draft / REPORT).write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return report
+
+
+def _add_to_card(folder: Path, part: str) -> None:
+    """What only the written files tell, before the list of them."""
+    if part:
+        path = folder / "README.md"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(
+            text.replace("## Inputs and outputs\n", f"{part}\n\n## Inputs and outputs\n", 1), encoding="utf-8"
+        )
 
 
 def _calibration(architecture: Architecture, plan: JobPlan, quantize: str) -> Tensor | None:

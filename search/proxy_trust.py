@@ -11,7 +11,7 @@ from evaluators.proxies import proxy, proxy_fingerprint
 
 from .ledger import Ledger
 from .objectives import OBJECTIVES
-from .verdicts import LEAST, Finished, ProxyVerdict, distrusted, is_due, storable, stored, verdicts
+from .verdicts import LEAST, NEWEST, Finished, ProxyVerdict, distrusted, is_due, storable, stored, verdicts
 
 
 class ProxyTrust:
@@ -52,9 +52,10 @@ class ProxyTrust:
         return best, [number for number, rung in results if rung == best]
 
     def _finished(self, numbers: Sequence[int], rung: int) -> list[Finished]:
-        """One per training: trials that differ in number formats alone share it."""
+        """One per training, of the newest: trials that differ in number formats alone share it."""
         ledger, plan = self._ledger, self._ledger.plan
-        trials = {ledger.trials[number].training_id: ledger.trials[number] for number in sorted(numbers)}
+        newest = sorted(numbers)[-NEWEST:]
+        trials = {ledger.trials[number].training_id: ledger.trials[number] for number in newest}
         subjects = [trial.architecture_id for trial in trials.values()]
         values = {
             name: ledger.computed(

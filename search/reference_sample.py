@@ -120,20 +120,16 @@ class ReferenceSample:
         return found
 
     def _stored(self, models: Mapping[str, Architecture]) -> dict[str, Scores]:
-        """Of the architectures whose every proxy is stored as a number."""
+        """Of the architectures whose every proxy is stored."""
         columns = {
-            name: self._ledger.computed(models, name, self._mark(name), seed=SEED)
+            name: self._ledger.scores(models, name, self._mark(name), seed=SEED)
             for name in self._plan.proxies
         }
         return {
-            id: {name: _computed(name, column[id]) for name, column in columns.items()}
+            id: {name: column[id] for name, column in columns.items()}
             for id in models
             if all(id in column for column in columns.values())
         }
 
     def _mark(self, name: str) -> str:
         return proxy_fingerprint(proxy(name), digest=self._plan.data.digest)
-
-
-def _computed(name: str, value: float) -> Measurement:
-    return Measurement(quantity=name, value=value, unit="1", kind="computed")

@@ -1,5 +1,6 @@
 """One architecture outside any job: costs, proxies, and latency predicted and measured."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,20 @@ from evaluators.latency import (
     measure_model,
     predict_latency,
 )
-from evaluators.proxies import probe_size
+from evaluators.proxies import probe_size, proxy, proxy_names
 from evaluators.proxies import score as proxy_scores
 from evaluators.training import TaskData, probe_batch
 from space.architecture import Architecture
 from space.costs import costs
-from space.errors import InvalidArchitectureError, UnsupportedError
+from space.errors import InvalidArchitectureError, InvalidInputError, UnsupportedError
 from space.model import build_model
 from space.quantization import number_format
 
 from .plan import AUTO_PROXIES
 from .workers.stages import pack
+
+ALL = "all"
+"""In place of the ids of all proxies."""
 
 
 def score(
@@ -30,17 +34,22 @@ def score(
     target: Target,
     *,
     data: TaskData | None = None,
+    proxies: Sequence[str] | None = None,
     scratch: Path,
     measure: bool = True,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Costs, proxies (with `data`), predicted and (with `measure`) measured latency, as JSON.
 
+    `proxies`: ids, `all` among them for all of them; None: those that screen a job by default.
+
     Raises:
+        InvalidInputError: there is no such proxy, or no data to read it on.
         InvalidArchitectureError: the architecture does not fit the data's interface.
         UnsupportedError: the target's runtime does not have one of its number formats.
     """
     _check_runs(architecture, target)
+    named = _named(proxies, data)
     found: dict[str, Any] = {
         "architecture_id": architecture.id,
         "training_id": architecture.training_id,
@@ -49,7 +58,7 @@ def score(
     if data is not None:
         _check_fits(architecture, data)
         inputs, labels = probe_batch(data, probe_size(data.length))
-        scores = proxy_scores(architecture, inputs, labels, AUTO_PROXIES, seed=seed)
+        scores = proxy_scores(architecture, inputs, labels, named, seed=seed)
         found["proxies"] = {name: pack(value) for name, value in scores.items()}
     blocks = {block.id: block for block in blocks_of(architecture, target)}
     measured = measure_blocks(list(blocks.values()), target, scratch=scratch)
@@ -59,6 +68,15 @@ def score(
         model = build_model(architecture, seed=seed).eval()
         found["measured"] = pack(measure_model(model, architecture, target, scratch=scratch))
     return found
+
+
+def _named(proxies: Sequence[str] | None, data: TaskData | None) -> Sequence[str]:
+    if proxies is None:
+        return AUTO_PROXIES
+    if data is None:
+        raise InvalidInputError("proxies are read on data: name a task too")
+    named = proxy_names() if ALL in proxies else tuple(proxies)
+    return [proxy(name).id for name in named]
 
 
 def _check_runs(architecture: Architecture, target: Target) -> None:

@@ -5,7 +5,8 @@
 A ridge line over the trainings at the highest rung that 20 trials have reached; size stands beside what is
 corrected for it, never alone. Until then candidates are read by their standing in the frozen sample, which
 takes every proxy as published; the line gives each the sign and the weight that it has on this task. How well
-both order these trainings, each left out of its line, is kept with the job.
+it orders trainings that it has not seen is kept with the job; while that is no better than chance, it has no
+say.
 
 Source: evaluators_and_search.md 5.3, 5.4.
 """
@@ -98,15 +99,13 @@ class TaughtScreen:
         """Rungs trials had reached when the line was fitted."""
 
     def now(self) -> Line | None:
-        """None until there are trainings enough, and without a sample."""
+        """None until there are trainings enough, without a sample, and while it orders nothing."""
         results = len(self._ledger.rung_quality)
-        if results < LEAST_TAUGHT or not is_due(results, self._results):
-            return self._line
-        if (beyond := self._sample.beyond_size) is None:
-            return None
-        self._results = results
-        finished = self._trust.trainings(LEAST_TAUGHT)
-        if len(finished) >= LEAST_TAUGHT:
-            self._line = fit_line(finished, beyond)
-            self._ledger.update_context(**{LINE_KEY: self._line.described()})
-        return self._line
+        beyond = self._sample.beyond_size
+        if beyond is not None and results >= LEAST_TAUGHT and is_due(results, self._results):
+            self._results = results
+            finished = self._trust.trainings(LEAST_TAUGHT)
+            if len(finished) >= LEAST_TAUGHT:
+                self._line = fit_line(finished, beyond)
+                self._ledger.update_context(**{LINE_KEY: self._line.described()})
+        return self._line if self._line is not None and self._line.tau > 0.0 else None

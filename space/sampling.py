@@ -85,7 +85,7 @@ def lay_out(pattern: str, depth: int, rng: random.Random) -> list[bool]:
     return [False] * depth
 
 
-def homogeneous_family(space: SearchSpace) -> list[Architecture]:
+def homogeneous_family(space: SearchSpace) -> Iterator[Architecture]:
     """Architectures with equal layers, each mixer in each size, in an order spread out from the first.
 
     Every mixer comes once before any comes twice, each time in another size; sizes go in bit-reversed
@@ -96,7 +96,7 @@ def homogeneous_family(space: SearchSpace) -> list[Architecture]:
         sorted(product(space.domains.num_layers, space.domains.d_model), key=lambda s: s[0] * s[1] ** 2)
     )
     mixers = space.domains.mixer
-    family: dict[str, Architecture] = {}
+    seen: set[str] = set()
     for turn in range(len(space.domains.number_format)):
         for round_ in range(len(sizes)):
             for index, mixer in enumerate(mixers):
@@ -104,8 +104,9 @@ def homogeneous_family(space: SearchSpace) -> list[Architecture]:
                 layer = _rotated_layer(space, mixer, round_, index, turn)
                 model: dict[str, Value] = {"num_layers": depth, "d_model": d_model}
                 architecture = space.decode(space.genotype(model, [layer]))
-                family.setdefault(architecture.id, architecture)
-    return list(family.values())
+                if architecture.id not in seen:
+                    seen.add(architecture.id)
+                    yield architecture
 
 
 def mutate(

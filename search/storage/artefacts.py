@@ -111,6 +111,27 @@ def count_waiting(session: Session, tenant: str) -> int:
     return int(session.scalar(query) or 0)
 
 
+def used_bytes(session: Session, tenant: str) -> int:
+    """Size of everything the tenant has exported and not deleted."""
+    query = select(func.sum(Artefact.size_bytes)).join(Job, Job.id == Artefact.job_id)
+    return int(session.scalar(query.where(Job.tenant == tenant, Artefact.state == "ready")) or 0)
+
+
+def delete(session: Session, artefact_id: str, *, tenant: str) -> ArtefactRecord:
+    """Forgets an ended export; the caller then removes its folder.
+
+    Raises:
+        NotFoundError: there is no such artefact, or it is another tenant's.
+        ConflictError: it is not written yet.
+    """
+    found = get(session, artefact_id, tenant=tenant)
+    if found.state not in ENDED:
+        raise ConflictError(f"export {artefact_id} is {found.state}; cancel it before deleting it")
+    session.delete(session.scalars(select(Artefact).where(Artefact.id == artefact_id)).one())
+    session.flush()
+    return found
+
+
 def claim_queued(
     session: Session, owner: str, lease_s: float = 600.0, now: float | None = None
 ) -> ArtefactRecord | None:

@@ -9,9 +9,8 @@ from ..records import FINAL_JOB_STATES, FINAL_TRIAL_STATES, JOB_TRANSITIONS
 from . import events
 from .fences import JobHead, clock
 from .finite import stored_text
-from .models import Job, Trial
+from .models import Job, Trial, TrialRow
 from .rows import utc
-from .trial_rows import TrialRow
 
 
 def move_job(

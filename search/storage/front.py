@@ -19,8 +19,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from ..objectives import OBJECTIVES
 from . import events, trial_rows
 from .fences import JobHead
-from .models import Job, Trial
-from .trial_rows import TrialRow
+from .models import Job, Trial, TrialRow
 
 Group = Literal["search", "reference"]
 Vector = tuple[float, ...]

@@ -9,6 +9,7 @@ front is kept from. Names of constraints and indexes follow one convention, so t
 """
 
 import datetime as dt
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -350,3 +351,37 @@ class JobDataset(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialRow:
+    """A row of `trials` without the ORM, with its architecture; what has a default is what may change."""
+
+    job_id: str
+    number: int
+    origin: str
+    parents: list[int]
+    note: str
+    asked_after: int
+    architecture_id: str
+    created_at: dt.datetime
+    state: str = "waiting"
+    reason: str | None = None
+    message: str | None = None
+    attempt: int = 0
+    rung: int = 0
+    steps: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    spread: dict[str, Any] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    final: dict[str, Any] | None = None
+    objective_0: float | None = None
+    objective_1: float | None = None
+    objective_2: float | None = None
+    objective_3: float | None = None
+    counted: bool = False
+    on_front: bool = False
+    ended_at: dt.datetime | None = None
+    training_id: str
+    canonical_json: str

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from ..records import (
     ArtefactRecord,
@@ -20,10 +20,7 @@ from ..records import (
     TrialRecord,
     TrialState,
 )
-from .models import Architecture, Artefact, Event, Job, Measurement, Trial
-
-if TYPE_CHECKING:
-    from .trial_rows import TrialRow
+from .models import Architecture, Artefact, Event, Job, Measurement, Trial, TrialRow
 
 
 def job_record(row: Job) -> JobRecord:
@@ -51,7 +48,7 @@ def job_record(row: Job) -> JobRecord:
     )
 
 
-def trial_record(row: "Trial | TrialRow", architecture: "Architecture | TrialRow") -> TrialRecord:
+def trial_record(row: Trial | TrialRow, architecture: Architecture | TrialRow) -> TrialRecord:
     return TrialRecord(
         job_id=row.job_id,
         number=row.number,

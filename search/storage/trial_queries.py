@@ -10,6 +10,7 @@ from space.errors import InvalidInputError, nearest
 from ..objectives import OBJECTIVES
 from ..records import Page, TrialRecord, TrialState
 from . import front as fronts
+from . import trial_rows
 from .cursors import checked_limit, decode, encode
 from .fences import job_row
 from .models import Architecture, Job, Trial
@@ -104,8 +105,7 @@ def _beyond(value: ColumnElement[Any] | None, is_turned: bool, cursor: str) -> C
 def all_trials(session: Session, job_id: str) -> list[TrialRecord]:
     """Every trial and reference of the job by number."""
     job_row(session, job_id)
-    rows = session.execute(_joined().where(Trial.job_id == job_id).order_by(Trial.number))
-    return [trial_record(row[0], row[1]) for row in rows]
+    return [trial_rows.record(row) for row in trial_rows.of_job(session, job_id)]
 
 
 def references(session: Session, job_id: str) -> list[TrialRecord]:

@@ -5,55 +5,19 @@ the statement does, so what is done per trial goes this way; what is done per jo
 """
 
 import dataclasses
-import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from ..records import Spread, TrialRecord
 from .finite import finite_spread, finite_values
-from .models import Architecture, Trial
+from .models import Architecture, Trial, TrialRow
 from .rows import spread_json, trial_record
 
 _MAX_NUMBER = 2**31
 """No trial has such a number, and neither engine could look for it."""
-
-
-@dataclass(slots=True, kw_only=True)
-class TrialRow:
-    """The columns of table `trials`; what has a default is what may change."""
-
-    job_id: str
-    number: int
-    origin: str
-    parents: list[int]
-    note: str
-    asked_after: int
-    architecture_id: str
-    created_at: dt.datetime
-    state: str = "waiting"
-    reason: str | None = None
-    message: str | None = None
-    attempt: int = 0
-    rung: int = 0
-    steps: int = 0
-    values: dict[str, float] = dataclasses.field(default_factory=dict)
-    spread: dict[str, Any] = dataclasses.field(default_factory=dict)
-    kinds: dict[str, str] = dataclasses.field(default_factory=dict)
-    flags: list[str] = dataclasses.field(default_factory=list)
-    final: dict[str, Any] | None = None
-    objective_0: float | None = None
-    objective_1: float | None = None
-    objective_2: float | None = None
-    objective_3: float | None = None
-    counted: bool = False
-    on_front: bool = False
-    ended_at: dt.datetime | None = None
-    training_id: str
-    canonical_json: str
 
 
 _ALL = tuple(field.name for field in dataclasses.fields(TrialRow))
@@ -65,11 +29,13 @@ _STORED = tuple(name for name in _ALL if name not in _BESIDE)
 _CHANGING = tuple(name for name in _ALL if name not in _FIXED)
 
 _INSERT = insert(Trial)
-_FIND = (
+_SELECT = (
     select(*(getattr(Trial, name) for name in _STORED), Architecture.training_id, Architecture.canonical_json)
     .join(Architecture, Architecture.id == Trial.architecture_id)
-    .where(Trial.job_id == bindparam("of_job"), Trial.number == bindparam("at"))
+    .where(Trial.job_id == bindparam("of_job"))
 )
+_FIND = _SELECT.where(Trial.number == bindparam("at"))
+_OF_JOB = _SELECT.order_by(Trial.number)
 _UPDATE = update(Trial).where(Trial.job_id == bindparam("of_job"), Trial.number == bindparam("at"))
 
 
@@ -108,6 +74,13 @@ def find(session: Session, job_id: str, number: int) -> TrialRow | None:
     session.flush()  # what the ORM still holds back
     found = session.connection().execute(_FIND, {"of_job": job_id, "at": number}).one_or_none()
     return None if found is None else TrialRow(**found._mapping)
+
+
+def of_job(session: Session, job_id: str) -> Iterator[TrialRow]:
+    """Every trial and reference of a job by number."""
+    session.flush()
+    for found in session.connection().execute(_OF_JOB, {"of_job": job_id}):
+        yield TrialRow(**found._mapping)
 
 
 def find_many(session: Session, job_id: str, numbers: Sequence[int]) -> list[TrialRow]:

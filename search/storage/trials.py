@@ -22,10 +22,10 @@ from .architectures import ArchitectureLike
 from .ending import move_trial
 from .fences import JobHead, clock, fenced_head, fenced_job, keep_head
 from .finite import finite_spread, finite_values, stored_text
-from .models import Trial
+from .models import Trial, TrialRow
 from .rows import final_json, utc
 from .trial_queries import Group, all_trials, front, list_trials, references
-from .trial_rows import Numbers, TrialRow
+from .trial_rows import Numbers
 
 __all__ = [
     "Group",

@@ -133,3 +133,19 @@ class Chronicle:
             zombies = [n for n, state in states.items() if state not in FINAL_TRIAL_STATES]
             found += [f"trial {number} outlives its job" for number in zombies]
         return found + check(database)
+
+
+def recorded(gate: str, engine: str) -> dict[str, Any]:
+    """What an earlier run has written of it, in the file that RECORD_GATES names."""
+    path = os.environ.get("RECORD_GATES")
+    known = json.loads(Path(path).read_text()) if path and Path(path).exists() else {}
+    found: dict[str, Any] = known.get(gate, {}).get(engine, {})
+    return found
+
+
+def record(gate: str, engine: str, **figures: Any) -> None:
+    if path := os.environ.get("RECORD_GATES"):
+        file = Path(path)
+        known = json.loads(file.read_text()) if file.exists() else {}
+        known.setdefault(gate, {})[engine] = figures
+        file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")

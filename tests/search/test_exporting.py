@@ -1,6 +1,7 @@
 """Exports of a finished job: asked for, repeated, cancelled, killed, lost, tampered with."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -323,6 +324,10 @@ def test_f47_an_export_killed_while_it_is_written_leaves_nothing_visible_and_is_
     report = found.report
     assert report is not None
     assert {"quality", "latency", "size_bytes", "memory"} == set(report["files"]["model.onnx"])
+    card = published_files(case.database.data_dir, found)["README.md"].decode()
+    assert re.search(
+        r"## Measured as published\n.*\| `model.onnx` \| [0-9.]+ .* s.* \| [0-9,]+ B \|", card, re.DOTALL
+    )
 
 
 @pytest.mark.slow

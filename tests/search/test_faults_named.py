@@ -1,6 +1,9 @@
 """Faults of faults.md that have no other place: clocks, zones, beats, deletion, the schema of others."""
 
+import multiprocessing
+import os
 import random
+import signal
 import sqlite3
 import threading
 import time
@@ -19,9 +22,11 @@ from search.storage import jobs, trials
 from search.storage.check import check
 from search.storage.database import Database
 from search.storage.models import Base
+from search.workers.work import Outcome
 from space.errors import ConflictError
 
 from .conftest import FormulaExecutor
+from .fault_kit import Chronicle
 
 if TYPE_CHECKING:
     from .conftest import Bench
@@ -155,3 +160,40 @@ def test_f35_a_program_of_an_older_schema_can_go_on_writing(path: Path) -> None:
         added = [column for column in table.columns if known and column.name not in known]
         assert all(column.nullable or column.server_default is not None for column in added), table.name
     connection.close()
+
+
+@pytest.mark.slow
+def test_f02_a_result_that_nobody_was_told_is_computed_again_and_counted_once(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The worker is the coordinator's own process here: it dies with the third result in its hands."""
+    plan = bench.plan(**QUICK)
+    job_id = bench.create(plan)
+    chronicle = Chronicle(tmp_path)
+
+    def die() -> None:
+        take, results = Coordinator._take, 0
+
+        def dying(self: Coordinator, outcome: Outcome) -> None:
+            nonlocal results
+            results += outcome.result is not None
+            if results == 3:
+                chronicle.write("computed", work=outcome.key)
+                os.kill(os.getpid(), signal.SIGKILL)
+            take(self, outcome)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Coordinator, "_take", dying)
+            bench.work(job_id, plan)
+
+    process = multiprocessing.get_context("fork").Process(target=die)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    (lost,) = [one["work"] for one in chronicle.read()]
+    again = bench.work(job_id, plan)
+    assert sum(one.startswith(f"{lost}/") for one in again.done) == 1
+    database = bench.open()
+    assert result(database, job_id).job.state == "completed"
+    assert chronicle.faults(database, job_id) == []
+    database.close()

@@ -81,6 +81,13 @@ def test_picked_trials_are_retrained_and_nothing_is_computed_twice(bench: Bench)
     assert not [key for key in done.done if key.startswith("screen") and "random" in key]
     trained = [key for key in done.done if key.endswith("/8")]
     assert trained == []  # the search's trainings are those of the first job
+    warm = replace(job, spec={**job.spec, "warm_start": job.id})
+    assert retraining_plan(warm, picks, database.data_dir).spec.warm_start is None
+    free = replace(job, spec={**job.spec, "mode": "training_free"})
+    with pytest.raises(InvalidInputError, match="trains nothing"):
+        retraining_plan(free, picks, database.data_dir)
+    with pytest.raises(InvalidInputError, match=r"finalists\.seeds"):
+        retraining_plan(job, picks, database.data_dir, seeds=99)
     with pytest.raises(InvalidInputError, match="no trial is picked"):
         retraining_plan(job, [], database.data_dir)
     pruned = next(one for one in rows if one.state == "pruned")

@@ -4,6 +4,7 @@ What is timed is never the same twice and takes minutes on a busy machine, so cl
 """
 
 import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from search.replay import Replay, Replayed
 from search.running import create_job, owner_name, stored_plan
 from search.storage import jobs, trials
 from search.storage.database import Database
-from search.workers.ray import RayExecutor
+from search.workers.ray import RayExecutor, connect
 from search.workers.ray_pool import Run
 
-pytestmark = pytest.mark.soak  # a minute
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]  # a minute, on a quiet machine
 
 SPEC: dict[str, Any] = {
     "task": {"kind": "image", "dataset": "digits"},
@@ -33,6 +34,17 @@ SPEC: dict[str, Any] = {
     "finalists": {"count": 0},
     "budget": {"trials": 16},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """One for all: to start it takes longer than a search."""
+    import ray
+
+    was_started = connect("local", 2)
+    yield
+    if was_started:
+        ray.shutdown()
 
 
 def untimed() -> Run:

@@ -46,14 +46,14 @@ def test_a_new_file_is_made_migrated_and_reopened(tmp_path: Path) -> None:
 
 def test_sqlite_runs_with_log_and_foreign_keys(tmp_path: Path) -> None:
     """`full` is a flush after the commit, not SQLite's own within it."""
-    for durability, level in (("normal", 1), ("full", 1)):
-        database = Database.open(tmp_path / f"{durability}.db", durability=durability)  # type: ignore[arg-type]
+    for durability in ("normal", "full"):
+        database = Database.open(tmp_path / f"{durability}.db", durability=durability)
         with database.read() as session:
             pragmas = [
                 session.scalar(text(f"PRAGMA {name}"))
                 for name in ("journal_mode", "foreign_keys", "synchronous")
             ]
-        assert pragmas == ["wal", 1, level]
+        assert pragmas == ["wal", 1, 1]
         database.close()
 
 

@@ -60,7 +60,7 @@ def test_a_write_is_flushed_before_it_is_acknowledged_only_with_full_durability(
         os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     )
     for durability in ("normal", "full"):
-        database = Database.open(tmp_path / f"{durability}.db", durability=durability)  # type: ignore[arg-type]
+        database = Database.open(tmp_path / f"{durability}.db", durability=durability)
         flushed.clear()
         with database.write() as session:
             jobs.create(session, name="one", spec={}, objectives=["loss"])

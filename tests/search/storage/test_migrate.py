@@ -66,7 +66,7 @@ def test_migrations_give_the_schema_of_the_models(db: Database) -> None:
 
 def test_f33_an_older_file_is_copied_and_upgraded(sqlite: Database, tmp_path: Path) -> None:
     assert sqlite.file is not None
-    engine = write_side(sqlite_engine(sqlite.file, "normal", 5))
+    engine = write_side(sqlite_engine(sqlite.file, 5))
     migrate(engine, shown="a.db", folder=folder_with_another_revision(tmp_path))
     engine.dispose()
     assert "novelty" in columns_of_jobs(sqlite.file)
@@ -77,7 +77,7 @@ def test_f33_an_older_file_is_copied_and_upgraded(sqlite: Database, tmp_path: Pa
 
 def test_f33_a_newer_file_is_refused(sqlite: Database, tmp_path: Path) -> None:
     assert sqlite.file is not None
-    engine = write_side(sqlite_engine(sqlite.file, "normal", 5))
+    engine = write_side(sqlite_engine(sqlite.file, 5))
     migrate(engine, shown="a.db", folder=folder_with_another_revision(tmp_path))
     engine.dispose()
     with pytest.raises(
@@ -89,7 +89,7 @@ def test_f33_a_newer_file_is_refused(sqlite: Database, tmp_path: Path) -> None:
 def test_f34_a_migration_that_fails_leaves_the_old_schema(sqlite: Database, tmp_path: Path) -> None:
     assert sqlite.file is not None
     folder = folder_with_another_revision(tmp_path, then="raise RuntimeError('power cut')")
-    engine = write_side(sqlite_engine(sqlite.file, "normal", 5))
+    engine = write_side(sqlite_engine(sqlite.file, 5))
     with pytest.raises(RuntimeError, match="power cut"):
         migrate(engine, shown="a.db", folder=folder)
     engine.dispose()
@@ -106,7 +106,7 @@ def test_f34_a_kill_within_a_migration_leaves_the_old_schema(sqlite: Database, t
         from pathlib import Path
         from search.storage.engine import sqlite_engine, write_side
         from search.storage.migrate import migrate
-        engine = write_side(sqlite_engine(Path({str(sqlite.file)!r}), "normal", 5))
+        engine = write_side(sqlite_engine(Path({str(sqlite.file)!r}), 5))
         migrate(engine, shown="", folder=Path({str(folder)!r}))
         """
     )
