@@ -19,6 +19,7 @@ import gc
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -244,6 +245,15 @@ def flags_of(result: Estimate, limits: EstimatorLimits) -> frozenset[str]:
     contended = {"contended"} if result.is_contended or result.is_slowed else set()
     noisy = {"noisy"} if result.half_width > limits.noisy_half_width else set()
     return frozenset(contended | noisy)
+
+
+def flags_over(
+    rounds: Sequence[frozenset[str]], half_width: float, limits: EstimatorLimits
+) -> frozenset[str]:
+    """Those of most rounds; `noisy` also where every round is sure of itself and they disagree."""
+    counts = Counter(flag for flags in rounds for flag in flags)
+    most = {flag for flag, count in counts.items() if 2 * count > len(rounds)}
+    return frozenset(most | {"noisy"} if half_width > limits.noisy_half_width else most)
 
 
 def warm_up(run: Callable[[], object], clock: Clock, max_seconds: float = WARM_UP_S) -> int:

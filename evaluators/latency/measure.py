@@ -7,7 +7,6 @@ attempts, and while a network compiles, the trainings go on.
 import contextlib
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -27,7 +26,7 @@ from space.model import Model
 from space.number_formats import apply_number_formats
 from space.quantization import number_format as format_named
 
-from .estimator import Estimate, EstimatorLimits, best_of, between, is_calm
+from .estimator import Estimate, EstimatorLimits, best_of, between, flags_over, is_calm
 from .host_lock import quiet_host
 from .reference import (
     ReferenceHistory,
@@ -242,8 +241,7 @@ def _measured(
 
     rounds = [one_round() for _ in range(max(1, limits.rounds))]
     result, half_width = between([one for one, _, _ in rounds])
-    seen = Counter(flag for _, flags, _ in rounds for flag in flags)
-    flags = {flag for flag, count in seen.items() if 2 * count > len(rounds)}
+    flags = flags_over([found for _, found, _ in rounds], half_width, limits)
     if not all(undisturbed):
         flags |= {"contended"}
     return Measurement(
@@ -253,7 +251,7 @@ def _measured(
         kind="measured",
         spread=half_width * result.value_s,
         repeats=sum(one.runs for one, _, _ in rounds),
-        flags=frozenset(flags),
+        flags=flags,
         wall_s=time.monotonic() - began,
         detail={
             **asdict(result),

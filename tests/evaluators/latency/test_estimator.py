@@ -14,6 +14,7 @@ from evaluators.latency.estimator import (
     between,
     estimate,
     flags_of,
+    flags_over,
     ratio_half_width,
     warm_up,
 )
@@ -340,3 +341,11 @@ def test_rounds_that_agree_keep_the_interval_of_the_middle_one() -> None:
     rounds = [dataclasses.replace(some_estimate(half_width=w), value_s=1.0) for w in (0.03, 0.01, 0.02)]
     assert between(rounds)[1] == pytest.approx(between(rounds)[0].half_width)
     assert between(rounds[:1])[1] == pytest.approx(0.03)
+
+
+def test_rounds_that_are_sure_and_disagree_are_noisy() -> None:
+    calm, contended = frozenset[str](), frozenset({"contended"})
+    assert flags_over([calm] * 5, 0.05, LIMITS) == set()
+    assert flags_over([calm] * 5, 0.19, LIMITS) == {"noisy"}
+    assert flags_over([calm, calm, contended, contended, contended], 0.02, LIMITS) == {"contended"}
+    assert flags_over([calm, calm, calm, contended, contended], 0.02, LIMITS) == set()
