@@ -43,6 +43,11 @@ def line_words(job: JobRecord) -> str:
     line = job.context.get(LINE_KEY)
     if not line:
         return ""
+    if line["tau"] <= 0.0:
+        return (
+            f"A line through {line['trainings']} trainings of this job orders those it has not seen no "
+            "better than chance; the screen reads candidates by their standing."
+        )
     weights = ", ".join(f"{name.replace('_', ' ')} {_signed(w)}" for name, w in line["weights"].items())
     return (
         f"The screen reads candidates by a line through {line['trainings']} trainings of this job, which "

@@ -6,6 +6,8 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const DEBOUNCE_MS = 300;
 const RETRY_MS = 3000;
 const MOVED_MS = 80;
+const NARROW = 520; // pixels; a legend above so narrow a figure would take half of it
+const LEGEND_LINE = 26;
 // Plotly's own bar has a button that sends the chart to its makers' server, and one for pictures that the content
 // policy refuses; pages have their own.
 const OPTIONS = {
@@ -28,6 +30,16 @@ function themed(value, colours) {
   return value;
 }
 
+// The legend as a list under the figure, which grows by as much.
+function legendBelow(element, figure) {
+  const lines = new Set((figure.data || []).filter((trace) => trace.showlegend !== false && trace.name).map((trace) => trace.legendgroup || trace.name)).size;
+  if (lines < 3 || (figure.layout || {}).showlegend === false) return;
+  if (!element.dataset.height) Object.assign(element.dataset, { height: element.clientHeight, inline: element.style.height });
+  element.style.height = `${Number(element.dataset.height) + LEGEND_LINE * lines}px`;
+  const legend = { ...(figure.layout.legend || {}), orientation: "v", x: 0, y: -60 / Number(element.dataset.height) - 0.06, yanchor: "top", maxheight: 1 };
+  figure.layout = { ...figure.layout, legend };
+}
+
 class Figures {
   constructor(theme, base) {
     this.theme = theme || {};
@@ -48,6 +60,11 @@ class Figures {
       if (element.dataset.optional) element.closest("section").hidden = !(figure.data || []).length;
       const shown = themed(figure, dark.matches ? this.theme : {});
       if (brushOf(figure)) shown.layout = { ...shown.layout, dragmode: this.drag, selections: [], selectionrevision: (this.turn += 1) };
+      if (element.clientWidth < NARROW) legendBelow(element, shown);
+      else if (element.dataset.height) { // the window has grown since
+        element.style.height = element.dataset.inline;
+        delete element.dataset.height;
+      }
       element.classList.toggle("bare", !(figure.data || []).length);
       window.Plotly.react(element, shown.data || [], shown.layout || {}, OPTIONS);
       this.listen(element);
@@ -296,10 +313,13 @@ class LivePage {
     if (this.busy) { this.again = true; return; }
     this.busy = true;
     const began = performance.now();
+    const asked = this.query;
     try {
-      const answer = await fetch(`${this.base}/view.json${this.query}`, { cache: "no-store", headers: { Accept: "application/json" } });
-      if (answer.ok) this.show(await answer.json());
-      else this.say("reconnecting");
+      const answer = await fetch(`${this.base}/view.json${asked}`, { cache: "no-store", headers: { Accept: "application/json" } });
+      if (answer.status === 422) this.refuse((await answer.json()).detail);
+      else if (!answer.ok) this.say("reconnecting");
+      else if (this.query === asked) this.show(await answer.json());
+      else this.again = true; // the reader chose something else meanwhile
     } catch {
       this.say("reconnecting");
     } finally {
@@ -307,6 +327,13 @@ class LivePage {
       this.took = performance.now() - began;
       if (this.again) { this.again = false; this.refresh(); }
     }
+  }
+
+  // A filter that is none: what was wrong with it stands where the filter is said.
+  refuse(detail) {
+    const place = document.querySelector("[data-fragment=region]");
+    place.replaceChildren(Object.assign(document.createElement("p"), { className: "problem", textContent: detail }));
+    delete place.dataset.shown;
   }
 
   show(view) {
@@ -327,7 +354,7 @@ class LivePage {
     this.state = view.job.state;
     this.thinned = view.is_thinned;
     if (this.source && this.source.readyState === EventSource.OPEN) this.sayConnected();
-    window.history.replaceState(null, "", `${this.base}${view.query}`);
+    window.history.replaceState(null, "", `${this.base}${view.query}${window.location.hash}`);
     for (const link of document.querySelectorAll("a[href*='/charts/']")) link.href = link.href.replace(/(\?.*)?$/, view.query);
     for (const link of document.querySelectorAll("a[href*='/explore']")) link.href = `${this.base}/explore${view.explore}`;
     this.figures.draw(view.figures);

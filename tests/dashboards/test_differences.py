@@ -61,9 +61,9 @@ def test_kinds_and_fields_nobody_knows_are_compared_too(new_architecture: NewArc
     assert changes(one, other) == [
         "sharing none → cyclic",
         "sharing groups – → 2",
-        "layer 1: feed forward glu → none",
-        "layer 1: feed forward activation silu → –",
+        "layer 1: feed-forward glu → none",
+        "layer 1: feed-forward activation silu → –",
         "layer 1: feed-forward width 168 → –",
     ]
     names = [row.name for section in sections([one, other]) for row in section.rows if row.is_different]
-    assert names == ["sharing", "feed forward"]
+    assert names == ["sharing", "feed-forward"]

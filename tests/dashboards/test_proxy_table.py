@@ -53,3 +53,5 @@ def test_the_line_of_the_screen_is_told_once_there_is_one(job: JobRecord) -> Non
     assert "24 trainings" in words
     assert "tau +0.41" in words
     assert "log params +0.20, zico -0.10" in words
+    useless = replace(job, context={**job.context, LINE_KEY: {**line, "tau": -0.1}})
+    assert "no better than chance" in line_words(useless)

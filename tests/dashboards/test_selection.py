@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,9 @@ def test_a_permalink_leads_back_to_what_it_came_from(job: JobRecord) -> None:
 def test_what_is_unknown_is_answered_with_what_there_is(
     job: JobRecord, name: str, value: str, meant: str
 ) -> None:
+    given: dict[str, Any] = {name: value}
     with pytest.raises(InvalidInputError, match=meant):
-        read_selection(job, **{name: value})
+        read_selection(job, **given)
 
 
 def test_every_quantity_some_trial_has_may_be_an_axis(

@@ -1,6 +1,7 @@
 """What holds for the HTML of every page; single pages are tested in the files beside this one."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -82,7 +83,7 @@ def pages_of(found: dict[str, Any], exports: list[ArtefactRecord]) -> dict[str, 
         "empty": jobs_page(Page([], None), {}, csrf="secret", example=HOSTILE),
         "new": new_job_page({"name": HOSTILE, "yaml": HOSTILE}, [HOSTILE], example=HOSTILE, csrf="secret"),
         "trial": trial_page(job, trials[0], [], exports, trials=trials, csrf="secret"),
-        "compare": compare_page(job, [*trials[:3], references[0]], {}, trials, limit_ms=1.0),
+        "compare": compare_page(job, [*trials[:3], references[0]], {}, trials, limit_ms=1.0, csrf="secret"),
         "explore": explore_page(job, trials, len(trials), [], read_selection(job)),
         "error": error_page(404, "not here", HOSTILE, hint=HOSTILE),
     }
@@ -140,6 +141,19 @@ def test_every_field_has_a_label(pages: dict[str, str], name: str) -> None:
     for tag, attributes in reader.elements:
         if attributes.get("id") and tag in ("input", "textarea") and attributes.get("type") != "hidden":
             assert attributes["id"] in labelled
+
+
+@pytest.mark.parametrize("name", ["job", "trial", "compare", "report"])
+def test_every_chart_has_its_table_its_csv_and_its_picture(
+    pages: dict[str, str], hostile: dict[str, Any], name: str
+) -> None:
+    html = pages.get(name) or report_html(hostile["job"], hostile["trials"], hostile["references"])
+    figures = set(re.findall(r'data-figure="([a-z]+)"', html))
+    assert figures
+    for figure in figures:
+        assert f'data-fragment="twin_{figure}"' in html, figure
+        assert f'data-png="{figure}"' in html, figure
+        assert f'data-csv="{figure}"' in html or re.search(rf'href="[^"]*/charts/{figure}\.csv', html), figure
 
 
 def test_the_report_escapes_too(hostile: dict[str, Any]) -> None:
