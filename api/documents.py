@@ -1,7 +1,10 @@
 """The OpenAPI document and its page: request bodies by reference, problems as the answer to every error."""
 
+import functools
 import html
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,8 +26,7 @@ _PAGE = """<!doctype html>
 <p>{description} The whole description for programs: <a href="/openapi.json">openapi.json</a>.</p>
 {operations}<h2>Values</h2>{schemas}</main></body></html>
 """
-
-
+EXAMPLES = Path(__file__).parent / "answer_examples.json"
 PUBLIC = frozenset({"/livez", "/readyz"})
 _LINKED: Mapping[str, tuple[str, str]] = {
     "/v1/jobs": ("202", "job_id"),
@@ -96,7 +98,27 @@ def openapi(app: FastAPI, version: str) -> dict[str, Any]:
     }
     document["security"] = [{"key": []}]
     _link(document["paths"])
+    _exemplify(document["paths"])
     return document
+
+
+@functools.cache
+def answer_examples() -> Mapping[str, Any]:
+    """Answers of a real server by `method path`, long lists cut to two; `tests/api/test_answer_examples.py`
+    records them."""
+    examples: Mapping[str, Any] = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    return examples
+
+
+def _exemplify(paths: Mapping[str, Any]) -> None:
+    """Beside every JSON answer of success, what it looks like."""
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            example = answer_examples().get(f"{method} {path}")
+            for status, answer in operation["responses"].items():
+                content = answer.get("content", {}).get("application/json")
+                if example is not None and content is not None and status.startswith("2"):
+                    content["example"] = example
 
 
 def _link(paths: Mapping[str, Any]) -> None:
@@ -141,9 +163,13 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
     )
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
     sent = f"<details><summary>body</summary>{_fields(body)}</details>" if body else ""
+    example = answer_examples().get(f"{method} {path}")
+    shown = _text(json.dumps(example, indent=1))
+    got = "" if example is None else f"<details><summary>answer</summary><pre>{shown}</pre></details>"
     return (
         f'<section class="card"><h3><code>{method.upper()} {_text(path)}</code></h3>'
-        f"<p>{_text(operation.get('description', operation.get('summary', '')))}</p>{table}{sent}</section>"
+        f"<p>{_text(operation.get('description', operation.get('summary', '')))}</p>{table}{sent}{got}"
+        "</section>"
     )
 
 

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     job_quota: int = Field(20_000, ge=0, description="Jobs of a tenant that have not ended")
     trial_quota: int = Field(100_000, ge=1, description="Trials a job over HTTP may ask for")
     export_quota: int = Field(100, ge=0, description="Exports of a tenant that are not written yet")
+    export_bytes: int = Field(10**11, ge=0, description="Bytes of exports a tenant may store")
     rate_limit: float = Field(100.0, ge=0, description="Requests per second and key; 0 sets no limit")
     stream_limit: int = Field(32, ge=1, description="Event streams open per key")
     heartbeat_s: float = Field(15.0, gt=0, description="Seconds between comments of an idle event stream")

@@ -194,6 +194,11 @@ class Client:
         """A trial with its measurements; -1 is the reference R1."""
         return Trial.model_validate(self._dict("GET", f"/v1/jobs/{job_id}/trials/{number}"))
 
+    def trial_log(self, job_id: str, number: int, *, lines: int = 1000) -> str:
+        """What workers logged about it, one line each; the last `lines`, at most 2,000."""
+        path = f"/v1/jobs/{job_id}/trials/{number}/log"
+        return self._transport.send("GET", path, query={"lines": str(lines)}).text
+
     # Models
 
     def export(
@@ -273,10 +278,15 @@ class Client:
         self._transport.send("DELETE", f"/v1/datasets/{dataset_id}")
 
     def score(
-        self, architecture: Mapping[str, Any], *, task: Mapping[str, Any] | None = None, measure: bool = False
+        self,
+        architecture: Mapping[str, Any],
+        *,
+        task: Mapping[str, Any] | None = None,
+        proxies: Sequence[str] | None = None,
+        measure: bool = False,
     ) -> Mapping[str, Any]:
         """Costs, proxies (with a task), predicted and measured latency of one architecture."""
-        body = {"architecture": architecture, "task": task, "measure": measure}
+        body = {"architecture": architecture, "task": task, "proxies": proxies, "measure": measure}
         return self._dict("POST", "/v1/architectures:score", json=body)
 
     def catalogue(self, name: Literal["spaces", "tasks", "proxies", "strategies", "devices"]) -> Any:

@@ -27,6 +27,9 @@ def score(
     task: Annotated[
         str | None, typer.Option("--task", metavar="KIND:DATASET", help="Adds the proxies, on this task.")
     ] = None,
+    proxies: Annotated[
+        str | None, typer.Option("--proxies", metavar="NAMES", help="With commas between them; or all.")
+    ] = None,
     runtime: Annotated[
         str, typer.Option("--runtime", help="onnxruntime, eager or torch-compile.")
     ] = "onnxruntime",
@@ -50,7 +53,10 @@ def score(
     check_target(target)
     data = None if task is None else _task(task)
     with tempfile.TemporaryDirectory(prefix="paretoformer-") as scratch:
-        found = score_of(architecture, target, data=data, scratch=Path(scratch), measure=measure)
+        names = None if proxies is None else [name.strip() for name in proxies.split(",")]
+        found = score_of(
+            architecture, target, data=data, proxies=names, scratch=Path(scratch), measure=measure
+        )
         if path.is_dir():
             from search.scored_folder import score_folder
 
@@ -62,7 +68,8 @@ def score(
 
     rows: list[tuple[str, object]] = [("architecture", describe(json.loads(architecture.canonical_json)))]
     rows += [(name.replace("_", " "), shown(name, value)) for name, value in found["costs"].items()]
-    rows += [(f"proxy {name}", value["value"]) for name, value in found.get("proxies", {}).items()]
+    for name, value in found.get("proxies", {}).items():
+        rows.append((f"proxy {name}", value["status"] if value["value"] is None else f"{value['value']:.6g}"))
     for kind in ("predicted", "measured"):
         if kind in found and found[kind]["value"] is not None:
             rows.append((f"latency, {kind}", shown("latency_s", found[kind]["value"])))

@@ -51,6 +51,9 @@ class ScoreRequest(BaseModel):
     architecture: dict[str, Any] = Field(description="An architecture as JSON")
     target: TargetSpec = TargetSpec()
     task: TaskSpec | None = Field(None, description="Adds the proxies, on this task")
+    proxies: list[str] | None = Field(
+        None, max_length=100, description="Ids, or `all`, in place of those that screen a job by default"
+    )
     measure: bool = Field(False, description="Also measure the whole model, which takes seconds")
 
 
@@ -81,7 +84,14 @@ def _score(held: Services, wanted: ScoreRequest, tenant: str) -> dict[str, Any]:
     try:
         data = None if wanted.task is None else task_data(wanted.task, held, tenant)
         with tempfile.TemporaryDirectory(prefix="paretoformer-") as scratch:
-            return score(architecture, target, data=data, scratch=Path(scratch), measure=wanted.measure)
+            return score(
+                architecture,
+                target,
+                data=data,
+                proxies=wanted.proxies,
+                scratch=Path(scratch),
+                measure=wanted.measure,
+            )
     finally:
         held.heavy.release()
 

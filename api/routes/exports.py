@@ -1,5 +1,6 @@
 """`/v1/jobs/{job_id}/exports` and `/v1/exports`: trained models as verified folders."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,14 @@ def _request(
             f"{waiting} exports wait to be written, {held.settings.export_quota} may; wait or cancel some",
             headers={"Retry-After": "30"},
         )
+    used, allowed = artefacts.used_bytes(session, tenant), held.settings.export_bytes
+    if used >= allowed:
+        raise RequestError(
+            429,
+            "quota_exceeded",
+            f"exports of {used:,} bytes are stored, {allowed:,} are allowed; delete some, or their jobs",
+            headers={"Retry-After": "60"},
+        )
     return request_export(
         session,
         job,
@@ -144,6 +153,16 @@ def cancel_export(export_id: str, database: DatabaseDep, tenant: TenantDep) -> E
     """Ends an export that is not written yet; 409 when it has ended."""
     with database.write() as session:
         return export_answer(artefacts.cancel(session, export_id, tenant=tenant, now=database.now()))
+
+
+@router.delete("/exports/{export_id}", status_code=204)
+def delete_export(export_id: str, database: DatabaseDep, tenant: TenantDep) -> Response:
+    """Removes an ended export with its files; 409 while it waits or is written."""
+    with database.write() as session:
+        found = artefacts.delete(session, export_id, tenant=tenant)
+    if found.path is not None:
+        shutil.rmtree(database.data_dir / found.path, ignore_errors=True)
+    return Response(status_code=204)
 
 
 @router.get(

@@ -66,6 +66,8 @@ async def retrain(
 
 
 def _retrain(held: Services, job_id: str, tenant: str, data: object, key: str | None) -> Answered:
+    with held.database.read() as session:
+        jobs.resolve(session, job_id, tenant)  # whatever is sent: another tenant's job is not there
     wanted = _wanted(data)
     one = asked(tenant, key, f"retrain/{job_id}", wanted.model_dump(mode="json"))
     if (before := known(held.database, one)) is not None:

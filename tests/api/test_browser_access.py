@@ -154,6 +154,12 @@ def test_a_brush_over_one_chart_filters_all_of_them_and_stands_in_the_address(
     assert f"min.latency_s={low}" in (
         page.get_by_role("link", name="Explore all").get_attribute("href") or ""
     )
+    page.locator("input[name='max.trial']").fill("many")
+    page.locator("input[name='max.trial']").press("Enter")
+    expect(inside).to_contain_text("max.trial='many' is no number")
+    page.locator("input[name='max.trial']").fill("20")
+    page.locator("input[name='max.trial']").press("Enter")
+    expect(inside).to_contain_text("trial number to 20")
     page.get_by_role("link", name="Show all").click()
     page.wait_for_url(re.compile(r"/jobs/[0-9a-f]{32}$"))
     expect(inside).to_be_empty()

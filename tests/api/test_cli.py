@@ -132,12 +132,16 @@ def test_a_drawn_architecture_can_be_scored(tmp_path: Path) -> None:
     )
     path = tmp_path / "architecture.json"
     path.write_text(drawn.stdout)
-    scored = run("score", path, "--no-measure", "--json")
+    asked = ("--task", "language-model:python-stdlib", "--no-measure", "--json")
+    scored = run("score", path, *asked, "--proxies", "zico, depth")
     assert scored.exit_code == 0, scored.output
     found = json.loads(scored.stdout)
     assert found["costs"]["params"] > 0
     assert found["predicted"]["kind"] == "predicted"
     assert run("score", path, "--runtime", "onyx").exit_code == 2
+    assert set(found["proxies"]) == {"zico", "depth"}
+    assert "zico" in run("score", path, *asked, "--proxies", "zicko").stderr
+    assert "name a task" in run("score", path, "--proxies", "all").stderr
 
 
 def test_a_number_format_the_runtime_does_not_have_is_named(tmp_path: Path) -> None:

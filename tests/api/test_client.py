@@ -74,6 +74,7 @@ def test_what_a_job_has_found_comes_as_records(client: Client, job: JobRecord) -
     found = list(client.trials(job.id, sort="-number"))
     assert [trial.number for trial in found] == [5, 4, 3, 2, 1, 0]
     assert client.trial(job.id, -1).label == "R1"
+    assert client.trial_log(job.id, -1, lines=5) == ""
     assert {trial.number for trial in client.trials(job.id, on_front=True)} == {p.trial for p in front.front}
 
 

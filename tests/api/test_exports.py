@@ -104,6 +104,23 @@ def test_a30_a_tenant_has_a_limited_number_of_exports_that_wait(
         assert client.post(path, json={"formats": ["onnx"]}).status_code == 202
 
 
+def test_a30_a_tenant_has_limited_room_for_exports_until_it_deletes_some(
+    settings: Settings, database: Database, job: JobRecord
+) -> None:
+    limited = create_app(settings.model_copy(update={"export_bytes": 13}), database)
+    path = f"/v1/jobs/{job.id}/exports"
+    with TestClient(limited, base_url=ORIGIN) as client:
+        first = client.post(path, json={"formats": ["torch"]}).json()["id"]
+        assert client.delete(f"/v1/exports/{first}").status_code == 409  # it waits
+        folder = made_ready(database, first)
+        refused = client.post(path, json={"formats": ["onnx"]})
+        assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+        assert client.delete(f"/v1/exports/{first}").status_code == 204
+        assert not folder.exists()
+        assert client.get(f"/v1/exports/{first}").status_code == 404
+        assert client.post(path, json={"formats": ["onnx"]}).status_code == 202
+
+
 def test_a08_a_zip_has_plain_names_below_one_folder(
     client: TestClient, database: Database, job: JobRecord
 ) -> None:

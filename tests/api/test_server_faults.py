@@ -161,8 +161,8 @@ def test_f69_a_client_that_leaves_a_download_leaves_no_file_open(
                 )
                 assert reader.recv(1000).startswith(b"HTTP/1.1 200")
         end = time.monotonic() + 60
-        while open_below() or [*database.data_dir.glob("*.zip")]:
-            assert time.monotonic() < end, (open_below(), [*database.data_dir.glob("*.zip")])
+        while left := [*open_below(), *map(str, database.data_dir.glob("*.zip"))]:
+            assert time.monotonic() < end, left
             time.sleep(0.02)
 
 
