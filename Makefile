@@ -55,7 +55,9 @@ test-types: install-dev ## three cases of every test with every call's types and
 
 soak: install-dev ## the long forms: 300 architectures of every preset, every variant of every mixer
 	@PARETOFORMER_TEST_SAMPLES=300 $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/space/test_presets.py
-	@$(BIN)/python -m pytest -q -n 2 -m soak tests
+	@$(BIN)/python -m benchmarks.gates_engine --gates G1 G3 G6 G8 G10
+	@$(BIN)/python -m pytest -q -n 2 --timeout 3600 -m soak tests --deselect tests/search/test_gates.py \
+	  --deselect tests/api/test_generated_requests.py
 
 check: install-dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """What a trial costs the engine, beside Optuna's storages: ask, store, update of the front.
 
     python -m benchmarks.engine [--trials 100 1000 10000 50000] [--optuna 100 1000 10000] [--rounds N]
-                                [--seconds S] [--no-postgresql] [--json FILE]
+                                [--results N] [--seconds S] [--no-postgresql] [--json FILE]
 
 Ours (`benchmarks.gates_engine.rounds`): a running job of so many trials is taken over; a round is a proposal
 with everything that stands around a strategy, and its storing: a transaction for the trial, and one for its
@@ -10,6 +10,9 @@ distributions of all genes, `tell`, and `best_trials`, its front. Both on SQLite
 in memory, on one machine in one run, the same space, two objectives. A study is filled with `add_trials`,
 which is not counted, and grows from size to size; of one that is not full after `--seconds` only that is
 told, how far it came.
+
+`asks`: seconds from a question to its answer, four candidates, of every strategy with a model, asked in a
+process beside (`search.asking`) that has been started before; each question has a tenth more results.
 """
 
 import argparse
@@ -34,14 +37,18 @@ from sqlalchemy.event import listen
 
 from benchmarks import gates_engine
 from evaluators.latency import device_facts
+from search.asking import Beside, Question
 from search.clock import Clock
 from search.history import History
 from search.job import parse_job
 from search.ledger import Ledger
 from search.plan import JobPlan, plan_job
+from search.proposer import Proposer
 from search.running import owner_name
 from search.storage import jobs
 from search.storage.database import Database
+from search.strategies import StrategyKind, Told, make_strategy
+from space.costs import costs
 from space.genes import Gene
 from space.sampling import sample
 from tests.scale import big_job
@@ -51,6 +58,7 @@ FEWEST_ROUNDS = 5
 FILLED_AT_ONCE = 50
 SHARES = 20
 """Of the seconds for a storage; each sampler has one at each size for its rounds."""
+MODELLED: tuple[StrategyKind, ...] = ("surrogate", "tpe", "gp", "boshnas")
 SAMPLERS: dict[str, Callable[[], BaseSampler]] = {
     "random": lambda: optuna.samplers.RandomSampler(seed=0),
     "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=0),
@@ -69,6 +77,27 @@ def ours(database: Database, num_trials: int, plan: JobPlan, rounds: int) -> dic
     return {
         kind: gates_engine.rounds(ledger, history, plan, kind, rounds) for kind in gates_engine.STRATEGIES
     }
+
+
+def asks(num_results: int, plan: JobPlan) -> dict[str, Any]:
+    """The batches of every strategy with a model, up to so many results."""
+    rng = Random(0)
+    drawn = [sample(plan.space, rng) for _ in range(num_results)]
+    rows = [Told(n, one, (2 + rng.random(), 1e-9 * costs(one).macs)) for n, one in enumerate(drawn)]
+    found: dict[str, Any] = {}
+    for kind in MODELLED:
+        strategy = make_strategy(kind, plan.space, 0, plan.objectives)
+        beside = Beside(Proposer(strategy, plan.space, seed=0, budget=10**9))
+        seconds = []
+        for share in (0.7, 0.8, 0.9, 1.0):
+            known = rows[: int(share * num_results)]
+            began = time.perf_counter()
+            beside.ask(Question(len(known), 4, known, [], 0, {one.architecture.id for one in known}))
+            beside.answer(None)
+            seconds.append(round(time.perf_counter() - began, 3))
+        beside.close()
+        found[kind] = {"first_with_start": seconds[0], "then": seconds[1:], "results": num_results}
+    return found
 
 
 def optunas(
@@ -173,7 +202,8 @@ def _storages(url: str) -> tuple[BaseStorage, BaseStorage]:
 def measured(given: argparse.Namespace, folder: Path, address: str | None) -> dict[str, Any]:
     plan = plan_job(parse_job({"budget": {"trials": 1_000_000}, "finalists": {"count": 0}}))
     urls = {"sqlite": f"sqlite:///{folder / 'ours.db'}"} | ({"postgresql": address} if address else {})
-    found: dict[str, Any] = {"ours": {}, "optuna": {}}
+    found: dict[str, Any] = {"ours": {}, "asks": asks(given.results, plan), "optuna": {}}
+    print("asks", json.dumps(found["asks"]), flush=True)
     for name, url in urls.items():
         database = Database.open(url, data_dir=folder / "data")
         found["ours"][name] = {
@@ -200,6 +230,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--optuna", type=int, nargs="+", default=[100, 1000, 10_000], help="sizes of its studies"
     )
+    parser.add_argument("--results", type=int, default=1000, help="that strategies with a model see")
     parser.add_argument("--rounds", type=int, default=100, help="of each, at most")
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="for filling a study of Optuna's, for each storage"

@@ -1,12 +1,15 @@
-"""Figures of the engine's gates: G2 (a lost worker) and G9 (growth with history); `--soak` adds the rest.
+"""Figures of the gates of faults.md that are no load on the server (`benchmarks.service_load` has those).
 
-    python -m benchmarks.gates_engine --json benchmarks/results/gates_engine.json [--trials 50000] [--soak]
+    python -m benchmarks.gates_engine [--gates G2 G9] [--trials 50000] [--kills 10] [--json FILE]
+    python -m benchmarks.gates_engine --gates G1        one long gate; started again, it goes on
 
 G9: a running job with so many trials is taken over, asked and told. One round is a proposal (`Proposer`, with
 everything that stands around a strategy), and the storing of it: a transaction for the new trial, and one
-for its values, its count and the front, on SQLite. G2: SIGKILL of a Ray worker in the middle of its work; times come
-from the job's own events. `--soak` runs the soak forms of tests/search/test_gates.py, which write their
-figures to the same file.
+for its values, its count and the front, on SQLite. G2: SIGKILL of a Ray worker in the middle of its work;
+times come from the job's own events. G1, G3, G6, G8 and G10 are the soak forms of the suite's tests, which
+write their figures to the same file; G1 and G10 after every part of theirs, and they go on from there:
+`--anew` forgets it. CPU times are of the measuring thread: on a machine with other work, wall times say
+little of the program.
 """
 
 import argparse
@@ -42,6 +45,14 @@ from search.workers.work import Outcome, Work
 from tests.scale import big_job
 
 ROUNDS = 300
+SOAK = {
+    "G1": ("tests/search/test_gates.py", "g1_a_thousand"),
+    "G3": ("tests/search/test_gates.py", "g3_twenty"),
+    "G6": ("tests/search/test_gates.py", "g6_five_hundred"),
+    "G8": ("tests/search/test_gates.py", "g8_a_minute"),
+    "G10": ("tests/api/test_generated_requests.py", "g10_fifty_thousand"),
+}
+"""Gate -> file and name of the test that measures it at the stated size."""
 STRATEGIES: tuple[StrategyKind, ...] = ("random", "nsga2", "regularized_evolution")
 
 
@@ -89,10 +100,10 @@ def rounds(
     """Ask and tell, `count` times."""
     strategy = make_strategy(kind, plan.space, 0, plan.objectives, batch_size=1, tokens=128)
     proposer = Proposer(strategy, plan.space, seed=0, budget=10**9, limits={}, batch_size=1, tokens=128)
-    asked, told = [], []
+    asked, told, cpu = [], [], []
     for _ in range(count):
         number = ledger.num_search
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.thread_time()
         (proposal,) = proposer.candidates(number, 1, history.told(), [], known=history.ids).proposals
         asked.append(time.perf_counter() - began)
         began = time.perf_counter()
@@ -107,8 +118,10 @@ def rounds(
         }
         ledger.complete(trial, values)
         told.append(time.perf_counter() - began)
+        cpu.append(time.thread_time() - cpu_began)
     both = [a + b for a, b in zip(asked, told, strict=True)]
-    return {"ask": summary(asked), "store": summary(told), "ask_and_store": summary(both)}
+    parts = {"ask": asked, "store": told, "ask_and_store": both, "ask_and_store_cpu": cpu}
+    return {name: summary(values) for name, values in parts.items()}
 
 
 def lost_worker(kills: int) -> dict[str, Any]:
@@ -166,25 +179,46 @@ def moves_after(database: Database, job_id: str, moment: float) -> dict[str, flo
     return moves
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def soak(gate: str, file: Path) -> None:
+    """The suite's own long form, which writes to the file."""
+    path, name = SOAK[gate]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "soak", path, "-k", name]
+    subprocess.run(command, env={**os.environ, "RECORD_GATES": str(file.absolute())}, check=True)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/gates_engine.json"))
-    parser.add_argument("--trials", type=int, default=50_000)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--soak", action="store_true")
-    options = parser.parse_args()
-    if options.soak:
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "soak", "tests/search/test_gates.py"]
-        subprocess.run(command, env={**os.environ, "RECORD_GATES": str(options.json)}, check=False)
-    known = json.loads(options.json.read_text()) if options.json.exists() else {}
-    known["machine"] = {
-        "cores": os.cpu_count(), "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
-        "load": os.getloadavg()[0],
-    }  # fmt: skip
-    known["G9"] = {"sqlite": growth(options.trials)}
-    known["G2"] = {"sqlite, ray": lost_worker(options.kills)}
-    options.json.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    print(json.dumps({key: known[key] for key in ("G2", "G9")}, indent=1))
+    parser.add_argument("--gates", nargs="+", choices=["G2", "G9", *SOAK], default=["G2", "G9"])
+    parser.add_argument("--trials", type=int, default=50_000, help="of the job of G9")
+    parser.add_argument("--kills", type=int, default=10, help="of workers, G2")
+    parser.add_argument("--anew", action="store_true", help="forget what the file says of these gates")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = options()
+    known = json.loads(given.json.read_text()) if given.json.exists() else {}
+    if given.anew:
+        known = {gate: figures for gate, figures in known.items() if gate not in given.gates}
+        given.json.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    for gate in given.gates:
+        load = os.getloadavg()[0]
+        if gate in SOAK:
+            soak(gate, given.json)
+        known = json.loads(given.json.read_text()) if given.json.exists() else {}
+        if gate == "G9":
+            known.setdefault(gate, {})[f"sqlite, {given.trials:,} trials"] = growth(given.trials)
+        elif gate == "G2":
+            known[gate] = {"sqlite, ray": lost_worker(given.kills)}
+        known[gate]["machine"] = {
+            "cores": os.cpu_count(), "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
+            "load_before": round(load, 1), "load_after": round(os.getloadavg()[0], 1),
+        }  # fmt: skip
+        given.json.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        print(json.dumps({gate: known[gate]}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

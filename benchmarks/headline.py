@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from search.job import parse_job
 from search.plan import plan_job
 from search.records import FINAL_JOB_STATES, TrialRecord
 from search.running import Result, result, resume, run
-from search.storage import jobs
+from search.storage import jobs, trials
 from search.storage.database import Database
 
 RESULTS = Path(__file__).parent / "results"
@@ -52,8 +53,11 @@ def job_of(task: str, minutes: float, changes: Mapping[str, Any]) -> dict[str, A
     return {"name": f"headline {task}", "task": dict(TASKS[task]), "budget": budget, **RECIPE, **changes}
 
 
-def searched(task: str, given: argparse.Namespace, changes: Mapping[str, Any]) -> tuple[Result, float]:
-    """The job of a task, new, taken up again, or finished earlier; with the seconds it took in this run."""
+def searched(
+    task: str, given: argparse.Namespace, changes: Mapping[str, Any]
+) -> tuple[Result, Counter[str], float]:
+    """The job of a task, new, taken up again, or finished earlier; how its trials ended, and the seconds it
+    took in this run."""
     database = Database.open(f"sqlite:///{given.folder / f'{task}.db'}")
     note = given.folder / f"{task}.job"
     began = time.monotonic()
@@ -76,11 +80,13 @@ def searched(task: str, given: argparse.Namespace, changes: Mapping[str, Any]) -
     else:
         plan = plan_job(parse_job(job_of(task, given.minutes, changes)))
         found = run(plan, database=database, ray=ray, workers=given.workers or None, on_tick=on_tick)
+    with database.read() as session:
+        ends = Counter(str(row.state) for row in trials.all_trials(session, found.job.id) if row.number >= 0)
     database.close()
-    return found, time.monotonic() - began
+    return found, ends, time.monotonic() - began
 
 
-def told(found: Result, seconds: float) -> dict[str, Any]:
+def told(found: Result, ends: Mapping[str, int], seconds: float) -> dict[str, Any]:
     """The figures of a task."""
     job, indicators = found.job, found.job.indicators
     best = max((row for row in found.front), key=lambda row: row.seeds, default=None)
@@ -89,7 +95,7 @@ def told(found: Result, seconds: float) -> dict[str, Any]:
         "state": [job.state, job.reason, job.stage],
         "seconds_of_work": round(float(job.context.get("active_s", 0.0))),
         "seconds_of_this_run": round(seconds),
-        "trials": job.counters.get("proposed", 0),
+        "trials": {"all": sum(ends.values()), **ends},
         "front": len(found.front),
         "seeds": best.seeds if best else None,
         "finalist_steps": job.spec["finalists"]["steps"],
@@ -140,8 +146,7 @@ def main() -> None:
     known = json.loads(given.json.read_text()) if given.json.exists() else {}
     tasks: dict[str, Any] = dict(known.get("tasks", {}))
     for task in given.tasks:
-        found, seconds = searched(task, given, SMALL if given.small else {})
-        tasks[task] = told(found, seconds)
+        tasks[task] = told(*searched(task, given, SMALL if given.small else {}))
         file = {
             "about": "speed-up at equal quality of one search a task against the reference family",
             "is_claim": not given.small,

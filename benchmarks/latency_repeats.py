@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.latency import Target, device_facts, latency_fingerprint, measure_model
+from evaluators.latency import EstimatorLimits, Target, device_facts, latency_fingerprint, measure_model
 from space.architecture import Architecture, BytesInterface
 from space.model import build_model
 from space.sampling import sample
@@ -65,7 +65,7 @@ def compared(visits: Sequence[Visit]) -> dict[str, Any]:
             for id in one["models"].keys() & other["models"].keys():
                 a, b = one["models"][id], other["models"][id]
                 shifts = (abs(b[key] / a[key] - 1) for key in ("value_s", "p50_s"))
-                found.append((*shifts, bool(a["flags"] or b["flags"])))
+                found.append((*shifts, any(one["flags"] or is_wide(one) for one in (a, b))))
     calm = [row for row in found if not row[2]]
     return {
         "apart_s": [round(b["at"] - a["at"]) for a, b in itertools.combinations(visits, 2)],
@@ -73,6 +73,11 @@ def compared(visits: Sequence[Visit]) -> dict[str, Any]:
         "unflagged": told([row[0] for row in calm]),
         "median_of_the_runs": told([row[1] for row in found]),
     }
+
+
+def is_wide(row: Mapping[str, Any]) -> bool:
+    """Noisy by its own interval; early visits did not say so where each round was sure of itself."""
+    return bool(row["spread_s"] > EstimatorLimits().noisy_half_width * row["value_s"])
 
 
 def told(shifts: Sequence[float]) -> Mapping[str, float] | None:

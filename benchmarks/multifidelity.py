@@ -10,7 +10,8 @@ the steps (`rungs_models.csv`). Here they arrive in random orders, and each poli
     random    as many promotions as halving, of trials drawn at random
 
 With these rungs, halving cannot spend less than 0.25 + 0.25 / r + 0.5 / r^2 of the time of full trainings on
-as many architectures, r the reduction: 0.5, 0.39 and 0.34 for 2, 3 and 4.
+as many architectures, r the reduction: 0.5, 0.39 and 0.34 for 2, 3 and 4. With a rung before them, at 0.14
+(the losses of `rungs_curves.csv` at that step): 0.33, 0.22 and 0.19.
 
 A piece of training costs its share of the architecture's processor time. Objectives: the loss, and the
 multiply-accumulates in closed form (in logarithms); a table has no latencies of the machine that replays it.
@@ -40,6 +41,8 @@ from search.multifidelity import Promotion, RungResult, next_promotion
 RESULTS = Path(__file__).parent / "results"
 RUNGS = ("quarter", "half", "end")
 SHARES = (0.25, 0.5, 1.0)
+EARLY_STEP = 41
+"""Of the rung before them."""
 REDUCTIONS = (2, 3, 4)
 GOALS = (0.95, 0.99)
 POINTS = (0.1, 0.2, 0.33, 0.5, 0.75, 1.0)
@@ -56,13 +59,15 @@ class Curve:
     losses: tuple[float, ...]
     log_macs: float
     seconds: float
+    shares: tuple[float, ...] = SHARES
+    """Of the training, at the end of each rung."""
 
     def vector(self, rung: int) -> tuple[float, float]:
         return self.losses[rung - 1], self.log_macs
 
     def cost(self, rung: int) -> float:
         """Seconds from the rung before to this one."""
-        return self.seconds * (SHARES[rung - 1] - (SHARES[rung - 2] if rung > 1 else 0.0))
+        return self.seconds * (self.shares[rung - 1] - (self.shares[rung - 2] if rung > 1 else 0.0))
 
 
 @dataclass(slots=True)
@@ -77,10 +82,14 @@ class Replay:
     reached: dict[int, int] = field(default_factory=dict)
     """Trial -> the rung it has reached or is trained to."""
 
+    @property
+    def num_rungs(self) -> int:
+        return len(self.curves[0].shares)
+
     def finished(self, number: int) -> None:
         rung = self.reached[number]
         self.results.append(RungResult(number, rung, self.curves[number].vector(rung)))
-        if rung < len(RUNGS):
+        if rung < self.num_rungs:
             self.waiting.add(number)
 
     def start(self, found: Promotion | None) -> tuple[int, float] | None:
@@ -99,7 +108,9 @@ Policy = Callable[[Replay], Promotion | None]
 
 
 def halving(replay: Replay) -> Promotion | None:
-    return next_promotion(replay.results, replay.waiting, num_rungs=len(RUNGS), reduction=replay.reduction)
+    return next_promotion(
+        replay.results, replay.waiting, num_rungs=replay.num_rungs, reduction=replay.reduction
+    )
 
 
 def full(replay: Replay) -> Promotion | None:
@@ -108,7 +119,7 @@ def full(replay: Replay) -> Promotion | None:
 
 def at_random(replay: Replay) -> Promotion | None:
     """At each rung the share that halving promotes, drawn blindly."""
-    for rung in range(len(RUNGS) - 1, 0, -1):
+    for rung in range(replay.num_rungs - 1, 0, -1):
         here = sorted(result.number for result in replay.results if result.rung == rung)
         left = [number for number in here if number in replay.waiting and replay.reached[number] == rung]
         if left and len(here) - len(left) < max(1, len(here) // replay.reduction):
@@ -134,17 +145,23 @@ def replayed(
         clock, number = min(running)
         running.remove((clock, number))
         replay.finished(number)
-        if replay.reached[number] == len(RUNGS):
-            ends.append((clock * workers, curves[number].vector(len(RUNGS))))
+        if replay.reached[number] == replay.num_rungs:
+            ends.append((clock * workers, curves[number].vector(replay.num_rungs)))
 
 
-def curve_of(row: dict[str, str], macs: float) -> Curve:
-    return Curve(tuple(float(row[rung]) for rung in RUNGS), log(macs), float(row["cpu_s"]))
+def curve_of(row: dict[str, str], early: float) -> tuple[Curve, Curve]:
+    """With three rungs and with four."""
+    losses, log_macs = tuple(float(row[rung]) for rung in RUNGS), log(float(row["macs"]))
+    first, seconds = EARLY_STEP / int(row["steps"]), float(row["cpu_s"])
+    return (
+        Curve(losses, log_macs, seconds),
+        Curve((early, *losses), log_macs, seconds, (first, *SHARES)),
+    )
 
 
 def told(curves: Sequence[Curve], reduction: int, orders: int, workers: int) -> dict[str, Any]:
     """Medians and quartiles over random orders, of every policy."""
-    ends = [curve.vector(len(RUNGS)) for curve in curves]
+    ends = [curve.vector(len(curve.shares)) for curve in curves]
     least, most = (tuple(f(axis) for axis in zip(*ends, strict=True)) for f in (min, max))
     whole = sum(curve.seconds for curve in curves)
 
@@ -186,6 +203,11 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
     }
 
 
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=RESULTS, metavar="DIR", help="where rungs_models.csv is")
@@ -193,11 +215,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, default=RESULTS / "multifidelity.json", metavar="FILE")
     given = parser.parse_args()
-    with (given.data / "rungs_models.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    curves: dict[str, list[Curve]] = {}
-    for row in rows:
-        curves.setdefault(row["task"], []).append(curve_of(row, float(row["macs"])))
+    early = {
+        (row["task"], row["number"]): float(row["loss"])
+        for row in _table(given.data / "rungs_curves.csv")
+        if int(row["step"]) == EARLY_STEP
+    }
+    curves: dict[str, dict[str, list[Curve]]] = {}
+    for row in _table(given.data / "rungs_models.csv"):
+        kinds = curve_of(row, early[row["task"], row["number"]])
+        for name, curve in zip(("3 rungs", "4 rungs"), kinds, strict=True):
+            curves.setdefault(row["task"], {}).setdefault(name, []).append(curve)
     found = {
         "about": "times as shares of training everything to the end; quartiles over random orders of arrival",
         "date": datetime.now(UTC).date().isoformat(),
@@ -205,8 +232,12 @@ def main() -> None:
         "orders": given.orders,
         "workers": given.workers,
         "tasks": {
-            name: {f"reduction {r}": told(own, r, given.orders, given.workers) for r in REDUCTIONS}
-            for name, own in curves.items()
+            name: {
+                f"{rungs}, reduction {r}": told(own, r, given.orders, given.workers)
+                for rungs, own in kinds.items()
+                for r in REDUCTIONS
+            }
+            for name, kinds in curves.items()
         },
     }
     given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Pictures of every page in light and dark, with 0, 30 and 100,000 trials.
 
-    python -m benchmarks.page_pictures --out FOLDER [--trials 0 30 100000]
+    python -m benchmarks.page_pictures --out FOLDER [--trials 0 30 100000] [--widths 400 1280 2560]
     python -m benchmarks.page_pictures --out docs/pictures --db sqlite:///paretoformer.db --job JOB --docs
 
 Jobs are made up (`benchmarks.made_up_job`) unless a database with a real job is given. `--docs` takes the
@@ -8,6 +8,7 @@ three pictures of README and docs from it: the job page, a trial, a comparison.
 """
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,14 +69,16 @@ def take(page: Page, address: str, path: Path, *, clip: tuple[int, int] | None =
     page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})
 
 
-def all_pages(browser: Browser, database: Database, job: JobRecord, out: Path, prefix: str) -> None:
-    """Every page of the job in both schemes."""
+def all_pages(
+    browser: Browser, database: Database, job: JobRecord, out: Path, prefix: str, widths: Sequence[int]
+) -> None:
+    """Every page of the job in both schemes and all widths."""
     with served(database) as address:
-        for scheme in SCHEMES:
-            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
+        for scheme, width in itertools.product(SCHEMES, widths):
+            page = browser.new_page(viewport={"width": width, "height": HEIGHT}, color_scheme=scheme)
             page.set_default_timeout(120_000)
             for name, path in paths(database, job).items():
-                take(page, address + path, out / f"{prefix}-{name}-{scheme}.png")
+                take(page, address + path, out / f"{prefix}-{name}-{width}-{scheme}.png")
             page.close()
 
 
@@ -125,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--trials", type=int, nargs="*", default=list(SIZES), help="sizes of made-up jobs")
+    parser.add_argument("--widths", type=int, nargs="*", default=[WIDTH], help="of the window, in pixels")
     parser.add_argument("--db", help="address of a database with a job")
     parser.add_argument("--job", help="id of the job in it, or its beginning")
     parser.add_argument("--docs", action="store_true", help="only the pictures of README and docs")
@@ -139,13 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if given.docs:
                     docs_pictures(browser, database, job, given.out)
                 else:
-                    all_pages(browser, database, job, given.out, job.id[:8])
+                    all_pages(browser, database, job, given.out, job.id[:8], given.widths)
         else:
             empty_service(browser, given.out)
             for size in given.trials:
                 with opened(None) as database:
                     job = insert_made_up_job(database, size)
-                    all_pages(browser, database, job, given.out, str(size))
+                    all_pages(browser, database, job, given.out, str(size), given.widths)
         browser.close()
 
 

@@ -21,6 +21,7 @@ from evaluators.training import TrainingPlan, prepare_task, train
 from search.multifidelity import top
 from search.proposer import Proposer
 from search.strategies import make_strategy
+from search.workers.ray import connect
 from search.workers.tune import MultiObjectiveASHA, Reports, StrategySearcher
 from space.architecture import Architecture, parse_architecture
 from space.costs import costs
@@ -68,7 +69,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=Path("ray-tune").absolute())
+    parser.add_argument("--ray", default="local", metavar="ADDRESS", help="of a cluster")
     given = parser.parse_args()
+    connect(given.ray)
     interface = prepare_task("language-model", "python-stdlib").interface()
     space = load_preset("decoder-small").for_interface(interface)
     proposer = Proposer(make_strategy("surrogate", space, 0, OBJECTIVES), space, seed=0, budget=given.trials)
