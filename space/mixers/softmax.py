@@ -84,7 +84,7 @@ class Softmax(Attention):
         position: Int[Tensor, ""],
     ) -> tuple[Float[Tensor, "batch heads 1 width"], State]:
         keys, values = torch.cat([state["keys"], k], dim=2), torch.cat([state["values"], v], dim=2)
-        bias = self._row(position, keys.shape[2])
+        bias = self._row(position, keys)
         return attention_to_kept(q, keys, values, bias, self.clip), {"keys": keys, "values": values}
 
     def cache_of(
@@ -92,10 +92,13 @@ class Softmax(Attention):
     ) -> State:
         return {"keys": k, "values": v}
 
-    def _row(self, position: Int[Tensor, ""], kept: int) -> Float[Tensor, "heads_or_1 1 kept"] | None:
+    def _row(
+        self, position: Int[Tensor, ""], keys: Float[Tensor, "batch groups kept width"]
+    ) -> Float[Tensor, "heads_or_1 1 kept"] | None:
         """Bias of the last token: none is forbidden to it."""
         if self.bias.relative is None:
             return None
+        kept = keys.shape[2]
         if self.bias.cached is not None:
             return self.bias.cached.index_select(1, position[None])[:, :, :kept]
         return self.bias.row(position, torch.arange(kept, device=position.device))

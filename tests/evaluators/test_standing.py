@@ -16,7 +16,7 @@ numbers = st.integers(-5, 5).map(float)
 
 def measured(name: str, value: float) -> Measurement:
     status = "ok" if math.isfinite(value) else "nan"
-    return Measurement(name, value if status == "ok" else None, "1", "computed", status=status)  # type: ignore[arg-type]
+    return Measurement(name, float(value) if status == "ok" else None, "1", "computed", status=status)  # type: ignore[arg-type]
 
 
 def by_definition(sample: list[float], score: float) -> float:

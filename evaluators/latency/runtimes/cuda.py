@@ -14,7 +14,7 @@ on a device yet.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ DRIFT = 0.03
 """Relative change of the clock above which a measurement is made again."""
 
 
+@runtime_checkable
 class Events(Protocol):
     """What times a run; tests bring their own."""
 

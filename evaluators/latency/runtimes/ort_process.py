@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 PR_SET_PDEATHSIG = 1
 FREE_AXES = ("batch", "length")
@@ -131,7 +132,7 @@ def bound(session: onnxruntime.InferenceSession, described: Mapping[str, Any]) -
     return functools.partial(_run_bound, session, binding, (values, output))
 
 
-def random_values(described: Mapping[str, Any]) -> "np.ndarray[Any, Any]":
+def random_values(described: Mapping[str, Any]) -> NDArray[Any]:
     """An input of the described shape and kind, always the same."""
     rng = np.random.default_rng(0)
     shape = tuple(described["shape"])

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from space.architecture import Architecture, parse_architecture
+from space.choice import FeedForward
 from space.errors import UnsupportedError
 from space.export import STEP_STATE, export_onnx, export_step, has_step, write_first_state, write_folder
 from space.mixers import MIXERS
@@ -222,7 +223,7 @@ def test_models_without_steps_have_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class WithoutForm(nn.Module):
+class WithoutForm(FeedForward):
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         mixed: torch.Tensor = torch.special.bessel_j0(x)
         return mixed
