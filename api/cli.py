@@ -102,13 +102,16 @@ app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 
 
+GC_THRESHOLD = (20_000, 20, 50)
+
+
 def main() -> None:
     """Entry point of the console script.
 
     Imports make a million objects that stay; looking for cycles among them as often as Python does by itself
     takes a quarter of a server's start.
     """
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(*GC_THRESHOLD)
     app(prog_name="paretoformer")
 
 

@@ -149,9 +149,12 @@ def one_kill(database: Database, job: Any, plan: JobPlan, executor: RayExecutor)
     killed: list[float] = []
 
     def kill() -> None:
+        while not (training := [one for one in executor._slots if one.work and one.work.stage == "train"]):
+            time.sleep(0.05)
         time.sleep(1.0)
         killed.append(time.time())
-        os.kill(next(iter(executor._slots)).host.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        assert training[0].host is not None
+        os.kill(training[0].host.pid, signal.SIGKILL)
 
     def look(coordinator: Coordinator) -> None:
         moves = moves_after(database, job.id, killed[0]) if killed else {}

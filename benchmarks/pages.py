@@ -29,6 +29,8 @@ from .page_pictures import CHROMIUM, opened, paths
 from .served_pages import served
 
 REPEATS = 5
+SETTLED_MS = 1500
+"""Between the marks of the front and the zoom: nobody zooms before the charts below are drawn."""
 BUNDLE = "plotly.min.js"
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1e3"
 MARKS = "document.querySelectorAll('[data-figure=front] .scatterlayer .points path').length"
@@ -90,6 +92,7 @@ def measured(browser: Browser, database: Database, job_id: str, address: str, pa
         page.wait_for_load_state("load")
         if path == f"/jobs/{job_id}":
             found["figure"].append(drawn(page) - begin)
+            page.wait_for_timeout(SETTLED_MS)
             cpu = time.process_time()
             found["zoom"].append(zoomed(page, 0.3 + 0.02 * repeat))
             found["zoom CPU"].append(time.process_time() - cpu)

@@ -1,5 +1,6 @@
 """The pages of a database on a free port of this machine, without a coordinator: for pictures and timings."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 import uvicorn
 
 from api.app import create_app
+from api.cli import GC_THRESHOLD
+from api.serving import rest_memory
 from api.settings import Settings
 from search.storage.database import Database
 
@@ -29,6 +32,8 @@ def served(database: Database, settings: Settings | None = None) -> Iterator[str
             raise RuntimeError(f"the server did not start within {START_S:g} s")
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
+    gc.set_threshold(*GC_THRESHOLD)  # as `paretoformer serve` does
+    rest_memory()
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

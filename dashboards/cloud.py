@@ -16,7 +16,7 @@ from search.tally import Ending, Tally
 from .selection import Selection
 
 CELLS_ACROSS, CELLS_UP = 64, 40
-MAX_MARKS = 1200
+MAX_MARKS = 800
 """Drawn and moved by a browser in a tenth of a second, with their hover texts some hundred kilobytes."""
 
 

@@ -5,7 +5,7 @@
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const DEBOUNCE_MS = 300;
 const RETRY_MS = 3000;
-const MOVED_MS = 80;
+const MOVED_MS = 40;
 const NARROW = 520; // pixels; a legend above so narrow a figure would take half of it
 const LEGEND_LINE = 26;
 // Plotly's own bar has a button that sends the chart to its makers' server, and one for pictures that the content
@@ -285,9 +285,9 @@ class LivePage {
       const answer = await fetch(`${this.base}/charts/front.json${query}`, { cache: "no-store" });
       if (!answer.ok || query !== this.query) return;
       const { figure, twin, note } = await answer.json();
+      this.figures.draw({ ...this.figures.known, front: figure }, "front");
       document.querySelector("[data-fragment=front_note]").textContent = note;
       document.querySelector("[data-fragment=twin_front]").innerHTML = twin;
-      this.figures.draw({ ...this.figures.known, front: figure }, "front");
     } catch { /* the marks of before stay */ }
   }
 
