@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy.orm import Session
 
-from dashboards import Many, PlannedBlock, Selection, Thinned, default_selection, thinned_plane
+from dashboards import Many, PlannedBlock, Selection, Thinned, default_selection, report_html, thinned_plane
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 from search.storage import events, measurements, overviews, trials
 from search.tally import Tally, rungs_of
@@ -79,6 +79,19 @@ def gather_front(session: Session, job: JobRecord, chosen: Selection) -> Gathere
         warnings=(),
         last_seq=0,
         many=Many(none, (), (), cloud, stopped),
+    )
+
+
+def report_of(rows: Gathered) -> str:
+    """One offline page with everything of a job."""
+    return report_html(
+        rows.job,
+        rows.trials,
+        rows.references,
+        measurements=rows.latencies,
+        curves=rows.curves,
+        warnings=rows.warnings,
+        many=rows.many,
     )
 
 

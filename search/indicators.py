@@ -110,8 +110,8 @@ def indicators(
     """Everything a page, a report or `--json` says about a job as a whole; plain JSON.
 
     Keys: schema_version, stage, hypervolume, reference_hypervolume, hypervolume_gain (fraction of the
-    references'), hypervolume_history [[trials counted, hypervolume], ...], speedup_at_equal_quality,
-    speedup_at_equal_quality_search (once finalists exist: the same on the search stage's numbers),
+    references', once a trial is counted), hypervolume_history [[trials counted, hypervolume], ...],
+    speedup_at_equal_quality, speedup_at_equal_quality_search (once finalists exist: the same on the search stage's numbers),
     suggestions, scale {objectives, ideal, worst, reference_point}, igd_plus and additive_epsilon (how far the
     front falls short of the references' front, 0 or less: nowhere), nondominated_probability {trial of the
     front: probability that it stays on it}, final_ranks (once finalists exist: `ranks.final_ranks`). A figure
@@ -144,7 +144,7 @@ def indicators(
         found |= {
             "hypervolume": volume,
             "reference_hypervolume": reference_volume,
-            "hypervolume_gain": volume / reference_volume - 1 if reference_volume > 0 else None,
+            "hypervolume_gain": volume / reference_volume - 1 if best and reference_volume > 0 else None,
             "hypervolume_history": hypervolume_history(rows, scale),
             "scale": {
                 "objectives": list(scale.objectives),

@@ -39,29 +39,13 @@ def write_report(database: "Database", job: "JobRecord", path: Path) -> None:
     """
     from space.errors import InvalidInputError
 
-    text = report_text(database, job)
+    from ..gathering import gather, report_of
+
+    with database.read() as session:
+        text = report_of(gather(session, job))
     draft = path.with_name(f".{path.name}.draft")
     try:
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
         raise InvalidInputError(f"'{path}' cannot be written: {error.strerror}") from error
-
-
-def report_text(database: "Database", job: "JobRecord") -> str:
-    """The report as HTML."""
-    from dashboards import report_html
-
-    from ..gathering import gather
-
-    with database.read() as session:
-        found = gather(session, job)
-    return report_html(
-        found.job,
-        found.trials,
-        found.references,
-        measurements=found.latencies,
-        curves=found.curves,
-        warnings=found.warnings,
-        many=found.many,
-    )

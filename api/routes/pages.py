@@ -25,7 +25,6 @@ from dashboards import (
     placed_problems,
     plotly_bundle,
     preview_html,
-    report_html,
     static_dir,
     trial_page,
 )
@@ -42,7 +41,7 @@ from ..bodies import form_body
 from ..deps import CallerDep, DatabaseDep, Services, ServicesDep, TenantDep
 from ..documents import docs_page
 from ..example import EXAMPLE
-from ..gathering import Gathered, gather, of_trial
+from ..gathering import Gathered, gather, of_trial, report_of
 from ..guard import REPORT_POLICY
 from ..previewing import FormAnswer, answer_form, problems_of, written_form
 from ..stream import stream_answer
@@ -241,16 +240,7 @@ def events(
 def report(job_id: str, database: DatabaseDep, tenant: TenantDep) -> HTMLResponse:
     with database.read() as session:
         rows = gather(session, jobs.resolve(session, job_id, tenant))
-    text = report_html(
-        rows.job,
-        rows.trials,
-        rows.references,
-        measurements=rows.latencies,
-        curves=rows.curves,
-        warnings=rows.warnings,
-        many=rows.many,
-    )
-    return HTMLResponse(text, headers={"Content-Security-Policy": REPORT_POLICY})
+    return HTMLResponse(report_of(rows), headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/jobs/{job_id}/front.csv")

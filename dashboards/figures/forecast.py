@@ -60,7 +60,7 @@ def forecast_figure(job: JobRecord, found: Sequence[Predicted], title: str) -> g
     quality = job.objectives[0]
     layout = figure_layout(
         x={
-            "title": {"text": f"latency on {plain(title)} (ms), analytic, not measured; log scale"},
+            "title": {"text": f"latency on {plain(title)} (ms)<br>analytic, not measured; log scale"},
             "type": "log",
             "tickformat": "~r",
             "dtick": "D2",

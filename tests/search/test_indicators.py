@@ -186,7 +186,7 @@ def test_a_job_with_nothing_yet_states_nothing() -> None:
     assert found["suggestions"] == []
     only_references = indicators([], REFERENCES, KEYS)
     assert only_references["hypervolume"] == 0
-    assert only_references["hypervolume_gain"] == -1
+    assert only_references["hypervolume_gain"] is None  # nothing found yet is no loss of everything
 
 
 def test_the_history_follows_completion_not_number() -> None:
