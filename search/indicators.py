@@ -111,7 +111,8 @@ def indicators(
 
     Keys: schema_version, stage, hypervolume, reference_hypervolume, hypervolume_gain (fraction of the
     references', once a trial is counted), hypervolume_history [[trials counted, hypervolume], ...],
-    speedup_at_equal_quality, speedup_at_equal_quality_search (once finalists exist: the same on the search stage's numbers),
+    speedup_at_equal_quality, speedup_at_equal_quality_search (once finalists exist: the same on the search
+    stage's numbers),
     suggestions, scale {objectives, ideal, worst, reference_point}, igd_plus and additive_epsilon (how far the
     front falls short of the references' front, 0 or less: nowhere), nondominated_probability {trial of the
     front: probability that it stays on it}, final_ranks (once finalists exist: `ranks.final_ranks`). A figure
