@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 TASKS: Mapping[str, Mapping[str, str]] = {
     "python-stdlib": {"kind": "language-model", "dataset": "python-stdlib"},
     "mnist1d": {"kind": "sequence", "dataset": "mnist1d"},
-    "listops-mini": {"kind": "sequence", "dataset": "listops-mini"},
+    "python-packages": {"kind": "text-classification", "dataset": "python-packages"},
 }
 RECIPE: Mapping[str, Any] = {
     "training": {"steps": 600, "rungs": 3, "reduction": 3},

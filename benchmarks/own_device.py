@@ -87,9 +87,11 @@ def main() -> None:
             if time.monotonic() > ends or not len(own["rows"]) == index < len(models):
                 continue
             own["rows"].append(measured_row(models[index], own["blocks"]))
-            own["summary"] = summary(own["rows"], own["blocks"], machine)
             store(result, arguments.json)
             print(f"{preset}: {described(own['rows'][-1])}", flush=True)
+    for own in result["presets"].values():
+        own["summary"] = summary(own["rows"], own["blocks"], machine)
+    store(result, arguments.json)
     for preset, own in result["presets"].items():
         for name, errors_ in own["summary"].items():
             if isinstance(errors_, Mapping) and "within_10" in errors_:

@@ -17,6 +17,7 @@ from evaluators.latency import Block, Composition, Pair, blocks_of, device_key, 
 from evaluators.protocol import Measurement, fingerprint
 from evaluators.training import TrainingPlan, training_fingerprint
 from space.architecture import Architecture, parse_architecture
+from space.costs import costs
 
 from .clock import Clock
 from .plan import JobPlan, taught
@@ -102,7 +103,8 @@ class Evidence:
         texts = self._db.reading(
             lambda session: architectures.find_many(session, [row.subject for row in rows])
         )
-        blocks = {id: blocks_of(parse_architecture(text), target) for id, text in texts.items()}
+        models = {id: parse_architecture(text) for id, text in texts.items()}
+        blocks = {id: blocks_of(model, target) for id, model in models.items()}
         ids = {block.id for model in blocks.values() for block in model}
         stored = self._db.reading(
             lambda session: measurements.find_many(session, ids, "block_latency_s", self._block_mark)
@@ -113,7 +115,8 @@ class Evidence:
             parts = [(block, known.get(block.id)) for block in blocks.get(row.subject, ())]
             timed = tuple((block, seconds) for block, seconds in parts if seconds is not None)
             if timed and len(timed) == len(parts) and row.value is not None:
-                found[row.subject] = Composition(timed).pair(row.value)
+                weights_bytes = costs(models[row.subject]).weights_bytes
+                found[row.subject] = Composition(timed, weights_bytes).pair(row.value)
         return found
 
     def stored_architectures(self, ids: Iterable[str]) -> dict[str, Architecture]:

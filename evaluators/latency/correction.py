@@ -2,10 +2,11 @@
 
     log(measured / sum) = c + w . z + error        z: share of the summed time that each trait has
 
-Traits are what a block is made of (mixer, position it reads, feed-forward, norm, number format, part) and how
-many blocks there are. Ridge regression shrinks w to 0, that is the ratio to the common one. Of a few
-penalties that are fixed here, the infinite one (a common factor alone) and no correction at all among them,
-the one with the least mean absolute leave-one-out error is taken: a few disturbed models do not decide.
+Traits are what a block is made of (mixer, position it reads, feed-forward, norm, number format, part), how
+many blocks there are, and the bytes of all weights. Ridge regression shrinks w to 0, that is the ratio to the
+common one. Of a few penalties that are fixed here, the infinite one (a common factor alone) and no correction
+at all among them, the one with the least mean absolute leave-one-out error is taken: a few disturbed models
+do not decide.
 
 The 95 % interval comes from the leave-one-out errors too, each divided by sqrt(1 + its leverage):
 split-conformal from 20 models on, Student's t below; it is wider for a model unlike those measured, and wide

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from evaluators.protocol import Measurement
 from space.architecture import Architecture
+from space.costs import costs
 from space.errors import UnsupportedError
 
 from .blocks import Block, blocks_of
@@ -21,13 +22,17 @@ from .target import Target, device_key
 
 PER_BLOCK_S = 1e-5
 """Unit of the trait that counts blocks: a constant error of each of them is a multiple of it."""
+WEIGHTS_BYTES_PER_S = 25e9
+"""Unit of the trait of weights. A block that is timed alone finds its weights in the core's cache; those of
+a whole model displace one another and come from farther away every time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """The blocks of a model with their seconds, in the order they run."""
+    """The blocks of a model with their seconds, in the order they run, and the bytes of all its weights."""
 
     parts: tuple[tuple[Block, float], ...]
+    weights_bytes: int
 
     @property
     def total_s(self) -> float:
@@ -41,6 +46,7 @@ class Composition:
             for trait in block.traits:
                 seconds[trait] += block_s
         seconds["blocks"] = PER_BLOCK_S * len(self.parts)
+        seconds["weights"] = self.weights_bytes / WEIGHTS_BYTES_PER_S
         total = self.total_s
         return {trait: part / total for trait, part in seconds.items()}
 
@@ -69,7 +75,8 @@ def composition(architecture: Architecture, target: Target, known: Mapping[str, 
             f"{len({block.id for block in missing})} blocks have no measured latency, "
             f"first {missing[0].name}; measure them with measure_blocks"
         )
-    return Composition(tuple((block, known[block.id]) for block in blocks))
+    timed = tuple((block, known[block.id]) for block in blocks)
+    return Composition(timed, costs(architecture).weights_bytes)
 
 
 def predict_latency(

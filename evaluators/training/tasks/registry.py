@@ -20,6 +20,7 @@ from .listops import ListOps, ListOpsMini
 from .mnist1d import Mnist1d
 from .mnist5k import Mnist5k
 from .mqar import Mqar
+from .python_packages import PythonPackages
 from .python_stdlib import PythonStdlib
 
 GROUP = "paretoformer.tasks"
@@ -33,6 +34,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         "mqar": Mqar(),
         "listops-mini": ListOpsMini(),
         "listops": ListOps(),
+        "python-packages": PythonPackages(),
     }
 )
 """The built-in ones; none reads a file of the user's or the network."""

@@ -1,12 +1,14 @@
 """Composition: exact sums, what is missing, traits of blocks, and the correction applied."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import pytest
 
 from evaluators.latency import (
     Correction,
+    Pair,
     Target,
     blocks_of,
     composition,
@@ -15,6 +17,7 @@ from evaluators.latency import (
     predict_latency,
 )
 from space.architecture import Architecture
+from space.costs import costs
 from space.errors import UnsupportedError
 
 Factory = Callable[..., Architecture]
@@ -52,6 +55,30 @@ def test_shares_are_fractions_of_the_summed_time(make: Factory) -> None:
     assert shares["feed_forward glu"] == shares["feed_forward int8_dynamic"] == pytest.approx(1 / 3)
     assert shares["norm rmsnorm"] == pytest.approx(4 / 6)
     assert shares["blocks"] == pytest.approx(6e-5 / 6e-3)
+    assert shares["weights"] == pytest.approx(costs(architecture).weights_bytes / 25e9 / 6e-3)
+
+
+def test_weights_that_come_from_afar_are_learned(make: Factory) -> None:
+    """The same blocks, timed from the cache; whole, every byte of the weights costs 40 ps more."""
+    pairs = []
+    for d_model in (32, 48, 64, 80, 96, 112, 128):
+        for layers in (1, 2, 4):
+            architecture = make(num_layers=layers, d_model=d_model)
+            composed = composition(architecture, Target(), timed(architecture, 2e-5))
+            pairs.append(composed.pair(composed.total_s + composed.weights_bytes / 25e9))
+    blind = [
+        Pair(one.composed_s, one.measured_s, {t: s for t, s in one.shares.items() if t != "weights"})
+        for one in pairs
+    ]
+    assert mean_error(pairs) < 0.03 < 0.1 < mean_error(blind)
+
+
+def mean_error(pairs: Sequence[Pair]) -> float:
+    """Of the log of every fourth model, from a correction fitted to the others."""
+    left = pairs[::4]
+    correction = fit_correction([one for one in pairs if one not in left])
+    errors = [math.log(one.measured_s / one.composed_s) - correction.of(one.shares)[0] for one in left]
+    return fmean(map(abs, errors))
 
 
 def test_a_correction_moves_the_value_and_gives_its_interval(make: Factory) -> None:
