@@ -131,8 +131,6 @@ def measured_row(architecture: Architecture, blocks: dict[str, Row]) -> Row:
         "architecture_id": architecture.id,
         "architecture": json.loads(architecture.canonical_json),
         "measured": facts(whole),
-        "reference_p10_s": whole.detail["reference_p10_s"],
-        "scale": whole.detail["scale"],
         "load_1m": os.getloadavg()[0],
     }
 
@@ -141,7 +139,8 @@ def facts(found: Measurement) -> Row:
     """`spread_s`: half of the 95 % interval."""
     if found.value is None:
         raise SystemExit(f"{found.quantity}: {found.detail}")
-    return {"value_s": found.value, "spread_s": found.spread, "flags": sorted(found.flags)}
+    of_reference = {key: found.detail[key] for key in ("reference_p10_s", "scale")}
+    return {"value_s": found.value, "spread_s": found.spread, "flags": sorted(found.flags), **of_reference}
 
 
 def summary(rows: Sequence[Row], blocks: Mapping[str, Row], machine: Device) -> dict[str, Any]:

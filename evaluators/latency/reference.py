@@ -6,14 +6,15 @@ number format as the candidate. Never change it: every stored latency is in unit
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter
 from torch import nn
 
 from space.architecture import Architecture, BytesInterface, LanguageHead, LayerConfig
@@ -27,13 +28,17 @@ from space.quantization import NumberFormat
 
 from .target import Target, device_key
 
+Seconds = Annotated[float, Field(gt=0, lt=60)]
+
 TOKENS = 32
-KEPT = 256
-"""Newest values that the long-run value is taken over."""
-LONG_RUN_PERCENT = 25
-"""Percentile of them. Caches, frequency and co-tenants only ever slow the reference down, and the contention
-index of one thread does not see them: a median follows a stretch of disturbed hours and moves every later
-value with it, this one only when three quarters of what is kept are slow."""
+WATCHED = 16
+"""Newest calm values by which the long-run value may be found to be too high."""
+FASTER = 0.9
+"""Three quarters of them below this fraction of the long-run value: it was taken on a disturbed machine."""
+LATELY = 5
+"""Newest values that say how slow the machine is now."""
+RECENT_S = 600.0
+"""A value of another number format as old as this still tells how disturbed the machine is now."""
 
 
 def reference_architecture(number_format: NumberFormat = "fp32") -> Architecture:
@@ -70,9 +75,33 @@ def reference_file(scratch: Path, number_format: NumberFormat) -> Path:
     return path if path.exists() else export_onnx(reference_model(), architecture, path)
 
 
+class Known(BaseModel, frozen=True):
+    """What is known of the reference in one number format."""
+
+    long_run_s: Seconds
+    newest: tuple[Seconds, ...] = ()
+    """The newest 10th percentiles, at most `WATCHED`."""
+    at: float = 0.0
+    """Unix seconds of the last one."""
+
+    @property
+    def slowness(self) -> float:
+        """Of the machine in the newest measurements."""
+        return float(np.median(self.newest[-LATELY:])) / self.long_run_s
+
+
+_KNOWN = TypeAdapter(dict[NumberFormat, Known])
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceHistory:
-    """10th percentiles of the reference in calm measurements on one machine: a small file below `scratch`.
+    """Long-run values of the reference on one machine, by number format: a small file below `scratch`.
+
+    A long-run value stays what it was in the first calm measurement: it is the unit that every later one is
+    in, and a unit that follows the machine's good and bad hours makes models unequal that were measured in
+    different ones. A format that comes later is taken at the slowness of the machine that the others show at
+    that time, so that formats stay comparable. Only when the machine turns out to be faster for good (caches,
+    frequency and co-tenants slow the reference down, nothing speeds it up) are all values lowered, together.
 
     Only a process that holds the host (`quiet_host`) adds to it.
     """
@@ -83,27 +112,38 @@ class ReferenceHistory:
 
     @property
     def path(self) -> Path:
-        key = f"{os.uname().nodename}/{device_key(self.target)}/{self.number_format}"
+        key = f"{os.uname().nodename}/{device_key(self.target)}"
         return self.scratch / f"reference-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
     def long_run_s(self) -> float | None:
-        """Lower quartile of the kept values; None before the first."""
-        values = self._values()
-        return float(np.percentile(values, LONG_RUN_PERCENT)) if values else None
+        """None before the first calm measurement in this number format."""
+        own = self._known().get(self.number_format)
+        return None if own is None else own.long_run_s
 
-    def add(self, p10_s: float) -> None:
-        values = [*self._values(), p10_s][-KEPT:]
+    def add(self, p10_s: float, *, now: float | None = None) -> None:
+        """The 10th percentile of the reference in a calm measurement. `now`: Unix seconds."""
+        known, now = self._known(), time.time() if now is None else now
+        own = known.get(self.number_format)
+        long_run_s = p10_s / _slowness(known.values(), now) if own is None else own.long_run_s
+        newest = (*(() if own is None else own.newest), p10_s)[-WATCHED:]
+        known[self.number_format] = Known(long_run_s=long_run_s, newest=newest, at=now)
+        if len(newest) == WATCHED and np.percentile(newest, 75) < FASTER * long_run_s:
+            factor = float(np.median(newest)) / long_run_s
+            known = {name: Known(long_run_s=factor * one.long_run_s) for name, one in known.items()}
         self.scratch.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(f".{os.getpid()}.tmp")
-        unfinished.write_text(json.dumps(values), encoding="utf-8")
+        unfinished.write_bytes(_KNOWN.dump_json(known))
         os.replace(unfinished, self.path)
 
-    def _values(self) -> Sequence[float]:
-        """A missing or damaged file is an empty history: it is a cache of what measuring finds again."""
+    def _known(self) -> dict[NumberFormat, Known]:
+        """A missing or damaged file knows nothing: it is a cache of what measuring finds again."""
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
+            return dict(_KNOWN.validate_json(self.path.read_bytes()))
         except (OSError, ValueError):
-            return []
-        if not isinstance(values, list):
-            return []
-        return [float(value) for value in values if isinstance(value, (int, float)) and 0 < value < 60]
+            return {}
+
+
+def _slowness(known: Iterable[Known], now: float) -> float:
+    """How much slower than in the long run the reference is now; 1 when nobody looked lately."""
+    lately = [one for one in known if one.newest and abs(now - one.at) <= RECENT_S]
+    return max(lately, key=lambda one: one.at).slowness if lately else 1.0

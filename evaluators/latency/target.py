@@ -19,7 +19,7 @@ Device = Literal["cpu", "cuda"]
 Runtime = Literal["onnxruntime", "eager", "torch-compile", "cudagraph"]
 Phase = Literal["prefill", "decode"]
 
-EVALUATOR_VERSION = 5
+EVALUATOR_VERSION = 6
 """Raised whenever the estimator, the reference network or a runtime changes the number it gives."""
 
 

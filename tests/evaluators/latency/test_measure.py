@@ -28,6 +28,7 @@ from space.architecture import Architecture
 from space.errors import InvalidInputError, UnsupportedError
 from space.export import export_onnx
 from space.model import build_model
+from space.quantization import NumberFormat
 
 Factory = Callable[..., Architecture]
 
@@ -171,28 +172,50 @@ def test_the_timing_process_imports_neither_torch_nor_this_project(tmp_path: Pat
     assert '"modules": []' in run.stdout
 
 
-def test_the_reference_history_is_the_lower_quartile_of_its_newest_values(tmp_path: Path) -> None:
-    history = ReferenceHistory(tmp_path, Target(), "fp32")
-    assert history.long_run_s() is None
-    for value in (0.002, 0.001, 0.003, 0.004, 0.005):
-        history.add(value)
-    assert history.long_run_s() == 0.002
-    for _ in range(256):
-        history.add(0.004)
-    assert history.long_run_s() == 0.004
-    assert ReferenceHistory(tmp_path, Target(threads=2), "fp32").long_run_s() is None
-    history.path.write_text('{"damaged')
-    assert history.long_run_s() is None
+def history(folder: Path, number_format: NumberFormat = "fp32", threads: int = 1) -> ReferenceHistory:
+    return ReferenceHistory(folder, Target(threads=threads), number_format)
 
 
-def test_a_disturbed_stretch_of_twice_the_quiet_one_does_not_move_the_long_run_value(tmp_path: Path) -> None:
-    """A co-tenant in the caches slows the reference by 30 % without a flag; later values must not follow."""
-    history = ReferenceHistory(tmp_path, Target(), "fp32")
-    for value in [0.00135, 0.00140] * 10 + [0.00180, 0.00190] * 20:
-        history.add(value)
-    long_run_s = history.long_run_s()
-    assert long_run_s is not None
-    assert 0.00135 <= long_run_s <= 0.00140
+def test_the_long_run_value_is_the_first_one_and_stays(tmp_path: Path) -> None:
+    """In slow hours, and in hours that are faster by less than a tenth: the unit of all latencies."""
+    assert history(tmp_path).long_run_s() is None
+    for value in [0.00200] + [0.00300] * 300 + [0.00185, 0.00210] * 100:
+        history(tmp_path).add(value)
+        assert history(tmp_path).long_run_s() == 0.00200
+    assert history(tmp_path, threads=2).long_run_s() is None
+
+
+def test_a_damaged_file_is_an_empty_history(tmp_path: Path) -> None:
+    history(tmp_path).add(0.002)
+    for text in ('{"damaged', '{"fp32": {"long_run_s": -1}}', "[0.002]", '{"fp99": {"long_run_s": 1}}'):
+        history(tmp_path).path.write_text(text)
+        assert history(tmp_path).long_run_s() is None
+    history(tmp_path).add(0.003)
+    assert history(tmp_path).long_run_s() == 0.003
+
+
+def test_a_machine_that_proves_faster_lowers_every_format_once(tmp_path: Path) -> None:
+    fp32, int8 = history(tmp_path), history(tmp_path, "int8_dynamic")
+    fp32.add(0.0019, now=0.0)
+    int8.add(0.0009, now=1.0)
+    for second in range(14):
+        fp32.add(0.0012, now=60.0 + second)
+        assert fp32.long_run_s() == 0.0019
+    fp32.add(0.0012, now=90.0)
+    assert fp32.long_run_s() == pytest.approx(0.0012)
+    assert int8.long_run_s() == pytest.approx(0.0009 * 0.0012 / 0.0019)
+
+
+def test_a_new_format_is_taken_at_the_slowness_of_its_hour(tmp_path: Path) -> None:
+    """int8 comes in while fp32 runs at 1.5 times its long-run value; an hour after it nobody knows."""
+    fp32, int8, int4 = (history(tmp_path, name) for name in ("fp32", "int8_dynamic", "int4_g32"))
+    fp32.add(0.0010, now=0.0)
+    for second in range(5):
+        fp32.add(0.0015, now=10.0 + second)
+    int8.add(0.0009, now=20.0)
+    assert int8.long_run_s() == pytest.approx(0.0006)
+    int4.add(0.0009, now=3600.0)
+    assert int4.long_run_s() == 0.0009
 
 
 def test_the_reference_is_frozen() -> None:
