@@ -123,12 +123,12 @@ def peak(model: Model, examples: Tensor) -> float:
     return statistics.fmean(seen)
 
 
-def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and, with several seeds, standard deviation of every number."""
+def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Mean and standard deviation of every number; of one seed there is no deviation."""
     return {
         key: {
             "mean": statistics.fmean(row[key] for row in rows),
-            "deviation": statistics.stdev(row[key] for row in rows) if len(rows) > 1 else 0.0,
+            "deviation": statistics.stdev(row[key] for row in rows) if len(rows) > 1 else None,
         }
         for key in rows[0]
     }

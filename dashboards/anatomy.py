@@ -54,10 +54,12 @@ def target_of(job: JobRecord) -> Target:
     """Where the job measures; what the job has resolved comes before what its file says."""
     known = {**job.spec["target"], **(job.context.get("target") or {})}
     return Target(
+        device=known.get("device", "cpu"),
         runtime=known["runtime"],
         threads=int(known["threads"]),
         batch_size=int(known["batch_size"]),
         length=None if known.get("length") is None else int(known["length"]),
+        phase=known.get("phase", "prefill"),
     )
 
 

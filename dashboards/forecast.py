@@ -59,7 +59,11 @@ def _forecast(job: JobRecord, trial: TrialRecord, device: Device) -> Forecast | 
     try:
         architecture = parse_architecture(trial.architecture)
         found = predict_on(
-            architecture, device, batch_size=target.batch_size, tokens=target.tokens(architecture)
+            architecture,
+            device,
+            batch_size=target.batch_size,
+            tokens=target.tokens(architecture),
+            phase=target.phase,
         )
     except ServiceError:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from search.objectives import OBJECTIVES
+from search.objectives import OBJECTIVES, PROXY_SCORE
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
 from . import summary
@@ -30,9 +30,10 @@ OBTAINED = (
     ),
     (
         "latency",
-        "10th percentile over repeated runs of the whole exported model, in turns with a reference network "
-        "that shows contention, one measurement at a time on the host, with a 95 % bootstrap interval. "
-        "Predicted values are sums over measured blocks with a fitted correction and stand on no front.",
+        "10th percentile (on a GPU the median) over repeated runs of the whole model, in turns with a "
+        "reference network that shows contention, one measurement at a time on the host, with a 95 % "
+        "interval. Predicted values are sums over measured blocks with a fitted correction, in a job without "
+        "training fitted to models that were measured whole, and stand on no front.",
     ),
     ("flags", "noisy or contended: the machine was not quiet; the value is kept and marked."),
     (
@@ -48,6 +49,12 @@ OBTAINED = (
     ),
 )
 """How the numbers came about that are the same in every job."""
+OF_TRAININGS = ("test part", "speed-up at equal quality")
+"""Those that a job without training does not have."""
+UNTRAINED = (
+    "minus the mean logarithm of where the proxies of an untrained network stand in a sample of the space; "
+    "nothing was trained, and how accurate any of these models is nobody knows."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +119,13 @@ def obtained(job: JobRecord) -> list[tuple[str, str]]:
             f"; finalists: mean of {finalists['seeds']} seeds after {finalists['steps']:,} steps, with a "
             "95 % interval over the seeds"
         )
+    quality += ". In the number formats that run, where the model was measured whole."
+    is_trained = job.objectives[0] != PROXY_SCORE
     static = [label(key) for key, objective in OBJECTIVES.items() if objective.source == "static"]
     return [
-        (
-            label(job.objectives[0]),
-            f"{quality}. In the number formats that run, where the model was measured whole.",
-        ),
+        (label(job.objectives[0]), quality if is_trained else UNTRAINED),
         (", ".join(static), "computed in closed form from the architecture, without running it."),
-        *OBTAINED,
+        *(row for row in OBTAINED if is_trained or row[0] not in OF_TRAININGS),
     ]
 
 

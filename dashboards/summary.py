@@ -261,6 +261,8 @@ def target_words(job: JobRecord) -> str:
     ]
     if target.get("length"):
         words.append(f"length {target['length']}")
+    if target.get("phase") == "decode":
+        words.append("one more token per sequence")
     return ", ".join(words)
 
 
@@ -288,13 +290,14 @@ def conditions(job: JobRecord) -> list[tuple[str, str]]:
         rows.append(("architectures in the space", count_words(context["space_size"])))
     training, finalists = job.spec["training"], job.spec["finalists"]
     rungs = ", ".join(str(step) for step in context.get("rung_steps") or (training["steps"],))
-    rows += [
-        ("training of a trial", f"{rungs} steps, 1 seed"),
-        ("training of a finalist", f"{finalists['steps']:,} steps, {finalists['seeds']} seeds"),
-        ("seed", str(job.spec["strategy"]["seed"])),
-        ("job", job.id),
-    ]
-    return rows
+    if job.objectives[0] == PROXY_SCORE:
+        rows.append(("training", "none"))
+    else:
+        rows.append(("training of a trial", f"{rungs} steps, 1 seed"))
+        if finalists["count"]:
+            words = f"{finalists['steps']:,} steps, {finalists['seeds']} seeds"
+            rows.append(("training of a finalist", words))
+    return [*rows, ("seed", str(job.spec["strategy"]["seed"])), ("job", job.id)]
 
 
 def count_words(text: object) -> str:

@@ -45,10 +45,14 @@ def measure_resources(
     calibration: Tensor | None = None,
     counter: Callable[[], float] | None = None,
 ) -> dict[str, Found]:
-    """As JSON, by name. `examples`: inputs of the training part. `counter`: in place of the machine's."""
+    """As JSON, by name; a pass is one over the whole sequence in every phase of the target.
+
+    `examples`: inputs of the training part. `calibration` as in `measure_model`. `counter`: in place of the
+    machine's.
+    """
 
     def memory() -> Found:
-        found = measure_memory(model, architecture, target, scratch=scratch)
+        found = measure_memory(model, architecture, target, scratch=scratch, calibration=calibration)
         return {"bytes": found.value, "kind": found.kind, **found.detail}
 
     def energy() -> Found:
@@ -56,17 +60,19 @@ def measure_resources(
         with tempfile.TemporaryDirectory(prefix="energy-", dir=scratch) as folder:
             run = _one_pass(model, architecture, target, Path(folder), calibration)
             with quiet_host(HOST_WAIT_S), eager.conditions(target.threads):
-                return {**asdict(measure_energy(run, counts)), "kind": "measured"}
+                return {**asdict(measure_energy(run, counts)), "kind": "measured", "phase": "prefill"}
 
     def noise() -> Found:
-        return trained_noise(model, architecture, examples)
+        return trained_noise(model, architecture, examples, calibration=calibration)
 
     scratch.mkdir(parents=True, exist_ok=True)
     asked = (("memory", memory), ("energy", energy), ("quant_noise", noise))
     return {name: _answer(measure) for name, measure in asked}
 
 
-def trained_noise(model: nn.Module, architecture: Architecture, examples: Tensor) -> Found:
+def trained_noise(
+    model: nn.Module, architecture: Architecture, examples: Tensor, *, calibration: Tensor | None = None
+) -> Found:
     """`quant_noise` of a trained model, and the noise after every block and at the logits.
 
     Raises:
@@ -75,7 +81,7 @@ def trained_noise(model: nn.Module, architecture: Architecture, examples: Tensor
     if set(architecture.number_formats) == {"fp32"}:
         raise UnsupportedError("every layer is in fp32: there is no quantization noise")
     chunk = slice(0, NOISE_EXAMPLES)
-    noise = quantization_noise(model, architecture, examples, [chunk])
+    noise = quantization_noise(model, architecture, examples, [chunk], calibration=calibration)
     return {"score": noise_score(noise), "noise": list(noise), "examples": len(examples[chunk])}
 
 

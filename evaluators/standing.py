@@ -124,8 +124,11 @@ class SizeCurve:
 
     def residual(self, score: float, params: float) -> float:
         """What size does not explain; beside size, never in its place."""
-        expected = float(np.interp(math.log(params), self.log_params, self.levels))
-        return math.exp(self.distribution.log_p(score)) - expected
+        return self.beyond(math.exp(self.distribution.log_p(score)), params)
+
+    def beyond(self, p: float, params: float) -> float:
+        """The residual of a place `p` in the sample, 0 to 1."""
+        return p - float(np.interp(math.log(params), self.log_params, self.levels))
 
 
 @dataclass(frozen=True, slots=True)

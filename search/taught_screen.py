@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.protocol import Measurement
+from evaluators.proxies import oriented, proxy
 from evaluators.rank_statistics import kendall
 from evaluators.standing import BeyondSize
 from space.architecture import Architecture
@@ -49,17 +50,18 @@ class Line:
     def ranks(
         self, models: Sequence[Architecture], scores: Sequence[Mapping[str, Measurement]]
     ) -> list[float]:
-        """Smaller is better."""
-        rows = [
-            row_of(
-                self.beyond,
-                float(num_params(model)),
-                float(len(model.layers)),
-                {name: one.value for name, one in own.items() if one.value is not None},
-            )
-            for model, own in zip(models, scores, strict=True)
-        ]
+        """Smaller is better. A proxy that failed on an architecture counts as badly as the line lets it."""
+        rows = [self._row(model, own) for model, own in zip(models, scores, strict=True)]
         return [-float(promised) for promised in self.ridge.predict(np.array(rows))[0]]
+
+    def _row(self, model: Architecture, scores: Mapping[str, Measurement]) -> list[float]:
+        params = float(num_params(model))
+        known = {name: one.value for name, one in scores.items() if one.value is not None}
+        row = row_of(self.beyond, params, float(len(model.layers)), known)
+        for place, (name, curve) in enumerate(self.beyond.curves.items(), start=len(SIZES)):
+            if name in scores and oriented(proxy(name), scores[name]) is not None and name not in known:
+                row[place] = curve.beyond(0.0 if self.ridge.weights[place] >= 0.0 else 1.0, params)
+        return row
 
     def described(self) -> dict[str, Any]:
         """As JSON; weights per standard deviation, positive: more of it promises better."""

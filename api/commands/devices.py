@@ -96,6 +96,12 @@ def predict(
         Path | None,
         typer.Option("--measured", metavar="FILE", help="Latencies measured there: fits the prediction."),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            "--like", metavar="FILE", help="Latencies of the same on another device, to begin with."
+        ),
+    ] = None,
     runtime: Runtime = "onnxruntime",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="All cores by default.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 1,
@@ -110,15 +116,21 @@ def predict(
     from evaluators.predictors import predict_elsewhere
     from search.workers.stages import pack
     from space.architecture import parse_architecture
+    from space.errors import InvalidInputError
 
     from ..devices import HERE, read_measured
 
     architecture = parse_architecture(read_architecture(path))
+    if like and not measured:
+        raise InvalidInputError(
+            "--like carries latencies over by some made there: name these with --measured"
+        )
     device = _here(db, runtime, threads or 1) if name == HERE else _table(devices).get(name)
     phase: Phase = "decode" if decode else "prefill"
     found = predict_elsewhere(
-        architecture, device, read_measured(measured) if measured else (), batch_size=batch_size,
-        tokens=length, phase=phase, threads=threads,
+        architecture, device, read_measured(measured) if measured else (),
+        like=read_measured(like) if like else (), batch_size=batch_size, tokens=length, phase=phase,
+        threads=threads,
     )  # fmt: skip
     if as_json:
         emit_json(pack(found))
@@ -172,11 +184,13 @@ def _prediction_rows(device: "Device", found: "Measurement") -> list[tuple[str, 
 
     assert found.value is not None
     detail = found.detail
+    # the parts are the roofline's: they add up to no fitted latency
+    parts = {} if "method" in detail else detail["by_role_s"]
     return [
         ("device", device.title),
         ("latency", f"{shown('latency_s', found.value)} ({detail['label']})"),
         ("between", f"{shown('latency_s', detail['low_s'])} and {shown('latency_s', detail['high_s'])}"),
         ("memory", shown("memory_bytes", detail["memory_bytes"])),
         ("fits in memory", detail["fits"]),
-        *((f"in {role.replace('_', ' ')}", shown("latency_s", s)) for role, s in detail["by_role_s"].items()),
+        *((f"in {role.replace('_', ' ')}", shown("latency_s", s)) for role, s in parts.items()),
     ]

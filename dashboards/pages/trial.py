@@ -1,9 +1,10 @@
 """The page of one trial: the architecture drawn, its numbers with their origin, and the model to take."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from search.gene_values import number_format
 from search.objectives import OBJECTIVES
@@ -41,7 +42,7 @@ from .exports import export_row
 from .snippet import export_command, usages
 from .twin import twin_html
 
-CONDITIONS = ("threads", "batch_size", "length")
+CONDITIONS = ("threads", "batch_size", "length", "phase")
 """Of a latency measurement, shown beside the runtime."""
 
 
@@ -114,6 +115,7 @@ def trial_page(
         architecture_text=json.dumps(trial.architecture, indent=1, sort_keys=True),
         numbers=number_rows(job, trial),
         latency_conditions=f"Latency on {target_words(job)}.",
+        resources=resource_rows(measurements),
         front_reason=front_reason(job, trial, trials),
         rival=front_rival(job, trial, trials),
         origin_words=ORIGIN_WORDS.get(trial.origin, trial.origin).capitalize(),
@@ -147,6 +149,30 @@ def number_rows(job: JobRecord, trial: TrialRecord) -> list[NumberRow]:
     return [
         NumberRow(label(key), _cells(trial, key), trial.kinds.get(key, "measured" if trial.final else ""))
         for key in keys
+    ]
+
+
+RESOURCES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "memory": ("peak memory of one pass", lambda one: shown("memory_bytes", one["bytes"])),
+    "energy": ("energy of one pass", lambda one: f"{one['joules_per_pass']:.3g} J beyond an idle machine"),
+    "quant_noise": (
+        "noise of the number formats",
+        lambda one: f"{one['noise'][-1]:.2g} of the logits, squared error over squared size",
+    ),
+}
+"""What a finalist's latency measurement brings along: its title, and how it is said where it is known."""
+
+
+def resource_rows(measurements: Sequence[MeasurementRecord]) -> list[tuple[str, str]]:
+    """What the retrained model takes besides time, measured, or why that is not known; newest measurement."""
+    known = [record for record in measurements if isinstance(record.detail.get("resources"), Mapping)]
+    if not known:
+        return []
+    found = max(known, key=lambda record: record.created_at).detail["resources"]
+    return [
+        (title, said(one) if one["status"] == "ok" else f"{one['status']}: {one['reason']}")
+        for name, (title, said) in RESOURCES.items()
+        if (one := found.get(name))
     ]
 
 
@@ -205,7 +231,8 @@ def _conditions(record: MeasurementRecord) -> str:
     """The conditions a latency holds under; for the rest which part of the data."""
     found = record.detail.get("conditions")
     if isinstance(found, Mapping):
-        words = [str(found.get("runtime")), *(f"{name} {found.get(name)}" for name in CONDITIONS)]
+        said = (f"{name} {found[name]}" for name in CONDITIONS if found.get(name) is not None)
+        words = [str(found.get("runtime")), *said]
         return ", ".join(words).replace("_", " ")
     part = record.detail.get("part")
     return f"{part} part" if part else ""

@@ -8,7 +8,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from evaluators.protocol import Measurement
@@ -18,7 +18,7 @@ from space.quantization import NumberFormat
 from space.quantization import number_format as format_named
 
 from .blocks import Block, export_block
-from .estimator import Estimate, EstimatorLimits, calmer, flags_of, is_calm
+from .estimator import POSTPONED, Estimate, EstimatorLimits, calmer, flags_of, is_calm
 from .host_lock import quiet_host
 from .measure import COMPILED, HOST_WAIT_S
 from .reference import (
@@ -76,8 +76,9 @@ def _calmest(
     for made in range(limits.attempts):
         if made:
             time.sleep(limits.backoff_s * 2 ** (made - 1))
-        with quiet_host(HOST_WAIT_S):
-            results = _with_history([blocks[id] for id in waiting], timer, target, limits, scratch)
+        with quiet_host(HOST_WAIT_S) as is_quiet:
+            chosen = [blocks[id] for id in waiting]
+            results = _with_history(chosen, timer, target, limits, scratch, is_quiet=is_quiet)
         for id, result in zip(waiting, results, strict=True):
             earlier = best.get(id)
             if isinstance(earlier, Estimate) and isinstance(result, Estimate):
@@ -91,14 +92,23 @@ def _calmest(
 
 
 def _with_history(
-    blocks: Sequence[Block], timer: Timer, target: Target, limits: EstimatorLimits, scratch: Path
+    blocks: Sequence[Block],
+    timer: Timer,
+    target: Target,
+    limits: EstimatorLimits,
+    scratch: Path,
+    *,
+    is_quiet: bool,
 ) -> list[Result]:
-    """Times the blocks, and adds one value of the reference per number format: many blocks are one visit."""
+    """Times the blocks, and adds one value of the reference per number format: many blocks are one visit.
+    Beside a training that did not pause no result is calm, whatever its own clocks say."""
     histories = {
         number_format: ReferenceHistory(scratch, target, number_format)
         for number_format in {block.number_format for block in blocks}
     }
     results = timer(blocks, {name: history.long_run_s() for name, history in histories.items()})
+    if not is_quiet:
+        results = [replace(r, contention=2 * POSTPONED) if isinstance(r, Estimate) else r for r in results]
     for name, history in histories.items():
         calm = sorted(
             result.reference_p10_s

@@ -9,9 +9,10 @@ what a token costs. The size of the exported file is storage, not memory, and st
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from evaluators.protocol import Measurement
 from space.architecture import Architecture
@@ -26,9 +27,16 @@ from .timed_input import timed_input
 
 
 def measure_memory(
-    model: nn.Module, architecture: Architecture, target: Target, *, scratch: Path
+    model: nn.Module,
+    architecture: Architecture,
+    target: Target,
+    *,
+    scratch: Path,
+    calibration: Tensor | None = None,
 ) -> Measurement:
-    """Peak bytes of one forward pass at the target's batch and length (quantity `memory_bytes`, measured).
+    """Peak bytes of one forward pass at the target's batch and length (quantity `memory_bytes`, measured), on
+    one thread and of the whole sequence in every phase, as the conditions say. `calibration` as in
+    `measure_model`.
 
     Raises:
         UnsupportedError: the runtime is not ONNX Runtime, or the system does not say how much is resident.
@@ -42,7 +50,7 @@ def measure_memory(
     scratch.mkdir(parents=True, exist_ok=True)
     tokens = target.tokens(architecture)
     with tempfile.TemporaryDirectory(prefix="memory-", dir=scratch) as folder:
-        path = export_onnx(model, architecture, Path(folder) / "model.onnx")
+        path = export_onnx(model, architecture, Path(folder) / "model.onnx", calibration=calibration)
         found = resident_bytes(TimedFile(path, timed_input(architecture, target.batch_size, tokens)))
         file_bytes = path.stat().st_size
     counted = costs(architecture, batch_size=target.batch_size, tokens=tokens)
@@ -59,6 +67,6 @@ def measure_memory(
                 "state_bytes": counted.state_bytes,
                 "activation_bytes": counted.activation_bytes,
             },
-            "conditions": conditions(architecture, target),
+            "conditions": conditions(architecture, replace(target, threads=1, phase="prefill")),
         },
     )

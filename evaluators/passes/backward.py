@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .losses import loss_of, projection
+from .losses import loss_of, projection, share_of
 from .moments import GradientMoments
 from .observing import Graph, Observer
 from .records import Isometry, Loss, Need
@@ -45,11 +45,11 @@ def pull(
 ) -> Pulled:
     """Runs every micro-batch forward and back."""
     found = Pulled({name: GradientMoments() for name in weights})
-    examples, predictions = chunks[-1].stop, y[: chunks[-1].stop].numel()
+    examples = chunks[-1].stop
     cotangents = torch.Generator().manual_seed(seed)
     for chunk in chunks:
         observer.begin((chunk.stop - chunk.start) / examples)
-        share = y[chunk].numel() / predictions
+        share = share_of(loss, y[chunk], y[:examples])
         with torch.enable_grad():
             logits = model(x[chunk])
             graph = observer.graph

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .losses import loss_of, projection
+from .losses import loss_of, projection, share_of
 from .observing import Observer
 from .records import Loss
 
@@ -61,11 +61,11 @@ def hessian_times(
     seed: int,
 ) -> dict[str, Tensor]:
     """H v by name, of the mean loss; attention explicit, for the fused form has no second derivative."""
-    total = y[: chunks[-1].stop].numel()
+    whole = y[: chunks[-1].stop]
     result = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for chunk in chunks:
         observer.begin(sees="nothing")
-        share = y[chunk].numel() / total
+        share = share_of(loss, y[chunk], whole)
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             value = loss_of(loss, model(x[chunk]), y[chunk], observer.graph.last, seed)
             slopes = torch.autograd.grad(

@@ -21,12 +21,30 @@ from space.errors import InvalidInputError
 from .points import Points
 from .records import Loss
 
+IGNORED = -100
+"""A target that asks nothing."""
+
 
 def task_loss(
     logits: Float[Tensor, "batch ... classes"], targets: Int64[Tensor, "batch ..."]
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats over predicted positions (language) or examples (classification)."""
-    return cross_entropy(logits.flatten(0, -2), targets.flatten())
+    """Mean cross-entropy in nats over predicted positions (language) or examples (classification); 0 where
+    every target is IGNORED."""
+    if not num_asked(targets):
+        return 0.0 * logits.sum()
+    return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED)
+
+
+def num_asked(targets: Int64[Tensor, "batch ..."]) -> int:
+    """Targets that count."""
+    return int((targets != IGNORED).sum())
+
+
+def share_of(kind: Loss, part: Int64[Tensor, "part ..."], whole: Int64[Tensor, "batch ..."]) -> float:
+    """What a part of the batch, by its targets, weighs in the whole batch's mean loss."""
+    if kind != "task":
+        return len(part) / len(whole)
+    return num_asked(part) / max(1, num_asked(whole))
 
 
 def projection(last: Float[Tensor, "batch tokens d_model"], seed: int) -> Float[Tensor, " batch"]:

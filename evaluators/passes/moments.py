@@ -29,7 +29,7 @@ class GradientMoments:
         self.count += 1
         self.weight += weight
         difference = gradient - self.mean
-        step = weight / self.weight
+        step = weight / self.weight if self.weight else 1.0  # nothing was asked so far
         self.mean = self.mean + step * difference
         self.mean_abs = self.mean_abs + step * (gradient.abs() - self.mean_abs)
         self._squares = self._squares + weight * difference * (gradient - self.mean)

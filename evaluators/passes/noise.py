@@ -15,13 +15,19 @@ from space.number_formats import apply_number_formats
 
 
 def quantization_noise(
-    model: nn.Module, architecture: Architecture, x: Tensor, chunks: Sequence[slice]
+    model: nn.Module,
+    architecture: Architecture,
+    x: Tensor,
+    chunks: Sequence[slice],
+    *,
+    calibration: Tensor | None = None,
 ) -> tuple[float, ...]:
-    """Of an untrained or a trained model against itself in the number formats of `architecture`."""
+    """Of an untrained or a trained model against itself in the number formats of `architecture`, with what
+    they fix from `calibration`."""
     if set(architecture.number_formats) == {"fp32"}:
         return (0.0,) * (len(architecture.layers) + 1)
     plain = apply_number_formats(model, architecture.with_number_format("fp32"))
-    quantized = apply_number_formats(model, architecture)
+    quantized = apply_number_formats(model, architecture, calibration=calibration)
     error: list[float] = []
     size: list[float] = []
     for chunk in chunks:

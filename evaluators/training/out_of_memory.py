@@ -7,12 +7,15 @@ import torch
 
 from space.errors import EvaluationError
 
+REFUSED = ("can't allocate memory", "not enough memory")
+"""What torch's allocator for the CPU says: on POSIX systems, and on Windows."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """torch reports a failed allocation on the CPU as a bare RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in REFUSED)
 
 
 @contextmanager

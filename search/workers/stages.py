@@ -47,6 +47,7 @@ from evaluators.training import (
 )
 from evaluators.training.data import Array
 from evaluators.training.evaluation import Predict
+from evaluators.training.out_of_memory import is_out_of_memory
 from space.architecture import Architecture, parse_architecture
 from space.errors import EvaluationError, InvalidArchitectureError, ServiceError, UnsupportedError
 from space.export import export_onnx
@@ -117,8 +118,6 @@ def _outcome_of(work: Work, bench: Bench) -> Outcome:
         return Outcome(work.key, reason="invalid_architecture", message=error.message)
     except UnsupportedError as error:
         return Outcome(work.key, reason="unsupported_operator", message=error.message)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return Outcome(work.key, reason="out_of_memory", message=f"{work.stage} ran out of memory: {error}")
     except ServiceError as error:
         return Outcome(work.key, reason="internal", message=error.message)
     except OSError as error:
@@ -127,6 +126,9 @@ def _outcome_of(work: Work, bench: Bench) -> Outcome:
         log.exception("work failed", extra={"work": work.key, "stage": work.stage})
         return Outcome(work.key, reason="internal", message=f"{work.stage}: {type(error).__name__}: {error}")
     except Exception as error:
+        if is_out_of_memory(error):
+            message = f"{work.stage} ran out of memory: {error}"
+            return Outcome(work.key, reason="out_of_memory", message=message)
         log.exception("work failed", extra={"work": work.key, "stage": work.stage})
         return Outcome(work.key, reason="internal", message=f"{work.stage}: {type(error).__name__}: {error}")
 

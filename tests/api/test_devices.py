@@ -88,6 +88,11 @@ def test_measurements_made_there_fit_the_prediction(tmp_path: Path, drawn: Path)
     path.write_text(json.dumps(measured))
     found = predicted(drawn, "--device", "raspberry-pi-4", "--measured", path)
     assert found["detail"]["label"] == "fitted to 12 measurements, not measured"
+    carried = predicted(drawn, "--device", "raspberry-pi-4", "--measured", path, "--like", path)
+    assert carried["detail"]["label"].startswith("carried over from another device by 12 measurements")
+    assert run("device", "predict", drawn, "--device", "l4", "--like", path).exit_code == 2
+    assert "in mixer" in run("device", "predict", drawn, "--device", "l4").stdout
+    assert "in mixer" not in run("device", "predict", drawn, "--device", "l4", "--measured", path).stdout
     assert 0.3 < found["value"] < 1.5
     for text in ("{", "[3]", '[{"architecture": 3}]'):
         path.write_text(text)

@@ -3,6 +3,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dashboards import plotly_bundle, report_html
+from dashboards.report import obtained
+from dashboards.summary import conditions
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
 Trials = list[TrialRecord]
@@ -30,6 +32,16 @@ def test_it_is_headed_a_demonstration_below_a_thousand_steps(
     claim = report_html(replace(job, spec=long), finals(trials, 3, 2000), references)
     assert "<h1>a small code model</h1>" in claim
     assert "Demonstration, not a claim" not in without_plotly(claim)
+
+
+def test_nothing_is_said_to_be_trained_where_nothing_was(job: JobRecord) -> None:
+    said = dict(obtained(replace(job, objectives=("proxy_score", "latency_s"))))
+    assert "nothing was trained" in said["proxy score"]
+    assert not {"test part", "speed-up at equal quality"} & set(said)
+    rows = dict(conditions(replace(job, objectives=("proxy_score", "latency_s"))))
+    assert rows["training"] == "none"
+    assert "training of a finalist" not in rows
+    assert "training of a finalist" in dict(conditions(job))
 
 
 def test_it_holds_front_references_drawings_conditions_and_origins(

@@ -126,6 +126,22 @@ def test_the_gradient_is_that_of_the_whole_batch(net: Net, examples: int) -> Non
         torch.testing.assert_close(torch.cat(parts), whole[name], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("silent", [slice(0, 3), slice(0, 4), slice(5, 9)])
+def test_targets_that_ask_nothing_have_no_share(net: Net, silent: slice) -> None:
+    """A micro-batch counts by its targets, whole ones without any included."""
+    x, y = data()
+    y[silent] = -100
+    passes = collect(net, x, y, points=points(net), needs=ALL)
+    net.eval()
+    loss = cross_entropy(net(torch.tensor(x)), torch.tensor(y))
+    (whole,) = torch.autograd.grad(loss, [net.out.weight])
+    assert passes.loss == pytest.approx(float(loss.detach()), rel=1e-6)
+    (own,) = (matrix for matrix in passes.matrices if matrix.name == "out.weight")
+    torch.testing.assert_close(own.gradient, whole, rtol=1e-5, atol=1e-7)
+    assert own.gradient_std is not None
+    assert torch.isfinite(own.gradient_std).all()
+
+
 def test_doubling_the_micro_batches_leaves_gradients_unchanged(net: Net) -> None:
     four, eight = run(net, num_micro_batches=4), run(net, num_micro_batches=8)
     for a, b in zip(four.matrices, eight.matrices, strict=True):

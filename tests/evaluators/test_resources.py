@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluators.latency import Target
+from evaluators.latency import Target, measure_memory
 from evaluators.resources import measure_resources, trained_noise
 from space.architecture import Architecture, parse_architecture
 from space.errors import UnsupportedError
@@ -43,6 +43,8 @@ def test_a_machine_without_a_counter_has_no_energy_and_fp32_no_noise(tmp_path: P
     assert found["memory"]["status"] == "ok"
     assert found["memory"]["kind"] == "measured"
     assert found["memory"]["bytes"] > 0
+    decode = measure_memory(build_model(one), one, Target(phase="decode"), scratch=tmp_path)
+    assert decode.detail["conditions"]["phase"] == "prefill"  # what was run
     if not list(Path("/sys/class/powercap").glob("intel-rapl:*")):
         assert found["energy"]["status"] == "unsupported"
         assert "no energy counter" in found["energy"]["reason"]
@@ -81,6 +83,9 @@ def test_outliers_of_trained_weights_show_in_the_noise() -> None:
     torch.testing.assert_close(peaked(EXAMPLES), calm(EXAMPLES), rtol=1e-4, atol=1e-4)
     scores = [trained_noise(model, one, EXAMPLES)["score"] for model in (calm, peaked)]
     assert scores[0] > scores[1] + 1.0  # over two states: a factor of ten at the least
+    mixed = architecture("int8_mixed")
+    frozen = trained_noise(peaked, mixed, EXAMPLES, calibration=EXAMPLES)["score"]
+    assert frozen != trained_noise(peaked, mixed, EXAMPLES)["score"]  # what runs has its outliers frozen
     assert len(trained_noise(calm, one, EXAMPLES)["noise"]) == 2
     with pytest.raises(UnsupportedError, match="there is no quantization noise"):
         trained_noise(calm, architecture(), EXAMPLES)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from search.clock import Clock
 from search.coordinator import Coordinator
@@ -187,6 +188,18 @@ def test_f29_a_checkpoint_without_room_is_no_fault_of_its_trial(
     outcome = outcome_of(Work("k", "train", {}, 1.0), None)  # type: ignore[arg-type]
     assert outcome.reason == "disk_full"
     assert "No space left" in outcome.message
+
+
+def test_f15_an_allocation_that_torch_is_refused_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare RuntimeError, whose words differ between systems: this one's are asked for."""
+
+    def large(payload: Any, bench: Any) -> Any:
+        return torch.empty(2**60)
+
+    monkeypatch.setattr(stages, "measure", large)
+    outcome = outcome_of(Work("k", "measure", {}, 1.0), None)  # type: ignore[arg-type]
+    assert outcome.reason == "out_of_memory"
+    assert "memory" in outcome.message
 
 
 def test_f64_without_workers_the_job_says_so_and_since_when(bench: Bench) -> None:

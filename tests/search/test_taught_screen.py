@@ -67,16 +67,22 @@ def test_the_line_does_not_depend_on_the_order_and_reads_the_newest() -> None:
     assert fit_line(many, beyond).trainings == 500
 
 
-def test_candidates_are_ranked_by_it_and_a_missing_score_says_nothing() -> None:
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_candidates_are_ranked_by_it_a_failed_score_is_last_and_one_that_cannot_be_says_nothing(
+    sign: float,
+) -> None:
     beyond, _ = sampled()
-    line = fit_line(trainings(zico=1.5, snip=0.0), beyond)
+    line = fit_line(trainings(zico=1.5 * sign, snip=0.0), beyond)
     space = load_preset("decoder-small").for_interface(BytesInterface(context_length=16, outputs=256))
     model = sample(space, Random(0))
     size = float(np.log(num_params(model)))
-    low, high = ({"zico": measured("zico", size + by)} for by in (-2.0, 2.0))
-    broken = {"zico": Measurement("zico", None, "1", "computed", status="nan")}
-    ranks = line.ranks([model] * 4, [low, {}, broken, high])
-    assert ranks[0] > ranks[1] == ranks[2] > ranks[3]  # smaller is better
+    low, high = ({"zico": measured("zico", size + sign * by)} for by in (-2.0, 2.0))
+    broken, impossible = (
+        {"zico": Measurement("zico", None, "1", "computed", status=status)}
+        for status in ("nan", "unsupported")
+    )
+    ranks = line.ranks([model] * 5, [low, {}, impossible, broken, high])
+    assert ranks[3] > ranks[0] > ranks[1] == ranks[2] > ranks[4]  # smaller is better
 
 
 def test_what_is_size_alone_leaves_nothing_beside_it() -> None:

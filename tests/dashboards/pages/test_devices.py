@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from dashboards import Question, devices_page
+from dashboards.anatomy import target_of
 from dashboards.figures import calibration_figure, kernels_of
 from dashboards.figures.calibration import EMPTY
 from dashboards.forecast import forecast_chart, forecasts
+from dashboards.summary import target_words
 from evaluators.devices import Device, load_devices, predict_on
 from search.records import JobRecord, TrialRecord
 from space.architecture import parse_architecture
@@ -60,6 +62,21 @@ def test_a_forecast_is_the_device_model_and_the_measured_quality(
         assert one.quality == one.trial.effective["bits_per_byte"]
         is_measured = one.trial.kinds["latency_s"] == "measured"
         assert one.here_s == (one.trial.effective["latency_s"] if is_measured else None)
+
+
+def test_a_job_of_single_tokens_is_forecast_in_single_tokens(
+    new_job: Callable[..., JobRecord], trials: Trials, device: Device
+) -> None:
+    """Beside a latency of one token stands none of a whole pass."""
+    plain = new_job()
+    target = {**plain.context["target"], "phase": "decode"}
+    decoding = replace(plain, context={**plain.context, "target": target})
+    (one,) = forecasts(decoding, trials[:1], device)
+    architecture = parse_architecture(one.trial.architecture)
+    assert one.there_s == predict_on(architecture, device, tokens=128, phase="decode").value
+    assert target_of(decoding).phase == "decode"
+    assert target_words(decoding).endswith("one more token per sequence")
+    assert "token" not in target_words(plain)
 
 
 def test_nothing_beats_the_front_there(

@@ -6,7 +6,7 @@ from dashboards import trial_page
 from dashboards.differences import changes
 from dashboards.pages.exports import export_row
 from dashboards.pages.snippet import usages
-from dashboards.pages.trial import MAX_CHANGES, measurement_row, number_rows
+from dashboards.pages.trial import MAX_CHANGES, measurement_row, number_rows, resource_rows
 from dashboards.reasons import front_rival
 from search.records import ArtefactRecord, JobRecord, LoggedWork, MeasurementRecord, TrialRecord
 from space.export import FORMATS
@@ -32,6 +32,24 @@ def test_a_finalist_shows_search_final_and_test_values(
     assert "3 seeds, 150 steps" in html
     assert len(number_rows(job, trial)[0].cells) == 3
     assert number_rows(job, trial)[-1].cells[2].text == "–"
+
+
+def test_what_a_finalist_takes_besides_time_is_said_or_why_not(
+    job: JobRecord, trials: Trials, new_measurement: Callable[..., MeasurementRecord]
+) -> None:
+    resources = {
+        "memory": {"status": "ok", "bytes": 3 * 2**20},
+        "energy": {"status": "unsupported", "reason": "no energy counter may be read"},
+        "quant_noise": {"status": "ok", "score": 7.0, "noise": [1e-4, 2e-3]},
+    }
+    latency = new_measurement(trials[0], "latency_s", 1e-3, detail={"resources": resources})
+    rows = dict(resource_rows([latency]))
+    assert rows["peak memory of one pass"] == "3 MiB"
+    assert rows["energy of one pass"] == "unsupported: no energy counter may be read"
+    assert rows["noise of the number formats"].startswith("0.002 of the logits")
+    html = trial_page(job, trials[0], [latency], [], trials=trials)
+    assert "<dt>peak memory of one pass</dt><dd>3 MiB</dd>" in html
+    assert resource_rows([]) == []
 
 
 def test_relatives_are_linked_both_ways(job: JobRecord, trials: Trials) -> None:

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import onnx
 import pytest
 
-from evaluators.latency import EstimatorLimits, Target, blocks_of, measure_blocks, measure_model
+from evaluators.latency import EstimatorLimits, Target, block_timing, blocks_of, measure_blocks, measure_model
 from evaluators.latency.blocks import export_block
+from evaluators.latency.estimator import Estimate
 from evaluators.latency.prediction import composition
 from space.architecture import Architecture
 from space.export import export_onnx
@@ -26,6 +28,27 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ids(architecture: Architecture, target: Target | None = None) -> list[str]:
     return [block.id for block in blocks_of(architecture, target or Target())]
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_a_block_timed_beside_a_training_says_so(
+    is_quiet: bool, make: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However sure its own clocks are; nor does the reference's history learn from such a visit."""
+    monkeypatch.setattr(block_timing, "quiet_host", lambda timeout_s: nullcontext(is_quiet))
+    (embedding, *_) = blocks_of(make(num_layers=1), Target(runtime="eager"))
+    calm = Estimate(
+        value_s=1e-3, p50_s=1e-3, p95_s=1e-3, half_width=0.01, contention=1.0, scale=1.0, quantiles_s={},
+        reference_p10_s=2e-3, cpu_p50_s=1e-3, runs=64, warm_up_runs=6, seconds=0.1,
+    )  # fmt: skip
+
+    def timer(*_: object) -> AbstractContextManager[object]:
+        return nullcontext(lambda blocks, long_run: [calm] * len(blocks))
+
+    monkeypatch.setitem(block_timing.TIMERS, "eager", timer)
+    (found,) = measure_blocks([embedding], Target(runtime="eager"), limits=QUICK, scratch=tmp_path)
+    assert ("contended" in found.flags) != is_quiet
+    assert bool(list(tmp_path.glob("reference-*.json"))) == is_quiet
 
 
 def test_a_model_is_embedding_two_parts_per_layer_and_head(make: Factory) -> None:

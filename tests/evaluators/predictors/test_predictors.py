@@ -151,6 +151,29 @@ def test_an_absent_device_is_analytic_until_it_was_measured_on() -> None:
     assert spearmanr(values, [truth[one.id] for one in models[::4]]).statistic == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_ten_measurements_carry_latencies_over_from_another_device(is_known: bool) -> None:
+    device = load_devices().get("raspberry-pi-5")
+    models = [decoder(width, depth) for width in (16, 32, 64, 128) for depth in (1, 2, 3, 4)]
+    rng = np.random.default_rng(5)
+    odd = {one.id: float(np.exp(0.5 * rng.standard_normal())) for one in models}  # what no work tells
+    other = {one.id: odd[one.id] * (work_of(one, device=device)["analytic"] + 1e-3) for one in models}
+    truth = {id: 2.0 * seconds**0.9 for id, seconds in other.items()}
+    wanted, like = models[-1], [(one, other[one.id]) for one in models if is_known or one != models[-1]]
+    measured = [(one, truth[one.id]) for one in models[:10]]
+    found = predict_elsewhere(wanted, device, measured, like=like)
+    assert found.kind == "predicted"
+    assert found.detail["label"] == "carried over from another device by 10 measurements, not measured"
+    assert found.detail["there"] == ("given" if is_known else "predicted")
+    assert found.detail["low_s"] <= truth[wanted.id] <= found.detail["high_s"]
+    if is_known:
+        assert found.value == pytest.approx(truth[wanted.id], rel=0.1)
+        assert found.spread is not None
+        assert found.spread < 0.2 * truth[wanted.id]
+    with pytest.raises(InvalidInputError, match="10 measurements, 4 of them"):
+        predict_elsewhere(wanted, device, measured, like=like[:4])
+
+
 def test_the_work_of_an_architecture_adds_up() -> None:
     one, two = (work_of(decoder(32, depth)) for depth in (1, 2))
     assert two["mixer.softmax"] == 2

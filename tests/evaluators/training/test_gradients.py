@@ -140,4 +140,7 @@ def test_what_counts_as_out_of_memory() -> None:
     assert is_out_of_memory(
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes")
     )
+    with pytest.raises(RuntimeError) as refused:  # what torch itself says on this system
+        torch.empty(2**60)
+    assert is_out_of_memory(refused.value)
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
