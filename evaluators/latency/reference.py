@@ -7,14 +7,12 @@ number format as the candidate. Never change it: every stored latency is in unit
 
 import hashlib
 import os
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
 
 import numpy as np
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field
 from torch import nn
 
 from space.architecture import Architecture, BytesInterface, LanguageHead, LayerConfig
@@ -32,13 +30,10 @@ Seconds = Annotated[float, Field(gt=0, lt=60)]
 
 TOKENS = 32
 WATCHED = 16
-"""Newest calm values by which the long-run value may be found to be too high."""
+"""Newest calm values. The long-run value is the median of the first so many."""
 FASTER = 0.9
-"""Three quarters of them below this fraction of the long-run value: it was taken on a disturbed machine."""
-LATELY = 5
-"""Newest values that say how slow the machine is now."""
-RECENT_S = 600.0
-"""A value of another number format as old as this still tells how disturbed the machine is now."""
+"""Three quarters of the newest below this fraction of the long-run value: that was taken on a disturbed
+machine."""
 
 
 def reference_architecture(number_format: NumberFormat = "fp32") -> Architecture:
@@ -76,32 +71,29 @@ def reference_file(scratch: Path, number_format: NumberFormat) -> Path:
 
 
 class Known(BaseModel, frozen=True):
-    """What is known of the reference in one number format."""
+    """The long-run value, and the newest 10th percentiles, at most `WATCHED`."""
 
     long_run_s: Seconds
-    newest: tuple[Seconds, ...] = ()
-    """The newest 10th percentiles, at most `WATCHED`."""
-    at: float = 0.0
-    """Unix seconds of the last one."""
+    newest: tuple[Seconds, ...]
+    is_settled: bool = False
 
-    @property
-    def slowness(self) -> float:
-        """Of the machine in the newest measurements."""
-        return float(np.median(self.newest[-LATELY:])) / self.long_run_s
-
-
-_KNOWN = TypeAdapter(dict[NumberFormat, Known])
+    def after(self, p10_s: float) -> "Known":
+        newest = (*self.newest, p10_s)[-WATCHED:]
+        median, is_full = float(np.median(newest)), len(newest) == WATCHED
+        if not self.is_settled:
+            return Known(long_run_s=median, newest=newest, is_settled=is_full)
+        is_faster = is_full and np.percentile(newest, 75) < FASTER * self.long_run_s
+        return Known(long_run_s=median if is_faster else self.long_run_s, newest=newest, is_settled=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceHistory:
-    """Long-run values of the reference on one machine, by number format: a small file below `scratch`.
+    """Long-run value of the reference on one machine: a small file below `scratch`.
 
-    A long-run value stays what it was in the first calm measurement: it is the unit that every later one is
-    in, and a unit that follows the machine's good and bad hours makes models unequal that were measured in
-    different ones. A format that comes later is taken at the slowness of the machine that the others show at
-    that time, so that formats stay comparable. Only when the machine turns out to be faster for good (caches,
-    frequency and co-tenants slow the reference down, nothing speeds it up) are all values lowered, together.
+    It is the unit of every latency. One that followed the machine's good and bad hours would make models
+    unequal that are measured in different ones: it settles as the median of the first calm values, and
+    changes only if the machine proves to be faster for good (caches, frequency and co-tenants slow the
+    reference down, nothing speeds it up).
 
     Only a process that holds the host (`quiet_host`) adds to it.
     """
@@ -112,38 +104,25 @@ class ReferenceHistory:
 
     @property
     def path(self) -> Path:
-        key = f"{os.uname().nodename}/{device_key(self.target)}"
+        key = f"{os.uname().nodename}/{device_key(self.target)}/{self.number_format}"
         return self.scratch / f"reference-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
     def long_run_s(self) -> float | None:
-        """None before the first calm measurement in this number format."""
-        own = self._known().get(self.number_format)
-        return None if own is None else own.long_run_s
+        """None before the first calm measurement."""
+        known = self._known()
+        return None if known is None else known.long_run_s
 
-    def add(self, p10_s: float, *, now: float | None = None) -> None:
-        """The 10th percentile of the reference in a calm measurement. `now`: Unix seconds."""
-        known, now = self._known(), time.time() if now is None else now
-        own = known.get(self.number_format)
-        long_run_s = p10_s / _slowness(known.values(), now) if own is None else own.long_run_s
-        newest = (*(() if own is None else own.newest), p10_s)[-WATCHED:]
-        known[self.number_format] = Known(long_run_s=long_run_s, newest=newest, at=now)
-        if len(newest) == WATCHED and np.percentile(newest, 75) < FASTER * long_run_s:
-            factor = float(np.median(newest)) / long_run_s
-            known = {name: Known(long_run_s=factor * one.long_run_s) for name, one in known.items()}
+    def add(self, p10_s: float) -> None:
+        """The 10th percentile of the reference in a calm measurement."""
+        known = self._known() or Known(long_run_s=p10_s, newest=())
         self.scratch.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(f".{os.getpid()}.tmp")
-        unfinished.write_bytes(_KNOWN.dump_json(known))
+        unfinished.write_text(known.after(p10_s).model_dump_json(), encoding="utf-8")
         os.replace(unfinished, self.path)
 
-    def _known(self) -> dict[NumberFormat, Known]:
-        """A missing or damaged file knows nothing: it is a cache of what measuring finds again."""
+    def _known(self) -> Known | None:
+        """A missing or damaged file is an empty history: it is a cache of what measuring finds again."""
         try:
-            return dict(_KNOWN.validate_json(self.path.read_bytes()))
+            return Known.model_validate_json(self.path.read_bytes())
         except (OSError, ValueError):
-            return {}
-
-
-def _slowness(known: Iterable[Known], now: float) -> float:
-    """How much slower than in the long run the reference is now; 1 when nobody looked lately."""
-    lately = [one for one in known if one.newest and abs(now - one.at) <= RECENT_S]
-    return max(lately, key=lambda one: one.at).slowness if lately else 1.0
+            return None
