@@ -41,6 +41,7 @@ from search.storage import events, jobs
 from search.storage.database import Database
 from search.strategies import make_strategy
 from search.workers.ray import RayExecutor
+from search.workers.stages import Bench, outcome_of
 from search.workers.work import Outcome, Work
 from tests.scale import big_job
 
@@ -127,7 +128,9 @@ def rounds(
 def lost_worker(kills: int) -> dict[str, Any]:
     """G2 over Ray: from SIGKILL to the trial waiting again, and to it running again."""
 
-    def run(work: Work, bench: Any) -> Outcome:
+    def run(work: Work, bench: Bench) -> Outcome:
+        if work.stage != "train":
+            return outcome_of(work, bench)
         time.sleep(3600)
         return Outcome(work.key)
 
