@@ -75,7 +75,13 @@ def run_server(settings: Settings, database: Database, *, max_jobs: int = 4) -> 
         http="h11",
         h11_max_incomplete_event_size=64 * 1024,
     )
-    service = Service(database, ray=settings.ray, workers=settings.workers, max_jobs=max_jobs)
+    service = Service(
+        database,
+        ray=settings.ray,
+        workers=settings.workers,
+        memory=settings.worker_memory,
+        max_jobs=max_jobs,
+    )
     service.start()
     _greet(settings, listener)
     try:

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     port: int = Field(8765, ge=0, le=65535, description="Port the server listens on; 0 takes a free one")
     hosts: tuple[str, ...] = Field((), description="Further host names the server answers to, JSON list")
     workers: int | None = Field(None, ge=1, description="Workers per coordinator; the cores if unset")
+    worker_memory: int | None = Field(
+        None, ge=500_000_000, description="Bytes a worker may have; its share of its machine if unset"
+    )
     ray: str = Field("local", description="local, none, or the address of a Ray cluster")
     datasets: Path | None = Field(None, description="Folder whose files and folders HTTP jobs may name")
     body_limit: int = Field(1_000_000, ge=1024, description="Largest request body, bytes")

@@ -24,10 +24,19 @@ NO_RAY = "none"
 class Crew:
     """Hands every job an executor."""
 
-    def __init__(self, database: Database, *, ray: str = "local", workers: int | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        ray: str = "local",
+        workers: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """`memory`: bytes of one worker; by default its share of the machine."""
         self._database = database
         self._ray = ray
         self._workers = workers
+        self._memory = memory
         self._lock = threading.Lock()
         self._pool: RayPool | None = None
         self._shares = Shares()
@@ -55,7 +64,7 @@ class Crew:
         with self._lock:
             if self._pool is None:
                 slots = self._workers or (os.cpu_count() or 1 if self._ray == "local" else None)
-                self._pool = RayPool(self._ray, slots)
+                self._pool = RayPool(self._ray, slots, memory=self._memory)
             return self._pool
 
     def renew(self) -> None:

@@ -62,14 +62,21 @@ def _start_time(pid: int) -> str:
     return text.rpartition(")")[2].split()[19]
 
 
-def make_executor(plan: JobPlan, database: Database, *, ray: str, workers: int | None) -> Executor:
-    """Workers for one job: Ray actors, or this process when `ray` is "none"."""
+def make_executor(
+    plan: JobPlan, database: Database, *, ray: str, workers: int | None, memory: int | None = None
+) -> Executor:
+    """Workers for one job: Ray actors with `memory` bytes each, or this process when `ray` is "none"."""
     bench = make_bench(plan, database)
     if ray == NO_RAY:
         return InlineExecutor(bench)
     slots = workers or (os.cpu_count() or 1 if ray == "local" else None)
     return RayExecutor(
-        bench, address=ray, num_slots=slots, target=plan.target, device=device_key(plan.target)
+        bench,
+        address=ray,
+        num_slots=slots,
+        memory=memory,
+        target=plan.target,
+        device=device_key(plan.target),
     )
 
 
@@ -143,6 +150,7 @@ def run(
     database: Database | None = None,
     ray: str = "local",
     workers: int | None = None,
+    memory: int | None = None,
     on_tick: Callable[[Coordinator], None] | None = None,
 ) -> Result:
     """Runs a new job to its end and returns its front.
@@ -153,7 +161,7 @@ def run(
     """
     plan = spec if isinstance(spec, JobPlan) else plan_job(spec)
     database = database or Database.open(DEFAULT_DATABASE)
-    with make_executor(plan, database, ray=ray, workers=workers) as executor:
+    with make_executor(plan, database, ray=ray, workers=workers, memory=memory) as executor:
         job = create_job(database, plan, lease=(owner_name(), LEASE_S))
         return _work(database, job, plan, executor, on_tick)
 
@@ -164,6 +172,7 @@ def resume(
     database: Database,
     ray: str = "local",
     workers: int | None = None,
+    memory: int | None = None,
     on_tick: Callable[[Coordinator], None] | None = None,
 ) -> Result:
     """Takes up an interrupted job where its rows end.
@@ -183,7 +192,7 @@ def resume(
             f"job {job.id} measures latency on '{there}', this is '{here}'",
             hint="resume it there, or start a new job here",
         )
-    with make_executor(plan, database, ray=ray, workers=workers) as executor:
+    with make_executor(plan, database, ray=ray, workers=workers, memory=memory) as executor:
         dead = job.lease_owner is not None and not is_alive(job.lease_owner)
         with database.write() as session:
             job = jobs.take(session, job.id, owner_name(), LEASE_S, clock.time(), force=dead)

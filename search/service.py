@@ -50,13 +50,14 @@ class Service:
         *,
         ray: str = "local",
         workers: int | None = None,
+        memory: int | None = None,
         max_jobs: int = MAX_JOBS,
         give_up_s: float = GIVE_UP_S,
         clock: Clock | None = None,
     ) -> None:
         self._database = database
         self._clock = clock or SharedClock(database.now)
-        self._crew = Crew(database, ray=ray, workers=workers)
+        self._crew = Crew(database, ray=ray, workers=workers, memory=memory)
         self._max_jobs = max_jobs
         self._give_up_s = give_up_s
         self._stop = threading.Event()

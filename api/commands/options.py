@@ -30,6 +30,16 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, envvar="PARETOFORMER_WORKERS", help="Workers; the cores by default."),
 ]
+WorkerMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--worker-memory",
+        metavar="BYTES",
+        min=500_000_000,
+        envvar="PARETOFORMER_WORKER_MEMORY",
+        help="Memory a worker may have; by default its share of its machine.",
+    ),
+]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Jobs coordinated at once.")]
 Server = Annotated[
     str | None,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_DATABASE, Db, Jobs, Ray, Workers, open_database
+from .options import DEFAULT_DATABASE, Db, Jobs, Ray, WorkerMemory, Workers, open_database
 
 
 def serve(
@@ -12,6 +12,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", envvar="PARETOFORMER_PORT", min=0, max=65535)] = 8765,
     db: Db = DEFAULT_DATABASE,
     workers: Workers = None,
+    worker_memory: WorkerMemory = None,
     ray: Ray = "local",
     max_jobs: Jobs = 4,
 ) -> None:
@@ -21,7 +22,10 @@ def serve(
     from ..settings import load_settings
 
     settings = load_settings().model_copy(
-        update={"host": host, "port": port, "db": db, "workers": workers, "ray": ray}
-    )
+        update={
+            "host": host, "port": port, "db": db, "ray": ray,
+            "workers": workers, "worker_memory": worker_memory,
+        }
+    )  # fmt: skip
     stop_on_terminate()
     run_server(settings, open_database(db), max_jobs=max_jobs)

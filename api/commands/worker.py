@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from .options import DEFAULT_DATABASE, Db, Jobs, Ray, Workers, open_database
+from .options import DEFAULT_DATABASE, Db, Jobs, Ray, WorkerMemory, Workers, open_database
 from .output import err
 
 if TYPE_CHECKING:
@@ -13,7 +13,11 @@ _CHECK_S = 0.1
 
 
 def worker(
-    db: Db = DEFAULT_DATABASE, ray: Ray = "local", workers: Workers = None, max_jobs: Jobs = 4
+    db: Db = DEFAULT_DATABASE,
+    ray: Ray = "local",
+    workers: Workers = None,
+    worker_memory: WorkerMemory = None,
+    max_jobs: Jobs = 4,
 ) -> None:
     """Runs queued jobs and exports until interrupted; a job in progress goes back to the queue."""
     from search.service import Service
@@ -29,7 +33,7 @@ def worker(
     err().print(f"waiting for jobs in {database.url_shown}; Ctrl-C ends", markup=False, soft_wrap=True)
     _check_place(database)
     telemetry = start_telemetry()
-    service = Service(database, ray=ray, workers=workers, max_jobs=max_jobs)
+    service = Service(database, ray=ray, workers=workers, memory=worker_memory, max_jobs=max_jobs)
     service.start()
     try:
         while True:

@@ -33,6 +33,7 @@ class RayExecutor:
         *,
         address: str = "local",
         num_slots: int | None = None,
+        memory: int | None = None,
         pool: RayPool | None = None,
         job_id: str = "job",
         tenant: str = "",
@@ -41,14 +42,14 @@ class RayExecutor:
         device: str = "",
         run: Run = outcome_of,
     ) -> None:
-        """`pool`: workers shared with other jobs, else `num_slots` at `address` of its own. `target` and
-        `device`: latencies are measured only on machines with this key. `run`: what a worker does.
+        """`pool`: workers shared with other jobs, else `num_slots` at `address` of its own, each with `memory`
+        bytes. `target` and `device`: latencies are measured only on machines with this key. `run`: what a worker does.
 
         Raises:
             UnavailableError: Ray cannot be reached, or no worker starts.
         """
         self._owns_pool = pool is None
-        self._pool = pool or RayPool(address, num_slots)
+        self._pool = pool or RayPool(address, num_slots, memory=memory)
         self._run, self._name = run, job_id
         self._bench = self._pool.put(bench)
         self._target, self._device = target, device

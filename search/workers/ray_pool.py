@@ -1,8 +1,9 @@
 """Ray actors that hold torch, one per slot, on this machine or a cluster; jobs borrow them.
 
-Actors never restart by themselves: a dead one is replaced, and its work ends as `worker_lost`. A new actor
-takes work only once it has answered, so a worker that finds no machine delays nobody's work. The data of a
-job travels once to every worker, through Ray's object store.
+Actors never restart by themselves: a dead one is replaced, and its work ends as `worker_lost`. One that ran
+out of memory, or whose device is lost, is replaced too. A new actor takes work only once it has answered, so
+a worker that finds no machine delays nobody's work. The data of a job travels once to every worker, through
+Ray's object store.
 """
 
 import logging
@@ -12,12 +13,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluators.latency import Target, device_facts, device_key
 from space.errors import UnavailableError
 
+from .memory_limit import NO_LIMIT, limit_memory, share_of
 from .ray_connection import WITHOUT, connect, is_reachable
 from .shares import Shares
 from .stages import Bench
@@ -49,12 +51,25 @@ class Host:
 class _Worker:
     """The actor: one thread, torch pinned to it."""
 
-    def __init__(self, log_level: int) -> None:
+    def __init__(self, log_level: int, memory: int | None = NO_LIMIT) -> None:
+        """`memory`: bytes; None is a fair share of the machine, or no limit beside a GPU, whose driver maps
+        more than it uses."""
         import torch
 
         logging.basicConfig(level=log_level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
         torch.set_num_threads(1)
+        if memory is None:
+            memory = NO_LIMIT if torch.cuda.is_available() else self._share()
+        self._memory = limit_memory(memory)
         self._benches: OrderedDict[str, Any] = OrderedDict()
+
+    def _share(self) -> int:
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        (has,) = [node["Resources"] for node in nodes if node["NodeID"] == here]
+        return share_of(has.get("memory", 0.0), has.get("CPU", 1.0))
 
     def ready(self) -> Host:
         import ray
@@ -72,7 +87,11 @@ class _Worker:
             while len(self._benches) > _KEPT_BENCHES:
                 self._benches.popitem(last=False)
         self._benches.move_to_end(name)
-        return run(work, self._benches[name])
+        outcome = run(work, self._benches[name])
+        if outcome.reason == "out_of_memory" and self._memory:
+            limit = f"its worker may have {self._memory / 1e9:.1f} GB (PARETOFORMER_WORKER_MEMORY)"
+            outcome = replace(outcome, message=f"{outcome.message}; {limit}")
+        return outcome
 
 
 @dataclass(eq=False)
@@ -95,8 +114,11 @@ class Slot:
 class RayPool:
     """The workers of this process. Jobs use it through `search.workers.ray.RayExecutor`, from any thread."""
 
-    def __init__(self, address: str = "local", num_slots: int | None = None) -> None:
-        """
+    def __init__(
+        self, address: str = "local", num_slots: int | None = None, *, memory: int | None = None
+    ) -> None:
+        """`memory`: bytes of a worker; by default its share of the machine it is on.
+
         Raises:
             UnavailableError: no such cluster, or no worker has answered in a minute.
         """
@@ -109,7 +131,7 @@ class RayPool:
         self._address: str = ray.get_runtime_context().gcs_address
         self._actor_class: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
         self._log_level = logging.getLogger().getEffectiveLevel()
-        self._wanted = num_slots
+        self._wanted, self._memory = num_slots, memory
         self._checked_at = self._answered_at = time.monotonic()
         self._slots = [self._new_slot() for _ in range(self._room())]
         self._await_first()
@@ -124,7 +146,7 @@ class RayPool:
     def _new_slot(self) -> Slot:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         options = {"runtime_env": {"env_vars": threads}}
-        actor = self._actor_class.options(**options).remote(self._log_level)
+        actor = self._actor_class.options(**options).remote(self._log_level, self._memory)
         return Slot(actor, actor.ready.remote())
 
     def _await_first(self) -> None:
@@ -218,6 +240,8 @@ class RayPool:
             log.warning("worker lost", extra={"work": work.key, "cause": type(error).__name__})
             self.replace(slot)
             return Outcome(work.key, reason="worker_lost", message="the worker process died")
+        if outcome.lost or outcome.reason == "out_of_memory":  # a fresh process has its memory and device
+            self.replace(slot)
         with self._lock:
             slot.future = slot.work = None
         return outcome

@@ -6,6 +6,7 @@ import pytest
 
 from evaluators.devices import LABEL, Device, analytic, load_devices, operators_of, predict_on
 from evaluators.devices.operators import Operator
+from evaluators.devices.quantities import TransformerSize
 from evaluators.devices.roofline import operator_s
 from evaluators.devices.table import Quoted, Usage
 from space.architecture import Architecture, parse_architecture
@@ -28,7 +29,7 @@ IDEAL = Device(
 def decoder(
     *mixers: dict[str, object], d_model: int = 64, tokens: int = 128, **layer: object
 ) -> Architecture:
-    feed_forward = {"kind": "mlp", "activation": "gelu", "d_ff": 4 * d_model}
+    layer = {"feed_forward": {"kind": "mlp", "activation": "gelu", "d_ff": 4 * d_model}, **layer}
     norm = {"kind": "layernorm"}
     return parse_architecture(
         {
@@ -36,7 +37,7 @@ def decoder(
             "interface": {"input": "bytes", "vocab_size": 256, "context_length": tokens, "outputs": 256},
             "d_model": d_model,
             "position": {"kind": "none"},
-            "layers": [{"mixer": one, "feed_forward": feed_forward, "norm": norm, **layer} for one in mixers],
+            "layers": [{"mixer": one, "norm": norm, **layer} for one in mixers],
             "final_norm": norm,
             "head": {"kind": "language"},
         }
@@ -145,3 +146,19 @@ def test_what_does_not_fit_into_memory_is_said() -> None:
     large = decoder(SOFTMAX, SOFTMAX, d_model=256)
     assert not predict_on(large, mcu).detail["fits"]
     assert predict_on(large, A100).detail["fits"]
+
+
+@pytest.mark.parametrize("tokens", [128, 4096, 50_000])
+def test_a_token_of_the_published_example_reads_what_the_closed_forms_say(tokens: int) -> None:
+    """34 B parameters in bf16 (evaluators_and_search.md 9.2), whose cache stays in fp32 here."""
+    layer: dict[str, object] = {"kind": "softmax", "num_heads": 56, "num_kv_heads": 8}
+    feed_forward = {"kind": "glu", "activation": "silu", "d_ff": 20_480}
+    model = decoder(layer, d_model=7168, tokens=50_000, number_format="bf16", feed_forward=feed_forward)
+    deep = model.model_copy(update={"layers": model.layers * 60})
+    size = TransformerSize(float(costs(deep).params), 60, 7168, num_kv_heads=8, head_width=128)
+    full = A100.model_copy(update={"usage": Usage(compute=1, memory=1, launch_s=0, full_rows=1, tile=1)})
+    found = analytic(deep, full, tokens=tokens, phase="decode")
+    expected = size.weights_bytes(2) + size.cache_bytes(tokens, 4.0)
+    assert found.bytes == pytest.approx(expected, rel=0.01)
+    assert found.seconds == pytest.approx(expected / full.bandwidth.value, rel=0.01)
+    assert found.flops == pytest.approx(size.decode_flops(tokens), rel=0.01)
