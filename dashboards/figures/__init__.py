@@ -1,4 +1,11 @@
-"""Figures: one pure function each, records in, `go.Figure` out. SVG traces only."""
+"""Figures: one pure function each, records in, `go.Figure` out. SVG traces only.
+
+pandas, where it is installed, is imported before any figure: plotly looks into `sys.modules` for it at every
+value, and fails on a module that another thread is still importing.
+"""
+
+import contextlib
+import importlib
 
 from .anatomy import blocks_figure, memory_figure
 from .calibration import calibration_figure, kernels_of
@@ -9,6 +16,9 @@ from .importance import importance_figure
 from .latency import LatencyPair, latency_figure, latency_pairs
 from .learning import LearningLine, learning_figure, learning_lines
 from .progress import Growth, growth, growth_inside, progress_figure
+
+with contextlib.suppress(ImportError):
+    importlib.import_module("pandas")
 
 __all__ = [
     "Curve",
