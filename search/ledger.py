@@ -36,6 +36,7 @@ from .records import (
 from .storage import events, jobs, logs, trials
 from .storage.database import Database
 from .storage.trials import Numbers
+from .too_large import Sizes, sizes_of
 from .workers.work import LogLine
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Ledger(Evidence):
         """Numbers of the trials that changed since `search.history` looked."""
         self.front_numbers: set[int] = set()
         """Trials of the search front."""
+        self.too_large: dict[int, Sizes] = {}
+        """Trial number -> sizes, of those that ran out of memory."""
         self._waiting: set[int] = set()
         self._open: set[int] = set()
         self.num_search = 0
@@ -424,6 +427,8 @@ class Ledger(Evidence):
             self.num_search += 1
         self.trials[number] = trial
         self.changed.add(number)
+        if trial.reason == "out_of_memory":
+            self.too_large[number] = sizes_of(static_values(self.architecture(trial), self.plan.target))
         for numbers, is_member in (
             (self._waiting, trial.state == "waiting"),
             (self._open, trial.state not in FINAL_TRIAL_STATES),

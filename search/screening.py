@@ -25,13 +25,14 @@ from .history import History
 from .ledger import UNVALIDATED, Ledger
 from .objectives import PROXY_SCORE
 from .pareto import nondominated_ranks
-from .plan import JobPlan
+from .plan import JobPlan, static_values
 from .proposer import Candidates, Proposer, SpaceExhausted
 from .proxy_trust import ProxyTrust, trusted
 from .records import JobReason, TrialRecord
 from .reference_sample import ReferenceSample
 from .strategies import Proposal, is_modelled, make_strategy
 from .taught_screen import Line, TaughtScreen
+from .too_large import Sizes, is_too_large, sizes_of
 from .warm_start import WarmStart, own_parents
 from .workers.stages import unpack
 from .workers.work import Outcome, Work
@@ -39,7 +40,10 @@ from .workers.work import Outcome, Work
 AUDIT_SHARE = 0.1
 """Of the trials whose screen drops something: a dropped candidate is tried."""
 MAX_ROUNDS = 50
-"""Batches of candidates in a row that break a limit on latency before the job ends as infeasible."""
+"""Batches of candidates in a row that break a limit on latency, or are too large for memory, before the job
+ends as infeasible."""
+ASKED_FOR = ("enqueued", "earlier")
+"""Origins of proposals that are tried whatever happened to others."""
 TICK_S = 0.25
 """How long a new question is waited for; after that its answer is looked for whenever work is."""
 
@@ -58,6 +62,8 @@ class Screening:
     """Number, round and candidates of the screenings that were under way."""
     line: Line | None = None
     """What the trainings until then made of proxies and size."""
+    too_large: tuple[Sizes, ...] = ()
+    """What had run out of memory."""
 
     def described(self) -> dict[str, Any]:
         """What `search.replay` needs beside the events to ask the same question again."""
@@ -148,7 +154,8 @@ class Screens:
         beside = self._open()
         rounds = tuple((one.number, one.round, len(one.proposals)) for one in beside)
         screening = Screening(
-            number, round, (), self._ledger.last_event(), self._trust.distrusted(), rounds, self._taught.now()
+            number, round, (), self._ledger.last_event(), self._trust.distrusted(), rounds,
+            self._taught.now(), tuple(self._ledger.too_large.values()),
         )  # fmt: skip
         pending = [
             *(self._ledger.architecture(row) for row in self._ledger.open_search_trials()),
@@ -291,10 +298,9 @@ class Screens:
         latencies: Mapping[int, Measurement],
     ) -> None:
         """Of the candidates with a predicted latency, by index, the one that becomes the trial."""
-        limit = self._plan.measured_limits.get("latency_s")
-        allowed = [
-            index for index, latency in latencies.items() if limit is None or best_case(latency) <= limit
-        ]
+        limit = self._plan.measured_limits.get("latency_s", math.inf)
+        fitting = [index for index in latencies if self._fits(screening, screening.proposals[index])]
+        allowed = [index for index in fitting if best_case(latencies[index]) <= limit]
         self._ledger.count(infeasible=len(latencies) - len(allowed))
         if allowed:
             chosen, is_audit = self._choose(screening, allowed, scores, latencies)
@@ -307,11 +313,23 @@ class Screens:
             self._redraw[screening.number] = screening.round + 1
         else:
             self.ended = "infeasible"
+            if not fitting:
+                self.message = (
+                    f"{MAX_ROUNDS} batches of candidates in a row were as large as what ran out of memory; "
+                    "allow workers more of it (PARETOFORMER_WORKER_MEMORY), or narrow the space"
+                )
+                return
             self.message = (
                 f"constraints.latency_s={limit:g} rejected {MAX_ROUNDS} batches of candidates in a row; "
                 f"the fastest of the last was predicted at {min(map(best_case, latencies.values())):.4g} s "
                 "at best; raise the limit or widen the space"
             )
+
+    def _fits(self, screening: Screening, proposal: Proposal) -> bool:
+        if not screening.too_large or proposal.origin in ASKED_FOR:
+            return True
+        sizes = sizes_of(static_values(proposal.architecture, self._plan.target))
+        return not is_too_large(sizes, screening.too_large)
 
     def _fail(self, screening: Screening, reason: str, message: str) -> None:
         """The first candidate becomes a failed trial: its number is used, and it is not proposed again."""

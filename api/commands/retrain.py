@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_DATABASE, Db, JobId, Json, Ray, Workers, find_job, open_database
+from .options import DEFAULT_DATABASE, Db, JobId, Json, Ray, WorkerMemory, Workers, find_job, open_database
 from .output import emit_json, err, out
 
 
@@ -21,6 +21,7 @@ def retrain(
     db: Db = DEFAULT_DATABASE,
     ray: Ray = "local",
     workers: Workers = None,
+    worker_memory: WorkerMemory = None,
     report: Annotated[Path | None, typer.Option("--report", help="Writes the offline report here.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +44,14 @@ def retrain(
     plan = retraining_plan(record, distinct, database.data_dir, seeds=seeds, steps=steps)
     stop_on_terminate()
     with SearchProgress(err()) as progress:
-        found = run(plan, database=database, ray=ray, workers=workers, on_tick=progress.tick)
+        found = run(
+            plan,
+            database=database,
+            ray=ray,
+            workers=workers,
+            memory=worker_memory,
+            on_tick=progress.tick,
+        )
     if report is not None:
         write_report(database, found.job, report)
     if as_json:

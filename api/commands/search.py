@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DEFAULT_DATABASE, Db, Json, Overrides, Ray, Workers, open_database
+from .options import DEFAULT_DATABASE, Db, Json, Overrides, Ray, WorkerMemory, Workers, open_database
 from .output import emit_json, err, out
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def search(
     db: Db = DEFAULT_DATABASE,
     ray: Ray = "local",
     workers: Workers = None,
+    worker_memory: WorkerMemory = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder for report.html and front.json.")
     ] = None,
@@ -54,11 +55,13 @@ def search(
     with SearchProgress(console) as progress:
         try:
             if job is not None:
-                database, found = _start(progress, job, overrides or [], db, ray, workers)
+                database, found = _start(progress, job, overrides or [], db, ray, workers, worker_memory)
             elif continued is not None:
-                database, found = _continue(progress, continued, overrides or [], db, ray, workers)
+                database, found = _continue(
+                    progress, continued, overrides or [], db, ray, workers, worker_memory
+                )
             else:
-                database, found = _resume(progress, resume or "", db, ray, workers)
+                database, found = _resume(progress, resume or "", db, ray, workers, worker_memory)
         except KeyboardInterrupt:
             found_id = progress.job_id
             interrupted = True
@@ -71,7 +74,13 @@ def search(
 
 
 def _start(
-    progress: "SearchProgress", path: Path, overrides: list[str], db: str, ray: str, workers: int | None
+    progress: "SearchProgress",
+    path: Path,
+    overrides: list[str],
+    db: str,
+    ray: str,
+    workers: int | None,
+    memory: int | None,
 ) -> "tuple[Database, Result]":
     progress.say(f"reading {path}")
     from search.job import load_job
@@ -92,11 +101,19 @@ def _start(
     for warning in plan.warnings:
         progress.note(f"warning: {warning}")
     progress.say("starting the workers" if ray != "none" else "measuring the first blocks")
-    return database, run(plan, database=database, ray=ray, workers=workers, on_tick=progress.tick)
+    return database, run(
+        plan, database=database, ray=ray, workers=workers, memory=memory, on_tick=progress.tick
+    )
 
 
 def _continue(
-    progress: "SearchProgress", text: str, overrides: list[str], db: str, ray: str, workers: int | None
+    progress: "SearchProgress",
+    text: str,
+    overrides: list[str],
+    db: str,
+    ray: str,
+    workers: int | None,
+    memory: int | None,
 ) -> "tuple[Database, Result]":
     progress.say(f"looking up job {text}")
     from search.continuing import continued_plan
@@ -110,11 +127,13 @@ def _continue(
     plan = continued_plan(job, overrides, database.data_dir)
     progress.note(f"begins with the results of job {job.id[:8]}")
     progress.say("starting the workers" if ray != "none" else "measuring the first blocks")
-    return database, run(plan, database=database, ray=ray, workers=workers, on_tick=progress.tick)
+    return database, run(
+        plan, database=database, ray=ray, workers=workers, memory=memory, on_tick=progress.tick
+    )
 
 
 def _resume(
-    progress: "SearchProgress", text: str, db: str, ray: str, workers: int | None
+    progress: "SearchProgress", text: str, db: str, ray: str, workers: int | None, memory: int | None
 ) -> "tuple[Database, Result]":
     progress.say(f"looking up job {text}")
     from search.running import resume as go_on
@@ -126,7 +145,9 @@ def _resume(
         job = find_job(session, text)
     progress.job_id = job.id
     progress.say("reading the data again and starting the workers")
-    return database, go_on(job.id, database=database, ray=ray, workers=workers, on_tick=progress.tick)
+    return database, go_on(
+        job.id, database=database, ray=ray, workers=workers, memory=memory, on_tick=progress.tick
+    )
 
 
 def _check_outputs(folder: Path | None, report: Path | None) -> None:

@@ -19,7 +19,7 @@ from space.model import Model
 from .distillation import Distiller
 from .linear import fast_linear
 from .losses import num_asked
-from .out_of_memory import is_out_of_memory
+from .out_of_memory import give_back, is_out_of_memory
 from .task import Recipe
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Gradients:
                 return value
             self._model.zero_grad(set_to_none=True)
             self._restore(before)
+            give_back()
             self.part_size = max(1, (self.part_size or len(inputs)) // 2)
             log.warning("batch does not fit into memory", extra={"part_size": self.part_size})
 

@@ -40,7 +40,7 @@ from .data import Array, TaskData
 from .distillation import Distiller, Teacher, build_teacher
 from .evaluation import EVALUATION_BATCH, Metrics, evaluate, module_predictor
 from .gradients import Gradients
-from .out_of_memory import is_out_of_memory, out_of_memory_named
+from .out_of_memory import give_back, is_out_of_memory, out_of_memory_named
 from .pairs import save_losses
 from .plan import TrainingPlan, training_fingerprint
 from .tasks import recipe_of
@@ -296,6 +296,7 @@ class _Training:
             except (MemoryError, RuntimeError) as error:
                 if size == 1 or not is_out_of_memory(error):
                     raise
+            give_back()
             size //= 2
 
     def _watch(self, step_guard: StepGuard) -> None:

@@ -10,11 +10,12 @@ Source: getrlimit(2), proc_pid_statm(5).
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 NO_LIMIT = 0
 LEAST_SHARE = 2 * 10**9
-"""Of a worker that nobody gave a limit: less than an ordinary training needs is no help to the machine."""
+"""Of a worker that nobody gave a limit: with less than ordinary trainings need, nothing would be won."""
 
 
 def share_of(memory: float, cores: float) -> int:
@@ -26,23 +27,40 @@ def share_of(memory: float, cores: float) -> int:
     return max(LEAST_SHARE, int(memory / max(1.0, cores)))
 
 
-def limit_memory(memory: int) -> int:
-    """Lets this process have `memory` bytes from now on; what is in force: the same, or `NO_LIMIT` where the
-    system has no such limit.
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """Of this process."""
 
-    Raises:
-        ValueError: it has more than that already.
-    """
-    if memory == NO_LIMIT or sys.platform != "linux":
-        return NO_LIMIT
-    import resource
+    memory: int = NO_LIMIT
+    """Bytes it may have in all."""
+    data: int = NO_LIMIT
+    """Bytes of data, as the kernel counts them, that this is."""
 
-    page = resource.getpagesize()
-    pages = [int(field) for field in Path("/proc/self/statm").read_text(encoding="ascii").split()]
-    resident, data = pages[1] * page, pages[5] * page
-    if memory <= resident:
-        raise ValueError(f"a worker has {resident:,} bytes before it does anything; allow it more than {memory:,}")
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = data + memory - resident
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
-    return memory
+    @classmethod
+    def of(cls, memory: int) -> "MemoryLimit":
+        """From what the process has now; no limit where the system has none of this kind.
+
+        Raises:
+            ValueError: it has more than that already.
+        """
+        if memory == NO_LIMIT or sys.platform != "linux":
+            return cls()
+        import resource
+
+        pages = [int(field) for field in Path("/proc/self/statm").read_text(encoding="ascii").split()]
+        resident, data = pages[1] * resource.getpagesize(), pages[5] * resource.getpagesize()
+        if memory <= resident:
+            raise ValueError(
+                f"a worker has {resident:,} bytes before it does anything; allow it more than {memory:,}"
+            )
+        return cls(memory, data + memory - resident)
+
+    def set(self) -> None:
+        """Also takes back what a training that went on with smaller batches was given beyond it."""
+        if self.data == NO_LIMIT or sys.platform != "linux":
+            return
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = self.data if hard == resource.RLIM_INFINITY else min(self.data, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

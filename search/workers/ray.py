@@ -42,8 +42,9 @@ class RayExecutor:
         device: str = "",
         run: Run = outcome_of,
     ) -> None:
-        """`pool`: workers shared with other jobs, else `num_slots` at `address` of its own, each with `memory`
-        bytes. `target` and `device`: latencies are measured only on machines with this key. `run`: what a worker does.
+        """`pool`: workers shared with other jobs, else `num_slots` at `address` of its own, with `memory`
+        bytes each. `target` and `device`: latencies are measured only on machines with this key. `run`: what
+        a worker does.
 
         Raises:
             UnavailableError: Ray cannot be reached, or no worker starts.

@@ -19,7 +19,7 @@ from typing import Any
 from evaluators.latency import Target, device_facts, device_key
 from space.errors import UnavailableError
 
-from .memory_limit import NO_LIMIT, limit_memory, share_of
+from .memory_limit import NO_LIMIT, MemoryLimit, share_of
 from .ray_connection import WITHOUT, connect, is_reachable
 from .shares import Shares
 from .stages import Bench
@@ -60,7 +60,7 @@ class _Worker:
         torch.set_num_threads(1)
         if memory is None:
             memory = NO_LIMIT if torch.cuda.is_available() else self._share()
-        self._memory = limit_memory(memory)
+        self._limit = MemoryLimit.of(memory)
         self._benches: OrderedDict[str, Any] = OrderedDict()
 
     def _share(self) -> int:
@@ -87,9 +87,10 @@ class _Worker:
             while len(self._benches) > _KEPT_BENCHES:
                 self._benches.popitem(last=False)
         self._benches.move_to_end(name)
+        self._limit.set()
         outcome = run(work, self._benches[name])
-        if outcome.reason == "out_of_memory" and self._memory:
-            limit = f"its worker may have {self._memory / 1e9:.1f} GB (PARETOFORMER_WORKER_MEMORY)"
+        if outcome.reason == "out_of_memory" and self._limit.memory:
+            limit = f"its worker may have {self._limit.memory / 1e9:.1f} GB (PARETOFORMER_WORKER_MEMORY)"
             outcome = replace(outcome, message=f"{outcome.message}; {limit}")
         return outcome
 

@@ -125,6 +125,10 @@ def _outcome_of(work: Work, bench: Bench) -> Outcome:
             return Outcome(work.key, reason="disk_full", message=f"no room on disk: {error.strerror}")
         log.exception("work failed", extra={"work": work.key, "stage": work.stage})
         return Outcome(work.key, reason="internal", message=f"{work.stage}: {type(error).__name__}: {error}")
+    except torch.AcceleratorError as error:  # every later call fails too, until the process is another
+        log.exception("device lost", extra={"work": work.key, "stage": work.stage})
+        text = str(error).strip().splitlines()[0]
+        return Outcome(work.key, reason="worker_lost", message=f"{work.stage}: device lost: {text}")
     except Exception as error:
         if is_out_of_memory(error):
             message = f"{work.stage} ran out of memory: {error}"

@@ -45,10 +45,10 @@ def signed_in(client: TestClient, secret: str) -> None:
     assert client.post("/login", data=form, follow_redirects=False).status_code == 303
 
 
-def test_g11_every_route_but_the_public_ones_wants_a_key_that_opens(
+def test_g11_a17_every_route_but_the_public_ones_wants_a_key_that_opens(
     application: FastAPI, client: TestClient, database: Database
 ) -> None:
-    """A17: none, wrong, revoked, expired, in the query string, or in another scheme: the same answer."""
+    """None, wrong, revoked, expired, in the query string, or in another scheme: the same answer."""
     with database.write() as session:
         record, right = keys.create(session, name="right")
         gone, revoked = keys.create(session, name="gone")

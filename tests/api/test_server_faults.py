@@ -7,6 +7,9 @@ import os
 import random
 import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -99,6 +102,30 @@ def test_f04_a_search_goes_on_while_its_server_is_killed_and_started_again(
     server.kill()
     server.join()
     database.close()
+
+
+@pytest.mark.slow
+def test_f18_a_server_that_is_asked_to_end_does_so(tmp_path: Path) -> None:
+    """`serve` as it is installed, with its coordinator, exporter and housekeeper."""
+    port = free_port()
+    program = "from api.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--ray", "none", "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert answer(port, "/v1/jobs")["items"] == []
+        server.send_signal(signal.SIGTERM)
+        _, said = server.communicate(timeout=60)
+    finally:
+        server.kill()
+    assert "Traceback" not in said
+    assert "server ending" in said
+    assert server.returncode in (0, 130)
+    with sqlite3.connect(tmp_path / "paretoformer.db") as left:
+        assert left.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    left.close()
 
 
 def test_f66_a_reader_that_takes_nothing_is_cut_off_and_leaves_nothing_behind(

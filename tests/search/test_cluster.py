@@ -1,6 +1,8 @@
 """A cluster of three machines: separate raylets without a common folder, whose workers and nodes die."""
 
+import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from evaluators.latency import device_key
+from evaluators.training.out_of_memory import give_back
 from search.coordinator import Coordinator
 from search.job import parse_job
 from search.plan import JobPlan, plan_job
@@ -21,8 +25,10 @@ from search.running import create_job, make_executor, owner_name, result
 from search.storage import trials
 from search.storage.check import check
 from search.storage.database import Database
+from search.workers import stages
 from search.workers.ray import RayExecutor
 from search.workers.ray_connection import is_reachable
+from search.workers.stages import outcome_of
 from search.workers.work import Outcome, Work
 from space.errors import UnavailableError
 
@@ -154,12 +160,11 @@ def outcomes(executor: RayExecutor, count: int) -> list[Outcome]:
     return found
 
 
-def test_workers_die_hang_and_run_out_of_memory_alone(plan: JobPlan) -> None:
-    """F02, F12, F13, F16, F17: what a worker does to itself is no harm to the next piece of work."""
+def test_f12_f13_f16_f17_workers_die_hang_and_run_out_of_memory_alone(plan: JobPlan) -> None:
+    """What a worker does to itself is no harm to the next piece of work: it is another process."""
 
     def run(work: Work, bench: Any) -> Outcome:
         import os as system
-        import resource
         import signal as signals
         import subprocess as processes
         import time as clock
@@ -171,36 +176,57 @@ def test_workers_die_hang_and_run_out_of_memory_alone(plan: JobPlan) -> None:
             processes.Popen(["sleep", "4242"])
             while True:
                 clock.sleep(1)
-        if work.key == "memory":
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
-            try:
-                bytearray(2**33)
-            except MemoryError:
-                return Outcome(work.key, reason="out_of_memory", message="as arranged")
-            finally:
-                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return Outcome(work.key, result={"pid": system.getpid()})
+        calls = {"memory": hoard, "device": lose_device, "smaller": try_less, "limit": own_limit}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stages, "train_to", calls.get(work.key, lambda *_: {"pid": system.getpid()}))
+            return outcome_of(work, bench)
 
-    with RayExecutor(None, num_slots=1, run=run) as executor:
-        (before,) = executor.pids()
+    keys = ("plain", "die", "smaller", "limit", "memory", "plain", "device", "plain", "hang", "plain")
+    with RayExecutor(None, num_slots=1, memory=10**9, run=run) as executor:
         found = []
-        for key, limit in (("plain", 60.0), ("die", 60.0), ("memory", 60.0), ("hang", 1.5), ("plain", 60.0)):
+        for key in keys:
             while executor.num_slots == executor.num_busy:
                 executor.poll(0.05)
-            executor.submit(Work(key, "train", {}, limit))
+            executor.submit(Work(key, "train", {}, 1.5 if key == "hang" else 60.0))
             found += outcomes(executor, 1)
         reasons = [one.reason for one in found]
-        assert reasons == [None, "worker_lost", "out_of_memory", "timeout", None]
-        first, last = found[0].result, found[-1].result
-        assert first is not None
-        assert last is not None
-        assert first["pid"] == before
-        assert last["pid"] not in (before, first["pid"])
+        assert reasons == [
+            None, "worker_lost", None, None, "out_of_memory", None, "worker_lost", None, "timeout", None
+        ]  # fmt: skip
+        tried, limited = found[2].result, found[3].result
+        assert tried is not None
+        assert tried["after"] > tried["before"] == limited
+        assert "its worker may have 1.0 GB (PARETOFORMER_WORKER_MEMORY)" in found[4].message
+        assert "device lost: CUDA error: an illegal memory access" in found[6].message
+        pids = [one.result["pid"] for one in (found[index] for index in (0, 5, 7, 9)) if one.result]
+        assert len(set(pids)) == 4
         end = time.monotonic() + 10
         while (left := processes_of("4242")) and time.monotonic() < end:
             time.sleep(0.1)
         assert left == []
+
+
+def hoard(*_: object) -> None:
+    """Takes more than a gigabyte, a little at a time."""
+    [torch.zeros(2**20) for _ in range(400)]
+
+
+def own_limit(*_: object) -> int:
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+
+def try_less(*_: object) -> dict[str, int]:
+    """Free memory between what is in use is handed back, and may be asked for again elsewhere."""
+    before, held = own_limit(), list[torch.Tensor]()
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        held.extend(torch.zeros(2**14) for _ in itertools.count())
+    del held[::2], held[: len(held) // 2]
+    give_back()
+    return {"before": before, "after": own_limit()}
+
+
+def lose_device(*_: object) -> None:
+    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nand more")
 
 
 def processes_of(argument: str) -> list[str]:

@@ -14,17 +14,20 @@ from search.clock import Clock
 from search.coordinator import Coordinator
 from search.crew import Crew
 from search.plan import JobPlan
-from search.records import JobRecord, TrialRecord
+from search.records import EventRecord, JobRecord, TrialRecord
 from search.running import create_job, owner_name, result
 from search.service import UNAVAILABLE_SINCE, Service
 from search.storage import events, jobs, logs, trials
 from search.storage.check import check
 from search.storage.database import Database, DiskFullError
+from search.too_large import is_too_large, sizes_of
 from search.workers import stages
 from search.workers.deadline import Overdue, deadline
 from search.workers.inline import InlineExecutor
 from search.workers.stages import outcome_of
 from search.workers.work import LogLine, Outcome, Work
+from space.architecture import parse_architecture
+from space.costs import costs
 from space.errors import UnavailableError
 
 from .conftest import FormulaExecutor
@@ -148,6 +151,29 @@ def test_f12_work_that_ends_the_whole_process_is_poison_too(bench: Bench) -> Non
             held = jobs.take(session, job.id, owner_name(), 15.0, time.time(), force=True)
         coordinator = Coordinator(database, held, plan, executor)
     assert (coordinator.ledger.trials[-1].state, coordinator.ledger.trials[-1].reason) == ("failed", "poison")
+
+
+def test_f13_work_out_of_memory_is_not_repeated_and_nothing_as_large_is_tried(bench: Bench) -> None:
+    def fault(work: Work) -> str | None:
+        text = work.payload["architecture"] if work.stage == "train" else None
+        return "out_of_memory" if text and costs(parse_architecture(text)).params > 40_000 else None
+
+    changes = {"budget": {"trials": 16}, "strategy": {"kind": "random"}}
+    database, job, rows = work(bench, fault, changes=changes)
+    assert (job.state, job.reason) == ("completed", "budget_reached")
+    failed = [row for row in rows if row.state == "failed"]
+    assert failed
+    assert {(row.reason, row.attempt) for row in failed} == {("out_of_memory", 0)}
+    with database.read() as session:
+        ends = {event.trial: event.seq for event in events.after(session, job.id) if is_failure(event)}
+    for row in rows:
+        known = [sizes_of(one.values) for one in failed if ends[one.number] <= row.asked_after]
+        assert row.number < 0 or not is_too_large(sizes_of(row.values), known)
+    assert job.counters["infeasible"] > 0
+
+
+def is_failure(event: EventRecord) -> bool:
+    return event.kind == "trial.state" and event.data["state"] == "failed"
 
 
 def test_f29_a_full_disk_pauses_the_job_which_goes_on_when_there_is_room(
@@ -338,10 +364,10 @@ def test_f29_a_database_without_room_pauses_the_job_and_the_service_wakes_it(
     assert check(database) == []
 
 
-def test_a_service_that_stops_gives_its_jobs_back_without_using_up_attempts(
+def test_f18_a_service_that_stops_gives_its_jobs_back_without_using_up_attempts(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """F18: SIGTERM ends in this."""
+    """SIGTERM ends in this."""
     plan, database = bench.plan(**SMALLER), bench.open()
     begun = threading.Event()
 

@@ -2,11 +2,13 @@ import itertools
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
 from search.records import JobRecord
 from search.storage import events, jobs, trials
@@ -217,17 +219,44 @@ def test_f06_counting_and_flagging_are_one_transaction(
     assert check(db) == []
 
 
-def test_f36_reading_a_front_uses_its_index(sqlite: Database, sqlite_job: JobRecord) -> None:
-    statements: list[str] = []
-    with sqlite.read() as session:
-        engine = session.get_bind()
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda session, job: trials.front(session, job.id),
+        lambda session, job: trials.list_trials(session, job.id),
+        lambda session, job: trials.list_trials(session, job.id, state="completed"),
+        lambda session, job: events.after(session, job.id, 7),
+        lambda session, job: events.last_seq(session, job.id),
+        lambda session, job: jobs.list_jobs(session, tenant="local"),
+        lambda session, job: jobs.list_jobs(session, tenant="local", state="running"),
+        lambda session, job: jobs.claim(session, "somebody", 15.0),
+    ],
+    ids=["front", "trials", "completed trials", "events", "last event", "jobs", "running jobs", "claim"],
+)
+def test_f36_what_is_asked_often_is_answered_by_an_index(
+    db: Database, running_job: JobRecord, ask: Callable[[Session, JobRecord], object]
+) -> None:
+    """PostgreSQL reads small tables whole, so it is told to do so only where nothing else is possible."""
+    asked: list[tuple[str, Any]] = []
+    with db.write() as session:
+        connection = session.connection()
 
-        def keep(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-            statements.append(statement)
+        def keep(_one: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+            asked.append((statement, parameters))
 
-        event.listen(engine, "before_cursor_execute", keep)
-        trials.front(session, sqlite_job.id)
-        event.remove(engine, "before_cursor_execute", keep)
-        query = statements[-1].replace("?", "'x'")
-        plan = "\n".join(str(row) for row in session.execute(text(f"EXPLAIN QUERY PLAN {query}")))
-    assert "ix_trials_front" in plan, plan
+        event.listen(connection, "before_cursor_execute", keep)
+        ask(session, running_job)
+        event.remove(connection, "before_cursor_execute", keep)
+        if db.dialect == "postgresql":
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+        explain = "EXPLAIN" if db.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
+        for statement, parameters in asked:
+            rows = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+            plan = [str(row[-1]).strip() for row in rows]
+            assert not [line for line in plan if is_whole(line)], (statement, plan)
+    assert asked
+
+
+def is_whole(line: str) -> bool:
+    """Whether a line of a plan reads a whole table."""
+    return "Seq Scan" in line or (line.startswith("SCAN") and "USING" not in line and "CONSTANT" not in line)
