@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ def own_limit(*_: object) -> int:
 def try_less(*_: object) -> dict[str, int]:
     """Free memory between what is in use is handed back, and may be asked for again elsewhere."""
     before, held = own_limit(), list[torch.Tensor]()
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
+    with suppress(MemoryError, RuntimeError):  # whoever asks for the last of it: torch, or a list
         held.extend(torch.zeros(2**14) for _ in itertools.count())
     del held[::2], held[: len(held) // 2]
     give_back()
