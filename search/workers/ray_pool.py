@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +89,9 @@ class _Worker:
                 self._benches.popitem(last=False)
         self._benches.move_to_end(name)
         self._limit.set()
-        outcome = run(work, self._benches[name])
+        outcome = Outcome(work.key, reason="out_of_memory", message=f"{work.stage} ran out of memory")
+        with suppress(MemoryError):  # not even room to say so
+            outcome = run(work, self._benches[name])
         if outcome.reason == "out_of_memory" and self._limit.memory:
             limit = f"its worker may have {self._limit.memory / 1e9:.1f} GB (PARETOFORMER_WORKER_MEMORY)"
             outcome = replace(outcome, message=f"{outcome.message}; {limit}")

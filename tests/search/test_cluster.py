@@ -218,10 +218,12 @@ def own_limit(*_: object) -> int:
 
 def try_less(*_: object) -> dict[str, int]:
     """Free memory between what is in use is handed back, and may be asked for again elsewhere."""
-    before, held = own_limit(), list[torch.Tensor]()
+    before = own_limit()
+    kept, freed = list[torch.Tensor](), list[torch.Tensor]()
     with suppress(MemoryError, RuntimeError):  # whoever asks for the last of it: torch, or a list
-        held.extend(torch.zeros(2**14) for _ in itertools.count())
-    del held[::2], held[: len(held) // 2]
+        for number in itertools.count():
+            (kept if number % 2 else freed).append(torch.zeros(2**14))
+    freed.clear()
     give_back()
     return {"before": before, "after": own_limit()}
 
