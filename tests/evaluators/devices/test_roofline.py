@@ -158,7 +158,7 @@ def test_a_token_of_the_published_example_reads_what_the_closed_forms_say(tokens
     size = TransformerSize(float(costs(deep).params), 60, 7168, num_kv_heads=8, head_width=128)
     full = A100.model_copy(update={"usage": Usage(compute=1, memory=1, launch_s=0, full_rows=1, tile=1)})
     found = analytic(deep, full, tokens=tokens, phase="decode")
-    expected = size.weights_bytes(2) + size.cache_bytes(tokens, 4.0)
+    expected = size.weights_bytes(2.0) + size.cache_bytes(tokens, 4.0)
     assert found.bytes == pytest.approx(expected, rel=0.01)
     assert found.seconds == pytest.approx(expected / full.bandwidth.value, rel=0.01)
     assert found.flops == pytest.approx(size.decode_flops(tokens), rel=0.01)
