@@ -11,6 +11,7 @@ from search.export_files import looks_whole
 from search.records import (
     DATASET_PATH,
     EARLIER,
+    OWN_TEACHER,
     ArtefactRecord,
     EventRecord,
     Final,
@@ -25,7 +26,7 @@ FIXED_COLUMNS = ("trial", "architecture_id", "origin", "number_format", "params"
 """Of the columnar and CSV forms of a front; the job's objectives and their intervals follow."""
 
 
-_INTERNAL = (KEY, DATASET_PATH, EARLIER)
+_INTERNAL = (KEY, DATASET_PATH, EARLIER, OWN_TEACHER)
 """Keys of a job's context that no answer shows."""
 
 

@@ -40,6 +40,7 @@ from space.export import CODE, ExportedFolder
 from space.export.python_files import DEPLOYED
 from space.export.torch_export import PROGRAM
 from space.model import Model
+from space.number_formats import apply_number_formats
 
 EAGER = ("eager", "cudagraph")
 
@@ -130,6 +131,13 @@ def _torch_file(
 def file_quality(path: Path, data: TaskData) -> Mapping[str, Any]:
     """Of an ONNX file on the validation part."""
     return _quality(predictor(path, threads=1), data)
+
+
+def rounded_quality(model: nn.Module, architecture: Architecture, data: TaskData) -> Mapping[str, Any]:
+    """Of a trained fp32 model on the validation part with `architecture`'s number formats rounded in torch:
+    what the formats cost in quality. It says nothing of time where they are simulated."""
+    rounded = apply_number_formats(model, architecture).eval()
+    return _quality(_torch_predictor(rounded), data)
 
 
 def _quality(predict: Callable[[Array], Array], data: TaskData) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .job import parse_job
 from .plan import JobPlan, plan_job
-from .records import DATASET_PATH, JobRecord
+from .records import DATASET_PATH, OWN_TEACHER, JobRecord
 
 
 def continued_plan(job: JobRecord, overrides: Sequence[str], data_dir: Path) -> JobPlan:
@@ -23,9 +23,11 @@ def continued_plan(job: JobRecord, overrides: Sequence[str], data_dir: Path) -> 
     path = job.context.get(DATASET_PATH)
     is_same_data = spec.task.dataset == job.spec["task"]["dataset"]
     kept = path if is_same_data else None
+    is_same_teacher = spec.finalists.teacher == job.spec["finalists"].get("teacher")
     plan = plan_job(
         spec,
         own=job.context.get("own_references") or (),
+        teacher=job.context.get(OWN_TEACHER) if is_same_teacher else None,
         dataset=None if kept is None else data_dir / kept,
     )
     return replace(plan, dataset_path=kept)

@@ -173,5 +173,9 @@ def _training(
     trial: TrialRecord, plan: JobPlan, source: MeasurementRecord, teacher: Mapping[str, Any] | None
 ) -> str:
     stage = "retrained as a finalist" if trial.final else "trained in the search"
-    taught = f", taught by trial {teacher['trial']}" if teacher and trial.final else ""
+    taught = f", taught by {teacher_name(teacher)}" if teacher and trial.final else ""
     return f"{source.fidelity:,} steps of batch {plan.training.batch_size}, {stage}{taught}"
+
+
+def teacher_name(teacher: Mapping[str, Any]) -> str:
+    return f"trial {teacher['trial']}" if "trial" in teacher else f"the user's model '{teacher['name']}'"

@@ -15,6 +15,7 @@ from typing import Any
 from evaluators.protocol import Measurement
 
 from .evidence import interval
+from .job import LARGEST
 from .ledger import Ledger
 from .objectives import minimised
 from .pareto import farthest_order, log_scaled
@@ -106,11 +107,12 @@ class FinalStage:
         return picked[: self._spec.count]
 
     def _teacher(self) -> dict[str, Any] | None:
-        """Whom finalists learn from, as it is kept with the job: the largest architecture, of the search or a
-        reference, that was trained to the end of the search's budget."""
-        if self._spec.teacher == "none":
-            return None
+        """Whom finalists learn from, as it is kept with the job: the user's model, or the largest
+        architecture, of the search or a reference, that was trained to the end of the search's budget."""
         ledger = self._ledger
+        if self._spec.teacher != LARGEST:
+            own = ledger.plan.teacher
+            return own.facts() if own else None
         steps, mark = ledger.plan.training.steps, ledger.search_mark
         completed = [trial for trial in ledger.trials.values() if trial.state == "completed"]
         for trial in sorted(completed, key=lambda trial: (-trial.values["params"], trial.training_id)):

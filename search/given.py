@@ -14,7 +14,7 @@ from space.norms import NORMS
 from space.quantization import number_format
 from space.reference_family import Reference
 
-from .job import JobSpec
+from .job import TEACHERS, JobSpec
 
 ARCHITECTURE = "architecture.json"
 """In an exported folder."""
@@ -57,7 +57,8 @@ def stored_references(rows: Sequence[Mapping[str, Any]]) -> tuple[Reference, ...
 
 def names_files(spec: JobSpec) -> list[str]:
     """Paths of this machine that a job file names."""
-    return [one for one in (*spec.enqueue, *spec.references.own) if isinstance(one, str)]
+    named = [one for one in (*spec.enqueue, *spec.references.own) if isinstance(one, str)]
+    return named if spec.finalists.teacher in TEACHERS else [*named, spec.finalists.teacher]
 
 
 def too_short(kind: str, steps: int) -> str:
@@ -89,14 +90,19 @@ def _read(where: str, given: Given, spec: JobSpec, data: TaskData) -> Architectu
     return architecture
 
 
-def _check(which: str, architecture: Architecture, spec: JobSpec, data: TaskData) -> None:
-    """It takes the task's inputs (images in patches of its own) and runs on the target."""
+def check_question(which: str, architecture: Architecture, data: TaskData) -> None:
+    """It takes the task's inputs (images in patches of its own) and answers in its classes."""
     wanted = data.interface(getattr(architecture.interface, "patch_size", None))
     if (architecture.model, architecture.interface) != (data.model, wanted):
         raise InvalidInputError(
             f"{which} is a {architecture.model} for {architecture.interface.model_dump_json()}; "
             f"task '{data.name}' needs a {data.model} for {wanted.model_dump_json()}"
         )
+
+
+def _check(which: str, architecture: Architecture, spec: JobSpec, data: TaskData) -> None:
+    """It is of the task, and runs on the target."""
+    check_question(which, architecture, data)
     for kind in sorted({layer.norm.kind for layer in architecture.layers}):
         if NORMS[kind].least_steps > spec.training.steps:
             raise InvalidInputError(

@@ -105,6 +105,9 @@ class TargetSpec(_Spec):
 
 JobMode = Literal["trained", "training_free"]
 TRAINING_FREE: JobMode = "training_free"
+LARGEST = "largest"
+TEACHERS = ("none", LARGEST)
+"""Values of `finalists.teacher` that are no folder."""
 WITHOUT_TRAINING: Mapping[str, Mapping[str, Any]] = {
     "strategy": {"kind": "pareto_evolution"},
     "screen": {"candidates": 1},
@@ -193,8 +196,12 @@ class FinalistsSpec(_Spec):
     seeds: Int = Field(3, ge=1, le=32)
     steps: Int = Field(2000, ge=4, le=10_000_000)
     tokens: Int | None = Field(None, ge=1, le=10**13, description="In place of `steps`: tokens to be seen")
-    teacher: Literal["none", "largest"] = Field(
-        "none", description="largest: finalists also learn from the job's largest trained architecture"
+    teacher: str = Field(
+        "none",
+        min_length=1,
+        max_length=4096,
+        description="Whom finalists also learn from. largest: the job's largest trained architecture; or a "
+        "model of yours: a folder that `export` wrote",
     )
 
 

@@ -23,6 +23,8 @@ from . import given
 from .given import OWN, own_references, stored_references, too_short
 from .job import TRAINING_FREE, JobMode, JobSpec
 from .objectives import OBJECTIVES, PROXY_SCORE, QUALITY
+from .own_teacher import OwnTeacher, read_teacher, stored_teacher
+from .records import OWN_TEACHER
 
 LEAST_STEPS = 4
 MOST_STEPS = {"training": 1_000_000, "finalists": 10_000_000}
@@ -51,6 +53,7 @@ class JobPlan:
     training: TrainingPlan
     finalist_training: TrainingPlan
     warnings: tuple[str, ...]
+    teacher: OwnTeacher | None = None
     dataset_path: str | None = None
     """Where the file of an uploaded or offered data set is, as the job keeps it: below the data folder, so
     that every machine finds it, or absolute."""
@@ -73,14 +76,15 @@ def plan_job(
     *,
     enqueued: Sequence[Mapping[str, Any]] | None = None,
     own: Sequence[Mapping[str, Any]] | None = None,
+    teacher: Mapping[str, Any] | None = None,
     dataset: Path | None = None,
     data: TaskData | None = None,
     cache: Path | None = None,
 ) -> JobPlan:
-    """Resolves a job. `enqueued`, `own`: architectures and references already read (a stored job); else the
-    files of the spec are read. `dataset`: the file behind the data set's name, where that is neither a path
-    nor built in; `data`: the task's data, if they are prepared already; `cache`: a folder that keeps
-    those that take long to prepare.
+    """Resolves a job. `enqueued`, `own`, `teacher`: architectures, references and the teacher already read (a
+    stored job); else the files of the spec are read. `dataset`: the file behind the data set's name, where
+    that is neither a path nor built in; `data`: the task's data, if they are prepared already; `cache`: a
+    folder that keeps those that take long to prepare.
 
     Raises:
         InvalidInputError: unknown data set or preset, impossible constraint, objective or length the task
@@ -117,6 +121,7 @@ def plan_job(
         training=TrainingPlan(steps=spec.training.steps, batch_size=batch_size),
         finalist_training=TrainingPlan(steps=spec.finalists.steps, batch_size=batch_size),
         warnings=tuple(warnings),
+        teacher=stored_teacher(teacher) if teacher else read_teacher(spec, data),
     )
 
 
@@ -270,6 +275,7 @@ def job_context(plan: JobPlan) -> dict[str, Any]:
             for one in plan.references
             if one.family == OWN
         ],
+        OWN_TEACHER: plan.teacher.facts() if plan.teacher else None,
         "rung_steps": list(plan.spec.training.rung_steps()),
         "finalist_steps": plan.spec.finalists.steps,
     }

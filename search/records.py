@@ -26,6 +26,8 @@ EARLIER = "earlier_trials"
 """Key of a job's context: results of the job it began with, for programs only."""
 DATASET_PATH = "dataset_path"
 """Key of a job's context: the file behind the name of a data set, for programs only."""
+OWN_TEACHER = "own_teacher"
+"""Key of a job's context: the user's model that teaches its finalists, for programs only."""
 FINAL_JOB_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 FINAL_TRIAL_STATES: frozenset[str] = frozenset({"completed", "pruned", "failed", "cancelled"})
 TRIAL_REASONS: frozenset[str] = frozenset(get_args(TrialReason))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .own_teacher import FOLDER
 from .storage import details
 from .storage.database import Database
 
@@ -49,7 +50,8 @@ def _prune_rows(database: Database, job_id: str, now: float, dry_run: bool) -> t
 
 
 def _unused(database: Database, before: float) -> Iterator[Path]:
-    """Folders of trainings that only old jobs have, and there no front member, reference or finalist."""
+    """Folders of trainings that only old jobs have, and there no front member, reference or finalist; and of
+    teachers that only old jobs have."""
     training = database.data_dir / "training"
     if not training.is_dir():
         return
@@ -59,3 +61,8 @@ def _unused(database: Database, before: float) -> Iterator[Path]:
     for name in names:
         if name in known and name not in kept:
             yield training / name
+    if (teachers := training / FOLDER).is_dir():
+        used = database.reading(lambda session: details.teachers_in_use(session, before))
+        for folder in sorted(path for path in teachers.iterdir() if path.is_dir() and path.name not in used):
+            if folder.stat().st_mtime < before:  # else of a job that is being created
+                yield folder

@@ -16,8 +16,9 @@ from .clock import SharedClock
 from .coordinator import LEASE_S, Coordinator
 from .crew import NO_RAY, make_bench
 from .job import JobSpec
+from .own_teacher import keep_teacher
 from .plan import JobPlan, job_context, plan_job
-from .records import DATASET_PATH, FINAL_JOB_STATES, JobReason, JobRecord, TrialRecord
+from .records import DATASET_PATH, FINAL_JOB_STATES, OWN_TEACHER, JobReason, JobRecord, TrialRecord
 from .storage import datasets, devices, jobs, trials
 from .storage.database import Database, DiskFullError
 from .warm_start import taken_over
@@ -84,6 +85,8 @@ def create_job(
     database: Database, plan: JobPlan, *, tenant: str = "local", lease: tuple[str, float] | None = None
 ) -> JobRecord:
     """Stores a planned job, queued, or leased to its creator (owner, seconds)."""
+    if plan.teacher:
+        keep_teacher(plan.teacher, make_bench(plan, database).store)
     now = database.now()
     with database.write() as session:
         held = (lease[0], now + lease[1]) if lease else None
@@ -132,6 +135,7 @@ def stored_plan(job: JobRecord, data_dir: Path) -> JobPlan:
         JobSpec.model_validate(job.spec),
         enqueued=job.context["enqueued"],
         own=job.context.get("own_references") or (),
+        teacher=job.context.get(OWN_TEACHER),
         dataset=None if path is None else data_dir / path,
         cache=data_dir / PREPARED,
     )

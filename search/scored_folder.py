@@ -4,15 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from evaluators.export_measures import file_quality
+from evaluators.export_measures import file_quality, rounded_quality
 from evaluators.latency import Target, measure_onnx
 from evaluators.training import TaskData, prepare_task
 from space.architecture import Architecture, parse_architecture
+from space.costs import costs
 from space.errors import InvalidInputError, ServiceError
+from space.export import WEIGHTS, load_folder
 from space.export.onnx_files import EVERY_LAYER
-from space.quantization import NumberFormat
+from space.quantization import NumberFormat, number_format
 
 from .workers.stages import pack
 
@@ -30,18 +32,20 @@ def score_folder(
     folder: Path, target: Target, *, data: TaskData | None, scratch: Path, measure: bool = True
 ) -> dict[str, Any]:
     """`files`: name -> size, latency and quality of every ONNX file, as JSON; `no_quality`: why not.
+    `simulated`: number format that no runtime computes in -> bytes of its weights, packed, and the quality of
+    the folder's torch model rounded to it; without a latency, since nothing here could have one.
 
     `data`: the task to evaluate on; without it that of the report is prepared again, if it can be.
 
     Raises:
-        InvalidInputError: the folder has no ONNX file, or its report is no JSON.
+        InvalidInputError: its report is no JSON, or its weights are of another architecture.
         EvaluationError, UnsupportedError: a file cannot be run.
     """
     report = _report(folder)
     searched = parse_architecture((folder / "architecture.json").read_bytes())
     names = [name for name in FILE_FORMATS if (folder / name).is_file()]
-    if not names:
-        return {"files": {}, "no_quality": "the folder has no ONNX file"}
+    if not names and not (folder / WEIGHTS).is_file():
+        return {"files": {}, "simulated": {}, "no_quality": f"the folder has no ONNX file and no {WEIGHTS}"}
     why_not = None
     if data is None:
         data, why_not = _data_of(report)
@@ -54,7 +58,25 @@ def score_folder(
             files[name]["latency"] = pack(measure_onnx(folder / name, architecture, there, scratch=scratch))
         if data is not None:
             files[name]["quality"] = dict(file_quality(folder / name, data))
-    return {"files": files, **({"no_quality": why_not} if why_not else {})}
+    found = {"files": files, "simulated": {} if data is None else _simulated(folder, data)}
+    return {**found, **({"no_quality": why_not} if why_not else {})}
+
+
+def _simulated(folder: Path, data: TaskData) -> dict[str, Any]:
+    if not (folder / WEIGHTS).is_file():
+        return {}
+    model, searched = load_folder(folder)
+    found: dict[str, Any] = {}
+    for name in get_args(NumberFormat):
+        if number_format(name).real_on:
+            continue
+        rounded = searched.with_number_format(name)
+        found[name] = {
+            "execution": "simulated",
+            "weights_bytes": costs(rounded).weights_bytes,
+            "quality": dict(rounded_quality(model, rounded, data)),
+        }
+    return found
 
 
 def _formats(name: str, searched: Architecture, report: Mapping[str, Any]) -> Architecture:

@@ -90,6 +90,12 @@ def _file_rows(found: "Mapping[str, Any]") -> list[tuple[str, object]]:
         for key, value in file.get("quality", {}).get("values", {}).items():
             parts.append(f"{OBJECTIVES[key].label} {shown(key, value)}")
         rows.append((name, ", ".join(parts)))
+    for name, form in found.get("simulated", {}).items():
+        parts = [shown("weights_bytes", form["weights_bytes"])]
+        parts += [
+            f"{OBJECTIVES[key].label} {shown(key, value)}" for key, value in form["quality"]["values"].items()
+        ]
+        rows.append((f"{name}, simulated", ", ".join(parts)))
     if "no_quality" in found:
         rows.append(("quality", found["no_quality"]))
     return rows

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from search.job import JobSpec
+from search.job import TEACHERS, JobSpec
 from space.search_space import preset_names
 
 Kind = Literal["text", "number", "choice", "yaml"]
@@ -175,6 +175,8 @@ def _field(path: str, key: str, part: Mapping[str, Any], default: object) -> For
     if path == "space.preset":
         options = (("", "the small one of the task"), *((name, name) for name in preset_names()))
         return replace(made, kind="choice", options=options)
+    if path == "finalists.teacher":  # a folder cannot be named over HTTP
+        return replace(made, kind="choice", options=tuple((name, name) for name in TEACHERS))
     if len(kinds) == 1 and "enum" in kinds[0]:
         words = VALUE_WORDS.get(path, {})
         values = [str(value) for value in kinds[0]["enum"]]

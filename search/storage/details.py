@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from ..records import FINAL_JOB_STATES
+from ..records import FINAL_JOB_STATES, OWN_TEACHER
 from .models import Architecture, Event, Job, Trial, TrialLog
 from .rows import utc
 
@@ -50,6 +50,13 @@ def trainings_in_use(session: Session, before: float) -> set[str]:
         .distinct()
     )
     return set(session.scalars(query))
+
+
+def teachers_in_use(session: Session, before: float) -> set[str]:
+    """Digests of the users' teachers of jobs that go on or ended later."""
+    is_recent = or_(Job.ended_at.is_(None), Job.ended_at >= utc(before))
+    found = (row.context.get(OWN_TEACHER) for row in session.scalars(select(Job).where(is_recent)))
+    return {teacher["digest"] for teacher in found if teacher}
 
 
 def trainings_known(session: Session, names: Iterable[str]) -> set[str]:

@@ -117,3 +117,5 @@ def test_paths_are_told_from_architectures_in_place(file: Path) -> None:
     written = json.loads(vanilla().canonical_json)
     assert names_files(parse_job(spec_of(written))) == []
     assert names_files(parse_job(spec_of(written, str(file), enqueue=("a.json",)))) == ["a.json", str(file)]
+    taught = {"finalists": {"teacher": "models/large"}}
+    assert names_files(parse_job({**SMALL, **taught})) == ["models/large"]

@@ -3,14 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from evaluators.latency import EstimatorLimits, Target
-from evaluators.training import prepare_task
+from evaluators.training import evaluate, prepare_task
+from evaluators.training.data import Array
 from search.scored_folder import score_folder
 from space.architecture import Architecture, parse_architecture
+from space.costs import costs
 from space.export import write_folder
 from space.model import build_model
+from space.number_formats import apply_number_formats
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,27 @@ def test_quality_and_size_of_every_file_are_found_again(architecture: Architectu
     assert plain == pytest.approx(rounded, rel=0.1)
     assert found["files"]["model.onnx"]["size_bytes"] == (folder / "model.onnx").stat().st_size
     assert "no_quality" not in found
+
+
+def test_formats_that_nothing_runs_are_rounded_and_marked(architecture: Architecture, tmp_path: Path) -> None:
+    data = prepare_task("image", "digits")
+    model = build_model(architecture, seed=0)
+    write_folder(model, architecture, tmp_path / "out", formats=["torch"])
+    found = score_folder(tmp_path / "out", Target(), data=data, scratch=tmp_path)
+    assert found["files"] == {}
+    assert "no_quality" not in found
+    assert list(found["simulated"]) == ["fp4_g32"]
+    fp4 = found["simulated"]["fp4_g32"]
+    assert (fp4["execution"], "latency" in fp4) == ("simulated", False)
+    assert fp4["weights_bytes"] < 0.5 * costs(architecture).weights_bytes
+    rounded = apply_number_formats(model, architecture.with_number_format("fp4_g32")).eval()
+
+    def predict(inputs: Array) -> Array:
+        with torch.inference_mode():
+            logits: Array = rounded(torch.from_numpy(np.array(inputs))).numpy()
+            return logits
+
+    assert fp4["quality"]["values"] == dict(evaluate(predict, data, "validation").values)
 
 
 @pytest.mark.parametrize(

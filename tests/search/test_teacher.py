@@ -1,20 +1,35 @@
 """Finalists that learn from the job's largest architecture."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from evaluators.latency import Target
 from evaluators.training import prepare_task
+from evaluators.training.distillation import Teacher, build_teacher
+from search.continuing import continued_plan
+from search.export_facts import teacher_name
+from search.job import parse_job
+from search.plan import plan_job
+from search.running import stored_plan
 from search.storage import jobs, trials
 from search.storage.database import Database
 from search.workers.stages import Bench as Data
 from search.workers.stages import outcome_of
 from search.workers.work import Work
-from space.architecture import parse_architecture
+from space.architecture import Architecture, parse_architecture
+from space.errors import InvalidInputError
+from space.export import write_folder
+from space.model import build_model
 from space.search_space import load_preset
+
+from .conftest import SMALL
+from .test_given import vanilla
 
 if TYPE_CHECKING:
     from .conftest import Bench
@@ -53,6 +68,75 @@ def test_the_largest_trained_architecture_teaches_every_finalist(bench: Bench) -
 
     _, again = _final_trainings(bench, database, TAUGHT)
     assert again == []  # the second job's numbers, found again
+
+
+def exported(folder: Path, **changes: Any) -> tuple[Path, Architecture]:
+    """A model of the user's, as `paretoformer export --formats torch` writes it."""
+    architecture = vanilla(**changes)
+    write_folder(build_model(architecture, seed=3), architecture, folder, formats=["torch"])
+    return folder, architecture
+
+
+def test_a_model_of_the_users_own_teaches_and_is_kept_with_the_job(bench: Bench, tmp_path: Path) -> None:
+    folder, architecture = exported(tmp_path / "large model")
+    finalists = {**TAUGHT, "teacher": str(folder)}
+    plan = bench.plan(finalists=finalists, budget={"trials": 3}, screen={"candidates": 1})
+    assert plan.teacher is not None
+    database = bench.open()
+    job_id = bench.create(plan, database)
+    shutil.rmtree(folder)  # a job keeps what it read
+    with database.read() as session:
+        job = jobs.get(session, job_id)
+    again = stored_plan(job, database.data_dir)
+    assert again.teacher == replace(plan.teacher, folder=None)
+    kept = database.data_dir / "training" / plan.teacher.checkpoint
+    model = build_teacher(Teacher(again.teacher.architecture, kept), architecture)
+    given = build_model(architecture, seed=3).eval()
+    tokens = torch.arange(64)[None]
+    assert torch.equal(model.eval()(tokens), given(tokens))
+
+    seen: list[Work] = []
+    bench.work(job_id, again, database=database, pause=seen.append)
+    final = [work for work in seen if work.stage == "train" and work.payload["plan"]["steps"] == 12]
+    assert {work.payload["plan"]["teacher"] for work in final} == {plan.teacher.checkpoint}
+    assert {parse_architecture(work.payload["teacher"]) for work in final} == {architecture}
+    with database.read() as session:
+        rows, job = trials.all_trials(session, job_id), jobs.get(session, job_id)
+    assert any(row.final for row in rows)
+    assert teacher_name(job.context["teacher"]) == "the user's model 'large model'"
+    follower = continued_plan(job, ["budget.trials=4"], database.data_dir)
+    assert follower.teacher == again.teacher
+    assert continued_plan(job, ["finalists.teacher=largest"], database.data_dir).teacher is None
+    database.close()
+
+
+def test_what_cannot_teach_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    def refused(teacher: Path, words: str) -> None:
+        with pytest.raises(InvalidInputError, match=words):
+            plan_job(parse_job({**SMALL, "finalists": {"teacher": str(teacher)}}))
+
+    refused(tmp_path / "nowhere", "is no folder with architecture.json and model.safetensors; give one that")
+    refused(tmp_path / "model.pt2", "runs the pickles in it; give the folder")
+    other, _ = exported(tmp_path / "other", head={"kind": "language"}, interface={
+        "input": "bytes", "vocab_size": 256, "context_length": 64, "outputs": 256,
+    })  # fmt: skip
+    refused(other, "needs a decoder for")
+    torn, _ = exported(tmp_path / "torn")
+    weights = torn / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(torn, "does not hold this architecture's weights")
+    wrong, _ = exported(tmp_path / "wrong")
+    (wrong / "architecture.json").write_text("{}")
+    refused(wrong, "finalists.teacher: '.*wrong'")
+
+
+def test_a_teacher_that_changed_since_it_was_read_is_not_kept(bench: Bench, tmp_path: Path) -> None:
+    folder, architecture = exported(tmp_path / "model")
+    plan = plan_job(parse_job({**SMALL, "finalists": {"teacher": str(folder)}}))
+    shutil.rmtree(folder)
+    write_folder(build_model(architecture, seed=4), architecture, folder, formats=["torch"])
+    with pytest.raises(InvalidInputError, match="has changed since it was read"):
+        bench.create(plan)
 
 
 @pytest.mark.slow

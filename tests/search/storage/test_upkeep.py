@@ -116,6 +116,22 @@ def test_f37_old_details_go_and_the_front_keeps_everything(
     assert prune(db, 30 * DAY, now).jobs == 0
 
 
+def test_f37_a_teacher_goes_with_the_last_of_its_jobs(sqlite: Database) -> None:
+    teachers = sqlite.data_dir / "training" / "teachers"
+    for name, ended in (("old", 100.0), ("shared", 100.0), ("shared", 900.0)):
+        with sqlite.write() as session:
+            job = jobs.create(
+                session, name=name, spec={"budget": {"trials": 2}}, objectives=["error"], now=50.0,
+                lease=("me", 65.0), context={"own_teacher": {"digest": name}},
+            )  # fmt: skip
+            jobs.set_state(session, job.id, "completed", fence=1, reason="budget_reached", now=ended)
+    for name, made in (("old", 50.0), ("shared", 50.0), ("of a job that is being created", 990.0)):
+        (teachers / name / "1").mkdir(parents=True)
+        os.utime(teachers / name, (made, made))
+    assert prune(sqlite, 500.0, 1000.0).checkpoints == 1
+    assert sorted(path.name for path in teachers.iterdir()) == ["of a job that is being created", "shared"]
+
+
 def test_f37_jobs_that_go_on_or_ended_lately_keep_their_details(
     sqlite: Database, architecture_of: Callable[[int], Architecture]
 ) -> None:
