@@ -236,6 +236,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--seconds", type=float, default=60.0, help="for filling a study of Optuna's, for each storage"
     )
     parser.add_argument("--no-postgresql", action="store_true")
+    parser.add_argument("--data", type=Path, help="not used: the trials are made up")
     parser.add_argument("--json", type=Path, default=RESULTS / "engine.json", metavar="FILE")
     return parser.parse_args(arguments)
 

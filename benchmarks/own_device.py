@@ -103,6 +103,7 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument("--preset", action="append", choices=sorted(INTERFACES), help="may be repeated")
     parser.add_argument("--count", type=int, help="architectures per preset")
     parser.add_argument("--minutes", type=float, default=30.0, help="no architecture is begun later")
+    parser.add_argument("--data", type=Path, help="not used: the architectures are sampled")
     parser.add_argument("--json", type=Path, default=RESULT, help="where the result goes and is continued")
     parser.add_argument("--fresh", action="store_true", help="forget earlier measurements")
     return parser.parse_args()

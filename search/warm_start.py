@@ -54,6 +54,8 @@ class EarlierRow:
     fidelity: float
     feasible: bool
     on_front: bool
+    is_measured: bool
+    """Its latency, which tells the way to another device; else it was predicted."""
 
 
 def taken_over(session: Session, plan: JobPlan, tenant: str) -> dict[str, Any]:
@@ -121,7 +123,9 @@ def _packed(row: TrialRecord, job: JobRecord, plan: JobPlan) -> list[Any]:
     steps = max(1, int(job.spec["training"]["steps"]))
     fidelity = min(1.0, row.steps / steps) if row.steps else 1.0
     is_feasible = "infeasible" not in row.flags
-    return [row.number, row.architecture_id, values, round(fidelity, 6), is_feasible, row.on_front]
+    is_measured = row.kinds.get("latency_s") == "measured"
+    packed = (row.number, row.architecture_id, values, round(fidelity, 6), is_feasible, row.on_front)
+    return [*packed, is_measured]
 
 
 class WarmStart:
@@ -140,8 +144,16 @@ class WarmStart:
     def _load(self, packed: Sequence[Sequence[Any]]) -> list[EarlierRow]:
         stored = self._ledger.stored_architectures(str(row[1]) for row in packed)
         return [
-            EarlierRow(number, self._fitted(stored[id]), values, fidelity, feasible, on_front)
-            for number, id, values, fidelity, feasible, on_front in packed
+            EarlierRow(
+                number,
+                self._fitted(stored[id]),
+                values,
+                fidelity,
+                feasible,
+                on_front,
+                measured[0] if measured else on_front,  # jobs that began before 2026-11-23 do not say
+            )
+            for number, id, values, fidelity, feasible, on_front, *measured in packed
             if id in stored
         ]
 
@@ -193,7 +205,7 @@ class WarmStart:
         pairs = [
             (row.values["latency_s"], known[row.architecture.id].values["latency_s"])
             for row in self.rows
-            if "latency_s" in row.values
+            if row.is_measured
             and row.architecture.id in known
             and known[row.architecture.id].kinds.get("latency_s") == "measured"
         ]

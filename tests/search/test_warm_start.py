@@ -116,13 +116,15 @@ def test_another_device_keeps_losses_and_learns_latencies_from_three_pairs(
     assert start.told({}) == []
     assert start.seen == frozenset()
     measured = [row for row in rows(database, first) if row.number >= 0 and "latency_s" in row.values]
+    sure = [row for row in measured if row.kinds["latency_s"] == "measured"]
+    predicted = next(row for row in measured if row.kinds["latency_s"] == "predicted")
     new = {
         row.architecture_id: replace(
             row,
-            values={**row.values, "latency_s": 3 * row.values["latency_s"]},
+            values={**row.values, "latency_s": factor * row.values["latency_s"]},
             kinds={**row.kinds, "latency_s": "measured"},
         )
-        for row in measured[:4]
+        for row, factor in (*((row, 3) for row in sure[:3]), (predicted, 100))  # no pair: one side is a guess
     }
     told = start.told(new)
     assert len(told) == len(measured) - 4
