@@ -45,7 +45,8 @@ def plan_submission(data: object, held: Services, tenant: str) -> JobPlan:
     spec = parse_job(data)
     if files := names_files(spec):
         raise InvalidInputError(
-            f"enqueue, references.own: files of the server cannot be named over HTTP (got {len(files)})",
+            "enqueue, references.own, finalists.teacher: files of the server cannot be named over HTTP "
+            f"(got {len(files)})",
             hint="run `paretoformer search` on the machine that has the files",
         )
     if spec.budget.trials > held.settings.trial_quota:
@@ -57,6 +58,7 @@ def plan_submission(data: object, held: Services, tenant: str) -> JobPlan:
     with hidden(located):
         data_of_task = held.prepared.task(spec.task, located.file if located else None)
         plan = plan_job(spec, data=data_of_task)
+    plan.space.size()  # remembered: counted in the transaction that stores the job, it would hold all writers
     return replace(plan, dataset_path=located.stored if located else None)
 
 

@@ -50,7 +50,8 @@ def front(vectors: Sequence[Vector]) -> list[int]:
 
 def nondominated_ranks(vectors: Sequence[Vector]) -> list[int]:
     """0 for the front, 1 for the front of the rest, and so on; equal points share a rank."""
-    return [int(rank) for rank in moocore.pareto_rank(_matrix(vectors))] if vectors else []
+    ranks: list[int] = moocore.pareto_rank(_matrix(vectors)).astype(int).tolist() if vectors else []
+    return ranks
 
 
 def nondominated_ranks_by_definition(vectors: Sequence[Vector]) -> list[int]:
@@ -68,6 +69,8 @@ def nondominated_ranks_by_definition(vectors: Sequence[Vector]) -> list[int]:
 
 def constrained_ranks(vectors: Sequence[Vector], violations: Sequence[float]) -> list[int]:
     """Ranks by constrained domination: the feasible fronts, then one rank per violation, smallest first."""
+    if max(violations, default=0.0) <= 0:
+        return nondominated_ranks(vectors)
     feasible = [index for index, violation in enumerate(violations) if violation <= 0]
     ranks = [0] * len(vectors)
     for index, rank in zip(feasible, nondominated_ranks([vectors[i] for i in feasible]), strict=True):
@@ -126,8 +129,10 @@ def least_contribution_last(vectors: Sequence[Vector], count: int) -> list[int]:
     The best point of each objective stays while there is room for all of these. The reference point lies 10 %
     beyond the worst of the points (each objective stretched to [0, 1]).
     """
+    kept = list(range(len(vectors)))
+    if len(kept) <= count:
+        return kept
     points = unit(vectors)
-    kept = list(range(len(points)))
     ends = {
         min(kept, key=lambda index: (_from_axis(points[index], axis), index))
         for axis in range(len(points[0]) if points else 0)

@@ -85,6 +85,7 @@ def create_job(
     database: Database, plan: JobPlan, *, tenant: str = "local", lease: tuple[str, float] | None = None
 ) -> JobRecord:
     """Stores a planned job, queued, or leased to its creator (owner, seconds)."""
+    plan.space.size()  # remembered: counted in the transaction, it would hold up every other writer
     if plan.teacher:
         keep_teacher(plan.teacher, make_bench(plan, database).store)
     now = database.now()

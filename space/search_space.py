@@ -7,7 +7,7 @@ Source: choices.md 9.1, 9.3, 14, 15; evaluators_and_search.md 12.1, 12.2; archit
 """
 
 from collections.abc import Collection, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ _INPUTS = {"decoder": ("bytes",), "vision": ("image",), "encoder": ("bytes", "va
 _PRESETS = Path(__file__).parent / "presets"
 _REMEMBERED = 8192
 """Genotypes that a space keeps before it forgets them all."""
+_SIZES: dict[str, int] = {}
+"""Of spaces by their definition: a service plans the same few again and again."""
+_REMEMBERED_SIZES = 256
 
 
 class SearchSpace(SpaceDefinition):
@@ -148,8 +151,17 @@ class SearchSpace(SpaceDefinition):
         return True
 
     def size(self) -> int:
-        """Exact number of distinct architectures: idle genes, repairs and equal descriptions count once."""
-        return count(self)
+        """Exact number of distinct architectures: idle genes, repairs and equal descriptions count once.
+
+        Up to seconds for a space that was not counted before in this process.
+        """
+        definition = self.model_dump_json()
+        size = _SIZES.get(definition)
+        if size is None:
+            if len(_SIZES) >= _REMEMBERED_SIZES:
+                _SIZES.clear()
+            size = _SIZES[definition] = count(self)
+        return size
 
     def _check_mixers(self) -> None:
         for kind in self.domains.mixer:
@@ -233,7 +245,7 @@ def load_preset(name: str) -> SearchSpace:
     """
     if name not in preset_names():
         raise InvalidInputError(f"unknown preset '{name}'; {nearest(name, preset_names())}")
-    data = yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    data = _preset(name)
     domains, shared = parse_domains(data["domains"]), _parse_shared(data["shared"])
     space = SearchSpace(
         name=name,
@@ -246,6 +258,12 @@ def load_preset(name: str) -> SearchSpace:
     )
     space._check_mixers()
     return space
+
+
+@cache
+def _preset(name: str) -> Mapping[str, Any]:
+    data: Mapping[str, Any] = yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return data
 
 
 def _parse_shared(value: object) -> tuple[str, ...]:

@@ -95,8 +95,10 @@ def survivors(
         told, vectors = _distinct(group, objectives)
         ranks = constrained_ranks(vectors, [_violation(one) for one in told])
         base = 1 + max((member.rank for member in members), default=-1)
-        for rank in range(max(ranks, default=-1) + 1):
-            level = [index for index, known in enumerate(ranks) if known == rank]
+        levels: list[list[int]] = [[] for _ in range(1 + max(ranks, default=-1))]
+        for index, rank in enumerate(ranks):
+            levels[rank].append(index)
+        for rank, level in enumerate(levels):
             kept = truncate(stay, [vectors[index] for index in level], count - len(members))
             level = [level[index] for index in kept]
             stay += [vectors[index] for index in level]

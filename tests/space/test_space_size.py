@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from space import search_space
 from space.architecture import BytesInterface, ImageInterface, InterfaceConfig
 from space.sampling import enumerate_space
 from space.search_space import SearchSpace, load_preset
+from space.space_size import count
 
 pytestmark = pytest.mark.slow
 
@@ -96,3 +98,20 @@ def test_enumeration_stops_at_its_limit() -> None:
 def test_the_size_of_a_deep_space_is_counted_without_listing_it() -> None:
     space = load_preset("decoder-small").with_domains({"num_layers": [12]}).for_interface(TEXT)
     assert space.size() > 10**25
+
+
+def test_a_space_is_counted_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are stored in a transaction that has the size; a count takes seconds there."""
+    counted: list[str] = []
+
+    def seen(space: SearchSpace) -> int:
+        counted.append(space.name)
+        return count(space)
+
+    monkeypatch.setattr(search_space, "count", seen)
+    monkeypatch.setattr(search_space, "_SIZES", {})
+    sizes = [load_preset("decoder-small").size() for _ in range(2)]
+    assert sizes[0] == sizes[1]
+    narrow = load_preset("decoder-small").with_domains({"num_layers": [1]})
+    assert narrow.size() < sizes[0]
+    assert len(counted) == 2
