@@ -110,8 +110,8 @@ def test_a_space_is_counted_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(search_space, "count", seen)
     monkeypatch.setattr(search_space, "_SIZES", {})
-    sizes = [load_preset("decoder-small").size() for _ in range(2)]
+    sizes = [load_preset("decoder-small").for_interface(TEXT).size() for _ in range(2)]
     assert sizes[0] == sizes[1]
-    narrow = load_preset("decoder-small").with_domains({"num_layers": [1]})
+    narrow = load_preset("decoder-small").for_interface(TEXT).with_domains({"num_layers": [1]})
     assert narrow.size() < sizes[0]
     assert len(counted) == 2
