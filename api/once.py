@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import Header, Response
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from search.storage import idempotency
 from search.storage.database import Database
 from search.storage.idempotency import Reply
-from space.errors import ConflictError
+from space.errors import ConflictError, NotFoundError
 
 Key = Annotated[
     str | None,
@@ -26,6 +26,12 @@ Key = Annotated[
 ]
 
 
+class Getter(Protocol):
+    """The record with an id; raises NotFoundError where the tenant has none."""
+
+    def __call__(self, session: Session, id: str, /, *, tenant: str) -> object: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request that may be a repetition: who, which key, and the digest of what was sent."""
@@ -33,6 +39,8 @@ class Asked:
     tenant: str
     key: str | None
     digest: str
+    get: Getter
+    """Of what the request makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +59,10 @@ class Answered:
         return self.reply.body
 
 
-def asked(tenant: str, key: str | None, route: str, data: object) -> Asked:
+def asked(tenant: str, key: str | None, route: str, data: object, get: Getter) -> Asked:
     """`route`: the same key on another route is another body."""
     text = json.dumps([route, data], sort_keys=True)
-    return Asked(tenant, key, hashlib.sha256(text.encode()).hexdigest())
+    return Asked(tenant, key, hashlib.sha256(text.encode()).hexdigest(), get)
 
 
 def known(database: Database, one: Asked) -> Answered | None:
@@ -62,22 +70,36 @@ def known(database: Database, one: Asked) -> Answered | None:
 
     Raises:
         InvalidInputError: the key was used for another body.
+        ConflictError: what the first request made has been deleted.
     """
     if one.key is None:
         return None
     with database.read() as session:
-        found = idempotency.find(session, one.tenant, one.key, one.digest)
-    return None if found is None else Answered(found, is_replay=True)
+        return _replay(session, one, one.key)
+
+
+def _replay(session: Session, one: Asked, key: str) -> Answered | None:
+    """A late repetition does not bring back what somebody has deleted, nor says that it is there."""
+    found = idempotency.find(session, one.tenant, key, one.digest)
+    if found is None:
+        return None
+    made = str(found.body["id"])
+    try:
+        one.get(session, made, tenant=one.tenant)
+    except NotFoundError as error:
+        raise ConflictError(
+            f"the request with idempotency key '{key[:64]}' made {made}, which was deleted since",
+            hint="use a new key to make another",
+        ) from error
+    return Answered(found, is_replay=True)
 
 
 def answer(database: Database, one: Asked, work: Callable[[Session], Reply]) -> Answered:
     """Does the work in one transaction with the note that it is done; of two at once, one does it."""
     try:
         with database.write() as session:
-            if one.key is not None:
-                found = idempotency.find(session, one.tenant, one.key, one.digest)
-                if found is not None:
-                    return Answered(found, is_replay=True)
+            if one.key is not None and (before := _replay(session, one, one.key)) is not None:
+                return before
             reply = work(session)
             if one.key is not None:
                 idempotency.store(session, one.tenant, one.key, one.digest, reply)

@@ -70,7 +70,7 @@ async def create_export(
 ) -> Any:
     """Queues an export; its state says when it is ready."""
     wanted = export_request(await json_body(request))
-    one = asked(tenant, key, f"exports/{job_id}", wanted.model_dump(mode="json"))
+    one = asked(tenant, key, f"exports/{job_id}", wanted.model_dump(mode="json"), artefacts.get)
 
     now = await run_in_threadpool(held.database.now)
 

@@ -56,7 +56,7 @@ async def create_job(
 
 
 def _submit(held: Services, tenant: str, data: object, key: str | None) -> Answered:
-    one = asked(tenant, key, "jobs", data)
+    one = asked(tenant, key, "jobs", data, jobs.get)
     if (before := known(held.database, one)) is not None:
         return before
     plan = plan_submission(data, held, tenant)

@@ -38,6 +38,12 @@ def test_a_repeated_idempotency_key_answers_once_and_another_body_is_refused(
     assert again.headers["idempotent-replayed"] == "true"
     with database.read() as session:
         assert len(jobs.list_jobs(session, tenant="local").items) == 1
+    path = f"/v1/jobs/{first.json()['id']}"
+    assert client.post(f"{path}/cancel").status_code == 200
+    assert client.delete(path).status_code == 204
+    gone = client.post("/v1/jobs", json=SMALL, headers=headers)
+    assert (gone.status_code, gone.json()["hint"]) == (409, "use a new key to make another")
+    assert "which was deleted since" in gone.json()["detail"]
 
 
 @pytest.mark.parametrize(
