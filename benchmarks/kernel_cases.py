@@ -141,6 +141,28 @@ def _scans(at: Sizes) -> Iterator[Case]:
         for width in (64, 128) if not at.small else (16,):
             for decay in ("none", "scalar", "vector"):
                 yield _scan(at, decay, total // tokens, heads, tokens, width)
+    yield _step(at)
+
+
+def _step(at: Sizes) -> Case:
+    """One token of many sequences, whose states are what moves: read and written in float32."""
+    b, heads, width = at.of(64, 1), at.of(16, 2), at.of(128, 16)
+
+    def inputs() -> tuple[Tensor, ...]:
+        q, k, v = (at.random(b, heads, width, scale=0.3).detach() for _ in range(3))
+        fade = -0.1 * at.random(b, heads).detach().abs()
+        return q, k, v, fade, torch.randn(b, heads, width, width, device=at.device)
+
+    return Case(
+        "faded_step scalar", f"{b} x {heads} heads x {width}", inputs, scan.faded_step, plain_step,
+        "copy", 8 * b * heads * width**2,
+    )  # fmt: skip
+
+
+def plain_step(q: Tensor, k: Tensor, v: Tensor, fade: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """In torch."""
+    after = fade.float().exp()[..., None, None] * state + k.float()[..., None] * v.float()[..., None, :]
+    return (q.float()[..., None, :] @ after)[..., 0, :].to(v.dtype), after
 
 
 def _scan(at: Sizes, decay: str, b: int, heads: int, tokens: int, width: int) -> Case:

@@ -4,9 +4,11 @@
 
 Per case and pass (forward, backward), in seconds: median of Triton's `do_bench` (which clears the L2 cache
 before every run) over inputs that rotate until they are twice as large as that cache; random data, bf16.
-Every kernel is compared with its plain form before it is timed. Shares: bytes that must move over the
-measured bandwidth of a copy, or multiply-adds over the measured rate of a product. `--check` compares all
-cases in small sizes, on a CPU in Triton's interpreter (in float16, TRITON_INTERPRET=1), and times nothing.
+Every kernel is compared with its plain form before it is timed. torch.compile compiles each case anew, for
+its sizes alone. What fails says why and the others go on; the file is written after every case. Shares: bytes
+that must move over the measured bandwidth of a copy, or multiply-adds over the measured rate of a product.
+`--check` compares all cases in small sizes, on a CPU in Triton's interpreter (float16, TRITON_INTERPRET=1),
+and times nothing.
 
 Without a GPU it says so and ends with 2. It has been checked on a CPU; on a GPU it has not run yet.
 """
@@ -18,11 +20,14 @@ import platform
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
+import torch._functorch.config
 from torch import Tensor
 
 from .kernel_cases import Case, Form, Sizes, cases
@@ -90,21 +95,37 @@ def timed(case: Case, rates: dict[str, float]) -> dict[str, Any]:
     forms: dict[str, Form] = {
         "kernel": case.run,
         "eager": case.twin,
-        "torch.compile": torch.compile(case.twin),
+        "torch.compile": compiled(case.twin),
     }
     found: dict[str, Any] = {"name": case.name, "shape": case.shape, "difference": compare(case), "forms": {}}
     for name, form in forms.items():
-        found["forms"][name] = one_form([lambda form=form, p=parts: form(*p) for parts in sets], sets, case)  # type: ignore[misc]
+        calls = [partial(form, *parts) for parts in sets]
+        found["forms"][name] = tried(lambda calls=calls: one_form(calls, sets, case))  # type: ignore[misc]
     for name, rival in case.rivals.items():
-        try:
-            found["forms"][name] = one_form([rival(*parts) for parts in sets], sets, case)
-        except Exception as problem:  # another library's own failure says nothing about ours
-            found["forms"][name] = {"absent": f"{type(problem).__name__}: {problem}"}
+        found["forms"][name] = tried(
+            lambda rival=rival: one_form([rival(*parts) for parts in sets], sets, case)  # type: ignore[misc]
+        )
     kernel = found["forms"]["kernel"]
     for phase, needed in (("forward", case.bytes), ("backward", case.bytes_backward)):
         if phase in kernel:
             kernel[phase]["share"] = share(case, needed, kernel[phase]["median_s"], rates, phase)
     return found
+
+
+def compiled(form: Form) -> Form:
+    """For the sizes that it meets first, whatever was compiled before; its gradient may be pulled often."""
+    torch._dynamo.reset()
+    torch._functorch.config.donated_buffer = False
+    made: Form = torch.compile(form, dynamic=False)
+    return made
+
+
+def tried(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Of a form or case that does not run, why."""
+    try:
+        return measure()
+    except Exception as problem:  # the failure of one, another library's too, says nothing about the others
+        return {"absent": f"{type(problem).__name__}: {problem}"}
 
 
 def share(case: Case, needed: int, median_s: float, rates: dict[str, float], phase: str) -> float:
@@ -157,11 +178,7 @@ def main() -> None:
         print("kernels are timed on a CUDA device, and torch sees none", file=sys.stderr)
         sys.exit(2)
     rates = roofs()
-    found = []
-    for case in cases(Sizes(torch.device("cuda"), torch.bfloat16, False)):
-        if options.only is None or options.only in case.name:
-            found.append(timed(case, rates))
-            print(json.dumps(found[-1]))
+    found: list[dict[str, Any]] = []
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(),
@@ -170,8 +187,13 @@ def main() -> None:
         "roofs": rates,
         "cases": found,
     }
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for case in cases(Sizes(torch.device("cuda"), torch.bfloat16, False)):
+        if options.only is None or options.only in case.name:
+            times = tried(lambda case=case: timed(case, rates))  # type: ignore[misc]
+            found.append({"name": case.name, "shape": case.shape, **times})
+            print(json.dumps(found[-1]), flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from evaluators.protocol import Measurement
 from space.errors import UnsupportedError
+from space.kernels.dispatch import recorded
 from space.number_formats import apply_number_formats
 from space.quantization import NumberFormat
 from space.quantization import number_format as format_named
@@ -162,7 +163,7 @@ def _exported(block: Block, path: Path) -> TimedFile | Failure:
 def _eager_timer(
     blocks: Sequence[Block], target: Target, limits: EstimatorLimits, scratch: Path
 ) -> Iterator[Timer]:
-    """Times in this process."""
+    """Times in this process, with which kernels ran, or why not, as one run before the first finds it."""
 
     def time_one(block: Block, long_run_s: float | None) -> Result:
         if not _is_real(block, target):
@@ -171,8 +172,14 @@ def _eager_timer(
         reference = apply_number_formats(reference_model(), frozen)
         own = eager.placed(block.build(), random_input(block.input), target)
         other = eager.placed(reference, random_input(timed_input(frozen, 1)), target)
-        calls = (eager.timed_call(*one) for one in (own, other))
-        return eager.estimate_on(target, *calls, limits=limits, long_run_s=long_run_s)
+        candidate, beside = (eager.timed_call(*one) for one in (own, other))
+        try:
+            with eager.conditions(target.threads), recorded() as kernels:
+                candidate()
+            found = eager.estimate_on(target, candidate, beside, limits=limits, long_run_s=long_run_s)
+        except UnsupportedError as error:
+            return Failure(error.message, "unsupported_operator")
+        return replace(found, kernels=kernels)
 
     yield lambda chosen, long_run: [time_one(block, long_run[block.number_format]) for block in chosen]
 

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -128,7 +128,11 @@ class Estimate:
     runs: int
     warm_up_runs: int
     seconds: float
-    """Wall time of the attempt, warm-up included."""
+    """Wall time of the attempt, warm-up included; on a GPU that of the device in the timed runs."""
+    clock_hz: float | None = None
+    """Median clock of a GPU's multiprocessors; None on a CPU, or where nobody says."""
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    """Kernel that was asked for -> `fused`, or why the plain form computed."""
 
     def per(self, count: int) -> "Estimate":
         """The same of one of `count` equal parts of the candidate."""

@@ -7,7 +7,7 @@ attempts, and while a network compiles, the trainings go on.
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,10 +37,14 @@ from .reference import (
 )
 from .runtimes import Failure, Subject, TimedFile, TimingTask, compiled_process, eager, time_files
 from .runtimes.eager import DECODE_STEPS
-from .target import Target, check_target, device_facts, device_key, timing_cores
+from .target import Device, Target, check_target, device_facts, device_key, timing_cores
 from .timed_input import random_input, timed_input
 
 HOST_WAIT_S = 600.0
+WARM_UP: Mapping[Device, str] = {
+    "cpu": "until the last 5 runs are within 3 % of the best before, at most 50 runs or 5 s",
+    "cuda": "10 runs and 200 ms of the device, at most 1000 runs",
+}
 COMPILED = "compiled"
 """Folder of compiled kernels below a scratch folder."""
 
@@ -272,5 +276,5 @@ def conditions(architecture: Architecture, target: Target) -> dict[str, Any]:
         "number_formats": [layer.number_format for layer in architecture.layers],
         "cores": list(timing_cores(target.threads)),
         "device_key": device_key(target),
-        "warm_up": "until the last 5 runs are within 3 % of the best before, at most 50 runs or 5 s",
+        "warm_up": WARM_UP[target.device],
     }

@@ -110,7 +110,7 @@ def device_facts() -> dict[str, Any]:
         "boost": _read("/sys/devices/system/cpu/cpufreq/boost"),
         "memory_bytes": _memory_bytes(),
         "python": platform.python_version(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        **_gpu_facts(),
         "torch": _version("torch"),
         "onnxruntime": _version("onnxruntime"),
         "numpy": _version("numpy"),
@@ -139,6 +139,21 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return " ".join(line.partition(":")[2].split())
     return platform.processor() or platform.machine() or "unknown"
+
+
+def _gpu_facts() -> dict[str, Any]:
+    """Of the current CUDA device."""
+    if not torch.cuda.is_available():
+        return {"gpu": "none"}
+    found = torch.cuda.get_device_properties()
+    return {
+        "gpu": found.name,
+        "gpu_memory_bytes": found.total_memory,
+        "gpu_processors": found.multi_processor_count,
+        "gpu_l2_bytes": found.L2_cache_size,
+        "gpu_capability": f"{found.major}.{found.minor}",
+        "cuda": torch.version.cuda,
+    }
 
 
 def _memory_bytes() -> int | None:

@@ -179,7 +179,7 @@ class Moe(FeedForward):
         token 256 us (AMD EPYC, 2026-11-22).
         """
         flat = chosen.reshape(-1)
-        if (run := fused("expert_linear", rows, unless=self._unfused)) is not None:
+        if (run := fused("expert_linear", rows, unless=lambda: self._unfused(rows))) is not None:
             return self._grouped(rows, flat, run).reshape(-1, self.top_k, rows.shape[1])
         choices = [(flat == expert).nonzero()[:, 0] for expert in range(self.num_experts)]
         outputs = [
@@ -191,11 +191,13 @@ class Moe(FeedForward):
         by_choice = torch.cat(outputs).index_select(0, place)
         return by_choice.reshape(-1, self.top_k, rows.shape[1])
 
-    def _unfused(self) -> str | None:
+    def _unfused(self, rows: Float[Tensor, "rows d_model"]) -> str | None:
         """Why the experts do not run in one launch for each of their maps."""
         maps = [one for expert in self.experts for one in _maps(expert)]
         if not all(isinstance(one, nn.Linear) for one in maps):
             return "maps of experts that are no dense matrices"
+        if any(one.get_parameter("weight").dtype != rows.dtype for one in maps):
+            return "maps of experts in another type than the tokens"
         if any(list(inner.parameters()) for inner in self.nonlinearities()):
             return "activations with weights of their own"
         is_watched = any(inner._forward_hooks for inner in self.nonlinearities())

@@ -35,10 +35,13 @@ PACKED_ROWS = 16
 BOTH_WAYS = "sums over past and future"
 PADDING = "padded tokens"
 OBSERVED = "a module inside is observed"
+MANY_ROWS = f"more than {PACKED_ROWS} rows: weights are written out once"
 """Reasons of callers."""
 
-WIDEST_ROW = 32_768
-"""Numbers of a row that one program holds in registers."""
+WIDEST_ROW = 16_384
+"""Numbers of a row that one program holds in registers: twice as many, and gradients live in memory."""
+WIDEST_QUANTIZED = 32_768
+"""The same where a row is only rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Kernel:
     """Largest last axis."""
     trains: bool = True
     """Has a gradient."""
+    multiplies: bool = False
+    """Has matrix products, whose types autocast chooses."""
 
 
 KERNELS: Mapping[str, Kernel] = {
@@ -61,15 +66,15 @@ KERNELS: Mapping[str, Kernel] = {
     "poly_relu": Kernel("poly_relu", "poly_relu", 2**31),
     "gated": Kernel("gates", "gated", 2**31),
     "relu2": Kernel("gates", "relu2", 2**31),
-    "faded_sums": Kernel("scan", "faded_sums", 128),
-    "faded_step": Kernel("scan", "faded_step", 128, trains=False),
-    "window_attention": Kernel("attention", "window_attention", 128),
-    "depthwise": Kernel("depthwise", "depthwise", 2**31),
-    "int8_linear": Kernel("int8", "int8_linear", WIDEST_ROW, trains=False),
-    "int8_mixed_linear": Kernel("int8", "int8_mixed_linear", WIDEST_ROW, trains=False),
+    "faded_sums": Kernel("scan", "faded_sums", 128, multiplies=True),
+    "faded_step": Kernel("scan", "faded_step", 128, trains=False, multiplies=True),
+    "window_attention": Kernel("attention", "window_attention", 128, multiplies=True),
+    "depthwise": Kernel("depthwise", "depthwise", 2**31, multiplies=True),
+    "int8_linear": Kernel("int8", "int8_linear", WIDEST_QUANTIZED, trains=False),
+    "int8_mixed_linear": Kernel("int8", "int8_mixed_linear", WIDEST_QUANTIZED, trains=False),
     "int4_linear": Kernel("packed_linear", "int4_linear", 2**31, trains=False),
     "fp4_linear": Kernel("packed_linear", "fp4_linear", 2**31, trains=False),
-    "expert_linear": Kernel("experts", "expert_linear", 2**31),
+    "expert_linear": Kernel("experts", "expert_linear", 2**31, multiplies=True),
 }
 """Name -> kernel; widths of heads are those of queries and keys."""
 
@@ -101,7 +106,7 @@ def fused(
 def many_rows(x: Tensor) -> str | None:
     """Why packed weights are written out once instead: enough rows share them."""
     rows = x.numel() // x.shape[-1]
-    return None if rows <= PACKED_ROWS else f"{rows} rows: weights are written out once"
+    return None if rows <= PACKED_ROWS else MANY_ROWS
 
 
 def reason_against(name: str, tensors: tuple[Tensor, ...], *, width: int | None = None) -> str | None:
@@ -130,6 +135,8 @@ def _unfit(kernel: Kernel, tensors: tuple[Tensor, ...], width: int) -> str | Non
     types = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
     if first.dtype not in FLOATS:
         return f"no kernel for {first.dtype}"
+    if kernel.multiplies and torch.is_autocast_enabled(first.device.type):
+        return "autocast chooses the types of products"
     if len(types) > 1:
         return "mixed types: " + ", ".join(sorted(str(one) for one in types))
     if any(tensor.device != first.device for tensor in tensors):

@@ -51,7 +51,11 @@ class RMSNorm(Norm):
         branch: Float[Tensor, "*axes d_model"],
         mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> tuple[Float[Tensor, "*axes d_model"], Float[Tensor, "*axes d_model"]]:
-        unless = OBSERVED if self._forward_hooks or self._forward_pre_hooks else None
+        def unless() -> str | None:
+            if x.shape != branch.shape:
+                return "a sum of two shapes"
+            return OBSERVED if self._forward_hooks or self._forward_pre_hooks else None
+
         if (run := fused("add_rms_norm", x, branch, self.gain, unless=unless)) is not None:
             y, total = run(x, branch, self.gain, EPS)
             return y, total

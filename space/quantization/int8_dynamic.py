@@ -13,8 +13,9 @@ from fractions import Fraction
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Float32, Int8
+from jaxtyping import Float, Float32, Int8, Int32
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..kernels.dispatch import fused
 from .format import Format
@@ -67,7 +68,18 @@ def int8_product(
 ) -> Float32[Tensor, "rows out_features"]:
     """Rows quantized, multiplied as integers, scaled back."""
     rows, row_scale = quantize_rows(x)
-    return torch._int_mm(rows, weight.T).float() * (row_scale * scale.T)
+    exact = _filled_product(rows, weight) if rows.is_cuda else torch._int_mm(rows, weight.T)
+    return exact.float() * (row_scale * scale.T)
+
+
+def _filled_product(
+    rows: Int8[Tensor, "rows in_features"], weight: Int8[Tensor, "out_features in_features"]
+) -> Int32[Tensor, "rows out_features"]:
+    """The same with zeros around it: cuBLAS takes more than 16 rows, and multiples of 8 of the others."""
+    more, inputs, outputs = max(0, 17 - len(rows)), -rows.shape[1] % 8, -len(weight) % 8
+    rows = functional.pad(rows, (0, inputs, 0, more))
+    weight = functional.pad(weight, (0, inputs, 0, outputs))
+    return torch._int_mm(rows, weight.T)[: len(rows) - more, : len(weight) - outputs]
 
 
 def quantize_rows(

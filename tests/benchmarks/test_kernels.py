@@ -12,8 +12,21 @@ from benchmarks import kernels
 def test_every_case_agrees_with_its_plain_form(capsys: pytest.CaptureFixture[str]) -> None:
     kernels.check(None)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 20
-    assert {line.split(",")[0] for line in lines} >= {"rms_norm", "faded_sums vector", "expert_linear"}
+    assert len(lines) == 21
+    assert {line.split(",")[0] for line in lines} >= {
+        "rms_norm",
+        "faded_sums vector",
+        "faded_step scalar",
+        "expert_linear",
+    }
+
+
+def test_what_does_not_run_says_why_and_stops_nothing() -> None:
+    def fails() -> dict[str, float]:
+        raise ModuleNotFoundError("fla")
+
+    assert kernels.tried(fails) == {"absent": "ModuleNotFoundError: fla"}
+    assert kernels.tried(lambda: {"median_s": 1.0}) == {"median_s": 1.0}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="would time everything")

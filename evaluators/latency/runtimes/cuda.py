@@ -1,19 +1,22 @@
 """Latency of one callable on a CUDA device: device events around every run, a cold L2 cache, graphs.
 
-    warm-up     10 runs and 200 ms
+    warm-up     10 runs and 200 ms of the device, at most 1000 runs
     cycle       candidate, reference, reference, candidate; before each run a buffer of twice the L2 cache is
                 written, so that weights come from memory as they do between two requests
     value       median(candidate) / median(reference) * long-run median of the reference on this device
     repeat      when the clock of the multiprocessors changed by over 3 % between the first and the last tenth
 
 Runtime `eager` measures what Python launches, `cudagraph` one captured graph of the same operators: at batch
-1 the first is mostly launching. Clocks and power limits are read and never changed.
+1 the first is mostly launching. The clock is read, stored, and never changed.
 
 Written against the documentation of CUDA events and graphs and tested with a clock of its own: it has not run
 on a device yet.
 """
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -24,7 +27,8 @@ from space.errors import UnsupportedError
 
 from ..estimator import POSTPONED, QUANTILES, RESAMPLES, Estimate, EstimatorLimits, Times
 
-WARM_UP_RUNS = 10
+WARM_UP_RUNS = (10, 1000)
+"""Least and most: of a graph of 10 us the time alone would ask for 20,000, each behind a flushed cache."""
 WARM_UP_S = 0.2
 RUNS = (50, 200)
 DRIFT = 0.03
@@ -65,10 +69,66 @@ class DeviceEvents:
         return float(start.elapsed_time(end)) / 1e3
 
     def clock_hz(self) -> float | None:
-        try:
-            return 1e6 * torch.cuda.clock_rate()
-        except (ImportError, RuntimeError):  # without nvidia-ml-py, or without the right to ask
-            return None
+        return clock_hz(torch.cuda.clock_rate)
+
+
+def clock_hz(ask_mhz: Callable[[], int]) -> float | None:
+    """The clock, or None without nvidia-ml-py, without the right to ask, or on a part of a device."""
+    try:
+        return 1e6 * ask_mhz()
+    except Exception:  # nvidia-ml-py's own errors have no base in common with torch's
+        return None
+
+
+class Memory(Protocol):
+    """What counts bytes; tests bring their own."""
+
+    def allocated(self) -> int:
+        """Bytes of tensors now."""
+        ...
+
+    def reset_peak(self) -> None:
+        """The peak begins again, at what is allocated now."""
+        ...
+
+    def peak(self) -> int:
+        """Most bytes at once since then."""
+        ...
+
+
+class DeviceMemory:
+    """That of torch's allocator on the current CUDA device: what tensors take, not what the driver and loaded
+    kernels do."""
+
+    def __init__(self) -> None:
+        require_cuda()
+
+    def allocated(self) -> int:
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated()
+
+    def reset_peak(self) -> None:
+        torch.cuda.reset_peak_memory_stats()
+
+    def peak(self) -> int:
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+
+
+def allocated_bytes(
+    place: Callable[[], Callable[[], object]], memory: Memory | None = None
+) -> dict[str, int]:
+    """What `place` leaves on the device (`session_bytes`: weights and input), and the most that one call of
+    what it returns adds (`run_bytes`). Workspaces that libraries keep after a first call are in neither."""
+    memory = memory or DeviceMemory()
+    before = memory.allocated()
+    run = place()
+    session = memory.allocated() - before
+    run()
+    held = memory.allocated()
+    memory.reset_peak()
+    run()
+    return {"session_bytes": session, "run_bytes": memory.peak() - held}
 
 
 def require_cuda() -> None:
@@ -86,19 +146,66 @@ def placed(module: nn.Module, values: Tensor) -> tuple[nn.Module, Tensor]:
     return module.to("cuda"), values.to("cuda")
 
 
-def graphed(run: Callable[[], object]) -> Callable[[], object]:
-    """The run captured once as a graph and replayed; warmed up on a side stream, as capturing demands."""
+@dataclass(frozen=True, slots=True)
+class Graphed:
+    """A captured run. It reads the tensors of `run` and writes those of `result`, so both stay alive."""
+
+    graph: torch.cuda.CUDAGraph
+    run: Callable[[], object]
+    result: object
+
+    def __call__(self) -> object:
+        self.graph.replay()
+        return self.result
+
+
+def graphed(run: Callable[[], object]) -> Graphed:
+    """The run captured once as a graph and replayed; warmed up on a side stream, as capturing demands.
+
+    Raises:
+        UnsupportedError: no CUDA device, or the run waits for the device on its way.
+    """
     require_cuda()
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types here
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
             run()
+        with _no_waiting():
+            run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+    try:
+        with torch.cuda.graph(graph):
+            result = run()
+    except RuntimeError as problem:
+        raise uncaptured(problem) from problem
+    return Graphed(graph, run, result)
+
+
+@contextlib.contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Inside, waiting for the device is an error, found before a capture, which it would leave broken."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode may overlook some
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        except RuntimeError as problem:
+            raise uncaptured(problem) from problem
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+
+def uncaptured(problem: RuntimeError) -> Exception:
+    """What a failed capture means: operators that wait cannot be in a graph; anything else is what it is."""
+    said = str(problem).lower()
+    if isinstance(problem, torch.OutOfMemoryError) or ("synchroniz" not in said and "captur" not in said):
+        return problem
+    return UnsupportedError(
+        "the model waits for the device on its way, which no CUDA graph can hold; choose target.runtime=eager"
+    )
 
 
 def estimate_on_device(
@@ -142,12 +249,14 @@ def estimate_on_device(
         runs=len(own),
         warm_up_runs=warm_up_runs,
         seconds=spent,
+        clock_hz=float(np.median(clocks)) if clocks else None,
     )
 
 
 def _warm_up(run: Callable[[], object], events: Events) -> int:
     runs, spent = 0, 0.0
-    while runs < WARM_UP_RUNS or spent < WARM_UP_S:
+    least, most = WARM_UP_RUNS
+    while runs < least or (runs < most and spent < WARM_UP_S):
         spent += max(events.seconds(run), 1e-6)
         runs += 1
     return runs

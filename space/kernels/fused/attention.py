@@ -45,7 +45,7 @@ def window_attention_op(
     b, heads, tokens, width = q.shape
     o, lse = tokens_first(q, q.shape[-1]), q.new_empty((b, heads, tokens), dtype=torch.float32)
     with device_of(q):
-        attention_kernels.forward[(triton.cdiv(tokens, tokens_of_tile(q)), b * heads)](
+        attention_kernels.forward[(triton.cdiv(tokens, tokens_of_tile(q)) * b * heads,)](
             q, k, v, gamma, o, lse, *_numbers(q, k, back, ahead), *strides_of(q, k, v, o), width,
             **_constants(q, gamma),
         )  # fmt: skip
@@ -70,11 +70,11 @@ def window_attention_backward_op(
     delta = torch.empty_like(lse)
     numbers, constants = _numbers(q, k, back, ahead), _constants(q, gamma)
     with device_of(q):
-        attention_kernels.by_queries[(triton.cdiv(tokens, tokens_of_tile(q)), b * heads)](
+        attention_kernels.by_queries[(triton.cdiv(tokens, tokens_of_tile(q)) * b * heads,)](
             q, k, v, gamma, o, do, lse, dq, delta, *numbers, *strides_of(q, k, v, o, do, dq), width,
             **constants,
         )  # fmt: skip
-        attention_kernels.by_keys[(triton.cdiv(tokens, tokens_of_tile(q)), b * groups)](
+        attention_kernels.by_keys[(triton.cdiv(tokens, tokens_of_tile(q)) * b * groups,)](
             q, k, v, gamma, do, lse, delta, dk, dv, *numbers, *strides_of(q, k, v, do, dk), width,
             **constants,
         )  # fmt: skip

@@ -7,7 +7,8 @@
     ds = P (dP - delta)     dq = scale ds k     dk = scale ds^T q     dv = P'^T do
 
 Keys outside the window are never loaded. Clipping needs the finished softmax, so that clipped rows are read
-twice: once for the sums, once for the weights.
+twice: once for the sums, once for the weights. Programs are counted along one axis, the only one of a grid
+that may be longer than 65,535.
 """
 
 from typing import no_type_check
@@ -18,9 +19,17 @@ import triton.language as tl
 
 @triton.jit
 @no_type_check
+def _place(tiles):
+    """Tile of tokens, and head of a sequence of this program; neighbours share a head."""
+    return tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
+
+
+@triton.jit
+@no_type_check
 def _rows(part, t, channel, t_stride, tokens, width):
+    """Rows t of one head; they are placed in 64 bits: a long sequence of wide rows is past 32."""
     inside = (t < tokens)[:, None] & (channel < width)[None, :]
-    return tl.load(part + t[:, None] * t_stride + channel[None, :], mask=inside, other=0.0)
+    return tl.load(part + t.to(tl.int64)[:, None] * t_stride + channel[None, :], mask=inside, other=0.0)
 
 
 @triton.jit
@@ -67,16 +76,16 @@ def forward(
     CLIPPED: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, CHANNELS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    bh = tl.program_id(1).to(tl.int64)
+    tile, bh = _place(tl.cdiv(tokens, QUERIES))
     b, h = bh // heads, bh % heads
     group = h * groups // heads
     channel = tl.arange(0, CHANNELS)
-    i = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    i = tile * QUERIES + tl.arange(0, QUERIES)
     queries = _rows(q + b * qb + h * qh, i, channel, qt, tokens, WIDTH)
     k += b * kb + group * kh
     v += b * vb + group * vh
-    first = tl.maximum(tl.program_id(0) * QUERIES - back, 0) // KEYS * KEYS
-    end = tl.minimum(tokens, (tl.program_id(0) + 1) * QUERIES + ahead)
+    first = tl.maximum(tile * QUERIES - back, 0) // KEYS * KEYS
+    end = tl.minimum(tokens, (tile + 1) * QUERIES + ahead)
     largest = tl.full((QUERIES,), -1e30, tl.float32)  # finite: rows past the end have no key
     total = tl.zeros((QUERIES,), tl.float32)
     result = tl.zeros((QUERIES, CHANNELS), tl.float32)
@@ -107,7 +116,7 @@ def forward(
             result += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
     else:
         result /= total[:, None]
-    at = b * ob + h * oh + i[:, None] * ot + channel[None, :]
+    at = b * ob + h * oh + i.to(tl.int64)[:, None] * ot + channel[None, :]
     inside = (i < tokens)[:, None] & (channel < WIDTH)[None, :]
     tl.store(o + at, result.to(o.dtype.element_ty), mask=inside)
 
@@ -121,18 +130,18 @@ def by_queries(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradient of queries, and delta of every query."""
-    bh = tl.program_id(1).to(tl.int64)
+    tile, bh = _place(tl.cdiv(tokens, QUERIES))
     b, h = bh // heads, bh % heads
     group = h * groups // heads
     channel = tl.arange(0, CHANNELS)
-    i = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    i = tile * QUERIES + tl.arange(0, QUERIES)
     queries = _rows(q + b * qb + h * qh, i, channel, qt, tokens, WIDTH)
     pulled = _rows(do + b * pb + h * ph, i, channel, pt, tokens, WIDTH)
     sums = tl.load(lse + bh * tokens + i, mask=i < tokens, other=0.0)[:, None]
     k += b * kb + group * kh
     v += b * vb + group * vh
-    first = tl.maximum(tl.program_id(0) * QUERIES - back, 0) // KEYS * KEYS
-    end = tl.minimum(tokens, (tl.program_id(0) + 1) * QUERIES + ahead)
+    first = tl.maximum(tile * QUERIES - back, 0) // KEYS * KEYS
+    end = tl.minimum(tokens, (tile + 1) * QUERIES + ahead)
     stretch = 0.0
     if CLIPPED:
         stretch = tl.load(gamma).to(tl.float32)
@@ -159,7 +168,7 @@ def by_queries(
         dweights = tl.dot(pulled, tl.trans(values), input_precision=PRECISION)
         dscores = _pulled_scores(p, follows, dweights, along, stretch, CLIPPED)
         result += tl.dot(dscores.to(keys.dtype), keys, input_precision=PRECISION)
-    at = b * dqb + h * dqh + i[:, None] * dqt + channel[None, :]
+    at = b * dqb + h * dqh + i.to(tl.int64)[:, None] * dqt + channel[None, :]
     inside = (i < tokens)[:, None] & (channel < WIDTH)[None, :]
     tl.store(dq + at, (result * scale).to(dq.dtype.element_ty), mask=inside)
 
@@ -173,14 +182,14 @@ def by_keys(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of keys and values, those of all query heads of a group."""
-    bg = tl.program_id(1).to(tl.int64)
+    tile, bg = _place(tl.cdiv(tokens, KEYS))
     b, group = bg // groups, bg % groups
     channel = tl.arange(0, CHANNELS)
-    j = tl.program_id(0) * KEYS + tl.arange(0, KEYS)
+    j = tile * KEYS + tl.arange(0, KEYS)
     keys = _rows(k + b * kb + group * kh, j, channel, kt, tokens, WIDTH)
     values = _rows(v + b * vb + group * vh, j, channel, vt, tokens, WIDTH)
-    first = tl.maximum(tl.program_id(0) * KEYS - ahead, 0) // QUERIES * QUERIES
-    end = tl.minimum(tokens, (tl.program_id(0) + 1) * KEYS + back)
+    first = tl.maximum(tile * KEYS - ahead, 0) // QUERIES * QUERIES
+    end = tl.minimum(tokens, (tile + 1) * KEYS + back)
     stretch = 0.0
     if CLIPPED:
         stretch = tl.load(gamma).to(tl.float32)
@@ -201,7 +210,7 @@ def by_keys(
             dweights = tl.dot(pulled, tl.trans(values), input_precision=PRECISION)
             dscores = _pulled_scores(p, follows, dweights, along, stretch, CLIPPED)
             key_grad += tl.dot(tl.trans(dscores.to(queries.dtype)), queries, input_precision=PRECISION)
-    at = b * dkb + group * dkh + j[:, None] * dkt + channel[None, :]
+    at = b * dkb + group * dkh + j.to(tl.int64)[:, None] * dkt + channel[None, :]
     inside = (j < tokens)[:, None] & (channel < WIDTH)[None, :]
     tl.store(dk + at, (key_grad * scale).to(dk.dtype.element_ty), mask=inside)
     tl.store(dv + at, value_grad.to(dv.dtype.element_ty), mask=inside)

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional
 
-from .launch import device_of
+from .launch import device_of, packed
 
 TOKENS, CHANNELS = 32, 128
 
@@ -33,9 +33,9 @@ def _forward(
     known = c < channels
     total = tl.zeros((TOKENS, CHANNELS), tl.float32)
     for p in tl.static_range(TAPS):
-        source = t + ahead - (TAPS - 1 - p)
+        source = t.to(tl.int64) + ahead - (TAPS - 1 - p)
         inside = ((source >= 0) & (source < tokens) & (t < tokens))[:, None] & known[None, :]
-        at = x + b * xb + source[:, None] * xt + c[None, :] * xc
+        at = x + b * xb + source[:, None] * xt + c.to(tl.int64)[None, :] * xc
         tap = TAPS - 1 - p if IS_REVERSED else p
         weight = tl.load(kernel + c * TAPS + tap, mask=known, other=0.0).to(tl.float32)
         total += weight[None, :] * tl.load(at, mask=inside, other=0.0).to(tl.float32)
@@ -57,13 +57,13 @@ def _taps_backward(
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     known = c < channels
     here = (t < tokens)[:, None] & known[None, :]
-    grad_at = dy + b * pb + t[:, None] * pt + c[None, :] * pc
+    grad_at = dy + b * pb + t.to(tl.int64)[:, None] * pt + c.to(tl.int64)[None, :] * pc
     grad = tl.load(grad_at, mask=here, other=0.0).to(tl.float32)
     own = partial + tl.program_id(0).to(tl.int64) * (TAPS + 1) * channels + c
     for p in tl.static_range(TAPS):
-        source = t + ahead - (TAPS - 1 - p)
+        source = t.to(tl.int64) + ahead - (TAPS - 1 - p)
         inside = ((source >= 0) & (source < tokens))[:, None] & known[None, :]
-        at = x + b * xb + source[:, None] * xt + c[None, :] * xc
+        at = x + b * xb + source[:, None] * xt + c.to(tl.int64)[None, :] * xc
         product = grad * tl.load(at, mask=inside, other=0.0).to(tl.float32)
         tl.store(own + p * channels, tl.sum(product, axis=0), mask=known)
     tl.store(own + TAPS * channels, tl.sum(grad, axis=0), mask=known)
@@ -75,7 +75,7 @@ def _launched(x: Tensor, kernel: Tensor, bias: Tensor | None, ahead: int, *, is_
     blocks = triton.cdiv(tokens, TOKENS)
     with device_of(x):
         _forward[(x.shape[0] * blocks, triton.cdiv(channels, CHANNELS))](
-            x, kernel.contiguous(), bias, y, tokens, channels, *x.stride(), ahead, blocks,
+            x, packed(kernel), packed(bias), y, tokens, channels, *x.stride(), ahead, blocks,
             HAS_BIAS=bias is not None, IS_REVERSED=is_reversed, TAPS=kernel.shape[1], TOKENS=TOKENS,
             CHANNELS=CHANNELS,
         )  # fmt: skip

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import device_of, precision
+from .launch import device_of, packed, precision
 
 ROWS, OUTPUTS, INPUTS = 64, 64, 32
 
@@ -46,10 +46,11 @@ def _product(
     x, w, ends, y, experts, outputs, inputs, x_stride, w_expert, w_output, w_input,
     ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    e, first, last = _expert_of(tl.program_id(1), ends, experts, ROWS)
+    across = tl.cdiv(outputs, OUTPUTS)
+    e, first, last = _expert_of(tl.program_id(0) // across, ends, experts, ROWS)
     if e < experts:
         i = (first + tl.arange(0, ROWS)).to(tl.int64)
-        j = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+        j = tl.program_id(0) % across * OUTPUTS + tl.arange(0, OUTPUTS)
         total = tl.zeros((ROWS, OUTPUTS), tl.float32)
         for start in range(0, inputs, INPUTS):
             c = start + tl.arange(0, INPUTS)
@@ -95,8 +96,8 @@ def _launched(x: Tensor, w: Tensor, ends: Tensor) -> Tensor:
     y = x.new_empty((x.shape[0], outputs))
     tiles = triton.cdiv(x.shape[0], ROWS) + experts
     with device_of(x):
-        _product[(triton.cdiv(outputs, OUTPUTS), tiles)](
-            rows, w, ends, y, experts, outputs, inputs, rows.stride(0), *w.stride(),
+        _product[(triton.cdiv(outputs, OUTPUTS) * tiles,)](
+            rows, w, packed(ends), y, experts, outputs, inputs, rows.stride(0), *w.stride(),
             ROWS=ROWS, OUTPUTS=OUTPUTS, INPUTS=INPUTS, PRECISION=precision(),
         )  # fmt: skip
     return y
@@ -121,7 +122,7 @@ def expert_linear_backward_op(dy: Tensor, x: Tensor, weight: Tensor, ends: Tenso
     grads, rows = (part if part.stride(-1) == 1 else part.contiguous() for part in (dy, x))
     with device_of(x):
         _weight_gradient[(triton.cdiv(outputs, OUTPUTS), triton.cdiv(inputs, INPUTS), experts)](
-            grads, rows, ends, dw, outputs, inputs, grads.stride(0), rows.stride(0),
+            grads, rows, packed(ends), dw, outputs, inputs, grads.stride(0), rows.stride(0),
             ROWS=ROWS, OUTPUTS=OUTPUTS, INPUTS=INPUTS, PRECISION=precision(),
         )  # fmt: skip
     return dx, dw

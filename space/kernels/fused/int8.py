@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import as_rows, device_of, precision, warps_of
+from .launch import as_rows, device_of, packed, precision, warps_of
 
 LEVELS = 127
 MAGIC = 12582912.0
@@ -53,8 +53,8 @@ def _product(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     # neighbouring programs share rows of w while these are in the cache
-    across, down = tl.num_programs(0), tl.num_programs(1)
-    flat = tl.program_id(1) * across + tl.program_id(0)
+    across, down = tl.cdiv(outputs, OUTPUTS), tl.cdiv(rows, ROWS)
+    flat = tl.program_id(0)
     first = flat // (GROUP * across) * GROUP
     height = tl.minimum(down - first, GROUP)
     i = (first + flat % (GROUP * across) % height) * ROWS + tl.arange(0, ROWS)
@@ -94,6 +94,7 @@ def int8_linear_op(x: Tensor, weight: Tensor, scale: Tensor, flags: Tensor | Non
     q = torch.empty((count, inputs), dtype=torch.int8, device=x.device)
     row_scale = torch.empty(count, dtype=torch.float32, device=x.device)
     y = _result(x, weight)
+    weight, scale, flags = weight.contiguous(), scale.contiguous(), packed(flags)
     columns = max(16, triton.next_power_of_2(inputs))
     height, width, depth, warps = _tile(count)
     with device_of(x):
@@ -101,7 +102,7 @@ def int8_linear_op(x: Tensor, weight: Tensor, scale: Tensor, flags: Tensor | Non
             rows, flags, q, row_scale, inputs, rows.stride(0), HAS_FLAGS=flags is not None, LEVELS=LEVELS,
             MAGIC=MAGIC, COLUMNS=columns, num_warps=warps_of(columns),
         )  # fmt: skip
-        _product[(triton.cdiv(outputs, width), triton.cdiv(count, height))](
+        _product[(triton.cdiv(outputs, width) * triton.cdiv(count, height),)](
             q, weight, rows, flags, row_scale, scale, y, count, outputs, inputs, rows.stride(0),
             HAS_FLAGS=flags is not None, ROWS=height, OUTPUTS=width, INPUTS=depth, GROUP=8,
             PRECISION=precision(), num_warps=warps,

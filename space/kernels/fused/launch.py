@@ -46,6 +46,11 @@ def dense(part: Tensor) -> Tensor:
     return part if part.stride(-1) == 1 else part.contiguous()
 
 
+def packed(part: Tensor | None) -> Tensor | None:
+    """What kernels read number by number: gains, scales, biases."""
+    return None if part is None else part.contiguous()
+
+
 def tokens_first(like: Tensor, width: int) -> Tensor:
     """New [batch, heads, tokens, width] that lies in memory as projections do."""
     b, heads, n, _ = like.shape

@@ -17,9 +17,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional
 
-from .launch import as_rows, device_of, precision
+from .launch import as_rows, device_of, packed, precision
 
-MOST_ROWS = 16
+TILE_ROWS = 16
+"""Rows that one program multiplies; further ones read the weights again."""
 OUTPUTS, BYTES = 16, 128
 GRID = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
@@ -46,7 +47,7 @@ def _product(
 ):  # fmt: skip
     j = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     j64 = j.to(tl.int64)
-    i = tl.arange(0, ROWS)
+    i = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     total = tl.zeros((OUTPUTS,) if IS_ONE_ROW else (ROWS, OUTPUTS), tl.float32)
     for start in range(0, bytes_per_output, BYTES):
         byte = start + tl.arange(0, BYTES)
@@ -69,7 +70,7 @@ def _product(
             odd = tl.load(x + 2 * byte + 1, mask=2 * byte + 1 < inputs, other=0.0).to(tl.float32)
             total += tl.sum(high * even[None, :] + low * odd[None, :], axis=1)
         else:
-            row = x + i[:, None] * x_stride + 2 * byte[None, :]
+            row = x + i.to(tl.int64)[:, None] * x_stride + 2 * byte[None, :]
             inside = (i < rows)[:, None] & (2 * byte < inputs)[None, :]
             even = tl.load(row, mask=inside, other=0.0)
             inside = (i < rows)[:, None] & (2 * byte + 1 < inputs)[None, :]
@@ -79,7 +80,7 @@ def _product(
     if IS_ONE_ROW:
         tl.store(y + j, total.to(y.dtype.element_ty), mask=j < outputs)
     else:
-        out = y + i[:, None] * outputs + j[None, :]
+        out = y + i.to(tl.int64)[:, None] * outputs + j[None, :]
         tl.store(out, total.to(y.dtype.element_ty), mask=(i < rows)[:, None] & (j < outputs)[None, :])
 
 
@@ -90,12 +91,13 @@ def packed_linear_op(
     """x W^T of codes [outputs, bytes]; scales [outputs, groups], float32 with zeros, exponents without."""
     rows = as_rows(x)
     y = _result(x, codes)
+    codes, zeros, scales = codes.contiguous(), packed(zeros), scales.contiguous()
     outputs = codes.shape[0]
     with device_of(x):
-        _product[(triton.cdiv(outputs, OUTPUTS),)](
+        _product[(triton.cdiv(outputs, OUTPUTS), triton.cdiv(rows.shape[0], TILE_ROWS))](
             rows, codes, zeros, scales, y, rows.shape[0], outputs, rows.shape[1], codes.shape[1],
             scales.shape[1], 0 if zeros is None else zeros.shape[1], rows.stride(0), IS_FP4=zeros is None,
-            GROUP=group_size, IS_ONE_ROW=rows.shape[0] == 1, ROWS=MOST_ROWS, OUTPUTS=OUTPUTS, BYTES=BYTES,
+            GROUP=group_size, IS_ONE_ROW=rows.shape[0] == 1, ROWS=TILE_ROWS, OUTPUTS=OUTPUTS, BYTES=BYTES,
             PRECISION=precision(), num_warps=4,
         )  # fmt: skip
     return y

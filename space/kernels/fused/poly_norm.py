@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import as_rows, device_of, tile_of
+from .launch import as_rows, device_of, packed, tile_of
 
 EPS = 1e-12
 PARTS = 4
@@ -77,7 +77,7 @@ def poly_norm_op(u: Tensor, scales: Tensor, bias: Tensor) -> Tensor:
     block, columns, warps = tile_of(width)
     with device_of(u):
         _forward[(triton.cdiv(count, block),)](
-            rows, scales, bias, y, count, width, rows.stride(0), EPS,
+            rows, packed(scales), packed(bias), y, count, width, rows.stride(0), EPS,
             ROWS=block, COLUMNS=columns, num_warps=warps,
         )  # fmt: skip
     return y
@@ -97,7 +97,7 @@ def poly_norm_backward_op(dy: Tensor, u: Tensor, scales: Tensor) -> tuple[Tensor
     block, columns, warps = tile_of(width)
     with device_of(u):
         _backward[(triton.cdiv(count, block),)](
-            grad, rows, scales, du, partial, count, width, grad.stride(0), rows.stride(0), EPS,
+            grad, rows, packed(scales), du, partial, count, width, grad.stride(0), rows.stride(0), EPS,
             ROWS=block, COLUMNS=columns, num_warps=warps,
         )  # fmt: skip
     return du, partial

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import device_of
+from .launch import device_of, packed
 
 BLOCK = 4096
 PARTS = 4
@@ -69,8 +69,9 @@ def poly_relu_op(u: Tensor, scales: Tensor, bias: Tensor) -> Tensor:
     count = u.numel()
     with device_of(u):
         _forward[(triton.cdiv(count, BLOCK),)](
-            u.contiguous(), scales, bias, y, count, LIMIT, IS_HALF=u.dtype == torch.float16, BLOCK=BLOCK
-        )
+            u.contiguous(), packed(scales), packed(bias), y, count, LIMIT,
+            IS_HALF=u.dtype == torch.float16, BLOCK=BLOCK,
+        )  # fmt: skip
     return y
 
 
@@ -86,7 +87,7 @@ def poly_relu_backward_op(dy: Tensor, u: Tensor, scales: Tensor, bias: Tensor) -
     count = u.numel()
     with device_of(u):
         _backward[(partial.shape[0],)](
-            dy.contiguous(), u.contiguous(), scales, bias, du, partial, count, LIMIT,
+            dy.contiguous(), u.contiguous(), packed(scales), packed(bias), du, partial, count, LIMIT,
             IS_HALF=u.dtype == torch.float16, BLOCK=BLOCK,
         )  # fmt: skip
     return du, partial

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import as_rows, device_of, processors, tile_of
+from .launch import as_rows, device_of, packed, processors, tile_of
 
 
 @triton.jit
@@ -99,7 +99,7 @@ def rms_norm_op(
     block, columns, warps = tile_of(width)
     with device_of(x):
         _forward[(triton.cdiv(count, block),)](
-            rows, added, gain, y, total, inverse, count, width, rows.stride(0),
+            rows, added, packed(gain), y, total, inverse, count, width, rows.stride(0),
             0 if added is None else added.stride(0), float(width + crms), eps,
             HAS_BRANCH=added is not None, HAS_GAIN=gain is not None, IS_CRMS=crms,
             ROWS=block, COLUMNS=columns, num_warps=warps,
@@ -133,7 +133,7 @@ def rms_norm_backward_op(
     programs = _programs(h)
     with device_of(h):
         _backward[(programs,)](
-            grad, passed, rows, gain, inverse, dh, dgain, count, width, grad.stride(0),
+            grad, passed, rows, packed(gain), inverse, dh, dgain, count, width, grad.stride(0),
             0 if passed is None else passed.stride(0), rows.stride(0), float(width + crms),
             triton.cdiv(count, programs), HAS_TOTAL=passed is not None, HAS_GAIN=gain is not None,
             IS_CRMS=crms, ROWS=block, COLUMNS=columns, num_warps=warps,

@@ -26,9 +26,21 @@ SCALAR_FLOOR = -40.0
 """Least log decay per token of a head: exp(-40) is nothing, and sums of them stay precise."""
 
 
+def _tile(q: Tensor) -> int:
+    """Tokens and value channels of a tile. Wide heads in float32: with more of them a program needs more
+    numbers at once than it has registers, and ptxas then keeps all in memory."""
+    is_heavy = q.dtype == torch.float32 and channels_of_tile(q) > 64
+    return 16 if is_heavy else tokens_of_tile(q)
+
+
 def _chunk(q: Tensor, decay: Tensor | None) -> int:
     """Tokens of a chunk."""
-    return VECTOR_CHUNK if decay is not None and decay.dim() == 4 else tokens_of_tile(q)
+    return VECTOR_CHUNK if decay is not None and decay.dim() == 4 else _tile(q)
+
+
+def _dense_decay(decay: Tensor | None, axes: int) -> Tensor | None:
+    """Log decays by key channel, which have so many axes, side by side; those of heads may lie anywhere."""
+    return dense(decay) if decay is not None and decay.dim() == axes else decay
 
 
 def _decay_strides(decay: Tensor | None) -> list[int]:
@@ -37,14 +49,14 @@ def _decay_strides(decay: Tensor | None) -> list[int]:
 
 def _sizes(q: Tensor, v: Tensor, decay: Tensor | None) -> tuple[dict[str, Any], int, int]:
     """Constants of a launch; number of chunks, and of blocks of value channels."""
-    values = min(tokens_of_tile(q), channels_of_tile(v))
+    values = min(_tile(q), channels_of_tile(v))
     constants: dict[str, Any] = {
         "DECAY": 0 if decay is None else decay.dim() - 2,
         "TOKENS": _chunk(q, decay),
         "KEYS": channels_of_tile(q),
         "VALUES": values,
         "PRECISION": precision(),
-        "num_warps": 8 if channels_of_tile(q) > 64 else 4,
+        "num_warps": 8 if channels_of_tile(q) > 64 or q.dtype == torch.float32 else 4,
     }
     return constants, triton.cdiv(q.shape[2], _chunk(q, decay)), triton.cdiv(v.shape[-1], values)
 
@@ -63,18 +75,18 @@ def faded_sums_op(
     q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None, initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs, the state after all tokens, and the states before every chunk."""
-    q, k, v = dense(q), dense(k), dense(v)
+    q, k, v, decay = dense(q), dense(k), dense(v), _dense_decay(decay, 4)
     b, heads, tokens, key = q.shape
     value = v.shape[-1]
     constants, chunks, blocks = _sizes(q, v, decay)
     before, final, o = _chunk_states(q, v, decay), _state(q, v), tokens_first(v, value)
     start = None if initial is None else initial.contiguous()
     with device_of(q):
-        scan_kernels.states[(blocks, b * heads)](
+        scan_kernels.states[(blocks * b * heads,)](
             k, v, decay, start, before, final, tokens, chunks, heads, *strides_of(k, v),
             *_decay_strides(decay), key, value, HAS_INITIAL=start is not None, **constants,
         )  # fmt: skip
-        scan_kernels.outputs[(blocks, chunks, b * heads)](
+        scan_kernels.outputs[(blocks * chunks * b * heads,)](
             q, k, v, decay, before, o, tokens, chunks, heads, *strides_of(q, k, v), *_decay_strides(decay),
             *strides_of(o), key, value, **constants,
         )  # fmt: skip
@@ -93,18 +105,18 @@ def faded_sums_backward_op(
     do: Tensor, dfinal: Tensor, q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None, before: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, of the running sums of log decays, and of the initial state."""
-    do, q, k, v = dense(do), dense(q), dense(k), dense(v)
+    do, q, k, v, decay = dense(do), dense(q), dense(k), dense(v), _dense_decay(decay, 4)
     b, heads, tokens, key = q.shape
     value = v.shape[-1]
     constants, chunks, blocks = _sizes(q, v, decay)
     dq, dk, dv, drunning, dinitial = _gradients(q, v, decay)
     dafter = torch.empty_like(before)
     with device_of(q):
-        scan_kernels.state_gradients[(blocks, b * heads)](
+        scan_kernels.state_gradients[(blocks * b * heads,)](
             q, do, decay, dfinal.contiguous(), dafter, dinitial, tokens, chunks, heads, *strides_of(q, do),
             *_decay_strides(decay), key, value, **constants,
         )  # fmt: skip
-        scan_kernels.gradients[(chunks, b * heads)](
+        scan_kernels.gradients[(chunks * b * heads,)](
             q, k, v, decay, do, before, dafter, dq, dk, dv, drunning, tokens, chunks, heads,
             *strides_of(q, k, v), *_decay_strides(decay), *strides_of(do, dq, dv), key, value, **constants,
         )  # fmt: skip
@@ -170,10 +182,10 @@ def faded_step_op(
     value = v.shape[-1]
     values = min(tokens_of_tile(q), channels_of_tile(v))
     o, after = v.new_empty(v.shape), torch.empty_like(state)
-    fade = None if decay is None else decay if decay.dim() == 2 else dense(decay)
+    fade = _dense_decay(decay, 3)
     strides = [stride for part in (q, k, v) for stride in part.stride()[:2]]
     with device_of(q):
-        scan_kernels.step[(triton.cdiv(value, values), b * heads)](
+        scan_kernels.step[(triton.cdiv(value, values) * b * heads,)](
             q, k, v, fade, state, o, after, heads, *strides,
             *((0, 0) if fade is None else fade.stride()[:2]), key, value,
             DECAY=0 if fade is None else fade.dim() - 1, KEYS=channels_of_tile(q), VALUES=values,

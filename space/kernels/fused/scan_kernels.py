@@ -7,7 +7,8 @@
 DECAY 0: none, b = 0. 1: one number per head and token. 2: one per key channel, whose factors are taken around
 the middle of the chunk's range, exp(b - B/2) and exp(B/2 - b), so that both stay small. States are walked in
 order by one program for each head and block of value channels; everything else runs for all chunks at once.
-Tokens that are not there have k = q = 0 and do not fade.
+Tokens that are not there have k = q = 0 and do not fade. Programs are counted along one axis, the only one of
+a grid that may be longer than 65,535; tokens are placed in 64 bits: a long sequence of wide rows is past 32.
 """
 
 from typing import no_type_check
@@ -18,8 +19,17 @@ import triton.language as tl
 
 @triton.jit
 @no_type_check
+def _place(blocks, chunks):
+    """Block of value channels, chunk, and head of a sequence of this program; neighbours share a head."""
+    flat = tl.program_id(0)
+    return flat % blocks, flat // blocks % chunks, (flat // (blocks * chunks)).to(tl.int64)
+
+
+@triton.jit
+@no_type_check
 def _tokens_of(part, t, channel, t_stride, there, width):
     """Rows t of one head, [tokens, channels]; zeros outside."""
+    t = t.to(tl.int64)
     inside = there[:, None] & (channel < width)[None, :]
     return tl.load(part + t[:, None] * t_stride + channel[None, :], mask=inside, other=0.0)
 
@@ -29,7 +39,7 @@ def _tokens_of(part, t, channel, t_stride, there, width):
 def _running(decay, t, channel, t_stride, there, width, DECAY: tl.constexpr):
     """b and B of a chunk: [tokens] and a number, or [tokens, channels] and [channels]."""
     if DECAY == 1:
-        step = tl.load(decay + t * t_stride, mask=there, other=0.0).to(tl.float32)
+        step = tl.load(decay + t.to(tl.int64) * t_stride, mask=there, other=0.0).to(tl.float32)
     else:
         step = _tokens_of(decay, t, channel, t_stride, there, width).to(tl.float32)
     return tl.cumsum(step, axis=0), tl.sum(step, axis=0)
@@ -64,9 +74,9 @@ def states(
     VALUES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The state before every chunk, and the one after the last."""
-    bh = tl.program_id(1).to(tl.int64)
+    block, _, bh = _place(tl.cdiv(VALUE, VALUES), 1)
     b, h = bh // heads, bh % heads
-    key, value = tl.arange(0, KEYS), tl.program_id(0) * VALUES + tl.arange(0, VALUES)
+    key, value = tl.arange(0, KEYS), block * VALUES + tl.arange(0, VALUES)
     inside = (key < KEY)[:, None] & (value < VALUE)[None, :]
     square = key[:, None] * VALUE + value[None, :]
     state = tl.zeros((KEYS, VALUES), tl.float32)
@@ -98,9 +108,9 @@ def outputs(
     DECAY: tl.constexpr, TOKENS: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    c, bh = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    block, c, bh = _place(tl.cdiv(VALUE, VALUES), chunks)
     b, h = bh // heads, bh % heads
-    key, value = tl.arange(0, KEYS), tl.program_id(0) * VALUES + tl.arange(0, VALUES)
+    key, value = tl.arange(0, KEYS), block * VALUES + tl.arange(0, VALUES)
     t = c * TOKENS + tl.arange(0, TOKENS)
     there = t < tokens
     queries = _tokens_of(q + b * qb + h * qh, t, key, qt, there, KEY)
@@ -126,7 +136,7 @@ def outputs(
         queries = _grown(queries, running, DECAY)
     result = tl.dot(queries, state, input_precision=PRECISION)
     result += tl.dot(scores.to(values.dtype), values, input_precision=PRECISION)
-    out = o + b * ob + h * oh + t[:, None] * ot + value[None, :]
+    out = o + b * ob + h * oh + t.to(tl.int64)[:, None] * ot + value[None, :]
     tl.store(out, result.to(o.dtype.element_ty), mask=there[:, None] & (value < VALUE)[None, :])
 
 
@@ -139,9 +149,9 @@ def state_gradients(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the state after every chunk, and of the initial one."""
-    bh = tl.program_id(1).to(tl.int64)
+    block, _, bh = _place(tl.cdiv(VALUE, VALUES), 1)
     b, h = bh // heads, bh % heads
-    key, value = tl.arange(0, KEYS), tl.program_id(0) * VALUES + tl.arange(0, VALUES)
+    key, value = tl.arange(0, KEYS), block * VALUES + tl.arange(0, VALUES)
     inside = (key < KEY)[:, None] & (value < VALUE)[None, :]
     square = key[:, None] * VALUE + value[None, :]
     grad = tl.load(dfinal + bh * KEY * VALUE + square, mask=inside, other=0.0).to(tl.float32)
@@ -170,7 +180,7 @@ def gradients(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of q, k and v, and of the running sums of log decays: q dq - k dk."""
-    c, bh = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    _, c, bh = _place(1, chunks)
     b, h = bh // heads, bh % heads
     key = tl.arange(0, KEYS)
     t = c * TOKENS + tl.arange(0, TOKENS)
@@ -209,7 +219,7 @@ def gradients(
         written += tl.dot(values, tl.trans(grad), input_precision=PRECISION)
         result = tl.dot(tl.trans(scores), pulled, input_precision=PRECISION)
         result += tl.dot(late, grad, input_precision=PRECISION)
-        out = dv + b * dvb + h * dvh + t[:, None] * dvt + value[None, :]
+        out = dv + b * dvb + h * dvh + t.to(tl.int64)[:, None] * dvt + value[None, :]
         tl.store(out, result.to(dv.dtype.element_ty), mask=there[:, None] & (value < VALUE)[None, :])
     dscores = tl.where(past, dscores, 0.0)
     if DECAY == 1:
@@ -227,7 +237,7 @@ def gradients(
         near_written *= tl.exp(middle - running)
     read += near_read
     written += near_written
-    at = b * dqb + h * dqh + t[:, None] * dqt + key[None, :]
+    at = b * dqb + h * dqh + t.to(tl.int64)[:, None] * dqt + key[None, :]
     inside = there[:, None] & (key < KEY)[None, :]
     tl.store(dq + at, read.to(dq.dtype.element_ty), mask=inside)
     tl.store(dk + at, written.to(dk.dtype.element_ty), mask=inside)
@@ -246,9 +256,9 @@ def step(
     DECAY: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
     """One token: the state after it, and what its query reads there."""
-    bh = tl.program_id(1).to(tl.int64)
+    block, _, bh = _place(tl.cdiv(VALUE, VALUES), 1)
     b, h = bh // heads, bh % heads
-    key, value = tl.arange(0, KEYS), tl.program_id(0) * VALUES + tl.arange(0, VALUES)
+    key, value = tl.arange(0, KEYS), block * VALUES + tl.arange(0, VALUES)
     key_in, value_in = key < KEY, value < VALUE
     inside = key_in[:, None] & value_in[None, :]
     square = bh * KEY * VALUE + key[:, None] * VALUE + value[None, :]

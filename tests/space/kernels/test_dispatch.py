@@ -21,6 +21,7 @@ from space.kernels.dispatch import (
     Mode,
     fused,
     kernels,
+    many_rows,
     reason_against,
     recorded,
 )
@@ -38,7 +39,7 @@ from space.norms.crmsnorm import CRMSNorm, UnscaledRMSNorm
 from space.norms.rmsnorm import RMSNorm
 from space.positions import NonePositionConfig, RopeConfig
 from space.quantization import Fp4Linear, Int4Linear, Int8FrozenLinear, Int8Linear, Int8MixedLinear
-from space.quantization.int8_dynamic import quantize_rows
+from space.quantization.int8_dynamic import _filled_product, quantize_rows
 
 AT = Surroundings(d_model=32, context_length=80, num_layers=2, causal=True, position=NonePositionConfig())
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -220,11 +221,65 @@ def test_the_plain_form_says_why() -> None:
         assert reason_against("rms_norm", (x, x.half())) == "mixed types: torch.float16, torch.float32"
         assert reason_against("rms_norm", (x[:0],)) == "nothing to compute"
         assert reason_against("faded_sums", (x,), width=200) == "width 200 is more than 128"
+        wide = torch.ones(1, 20_000, device=DEVICE)
+        assert reason_against("rms_norm", (wide,)) == "width 20000 is more than 16384"
+        assert reason_against("int8_linear", (wide,)) is None
         assert reason_against("int8_linear", (x.clone().requires_grad_(),)) == "has no gradient"
         meta = x.to("meta")
         assert reason_against("rms_norm", (meta,)) == "no kernels on meta"
     with kernels("never"):
         assert reason_against("rms_norm", (x,)) == "kernels are switched off"
+
+
+def test_products_under_autocast_are_those_of_torch() -> None:
+    x = torch.ones(2, 8, device=DEVICE)
+    with kernels(WITH_KERNELS), torch.autocast(DEVICE, torch.bfloat16):
+        assert reason_against("expert_linear", (x,)) == "autocast chooses the types of products"
+        assert reason_against("rms_norm", (x,)) is None
+
+
+@pytest.mark.parametrize("name", ["glu", "moe", "moe of gates", "RMSNorm"])
+def test_a_module_gives_the_same_type_under_autocast(name: str) -> None:
+    """Tokens that a product before has rounded, weights that are not."""
+    torch.manual_seed(0)
+    module, x = MODULES[name][0]().to(DEVICE), random(2, 9, 32).bfloat16()
+    with torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16):
+        with kernels("never"):
+            plain = module(x)
+        with kernels(WITH_KERNELS):
+            fast = module(x)
+    assert fast.dtype == plain.dtype
+    torch.testing.assert_close(fast, plain, rtol=5e-2, atol=5e-2)
+
+
+def test_experts_of_another_type_than_their_tokens_run_one_by_one() -> None:
+    """A kernel multiplies tensors of one type only."""
+    moe = MODULES["moe"][0]().to(DEVICE)
+    rows = random(9, 32)
+    assert moe._unfused(rows) is None  # type: ignore[operator]  # a method, which nn.Module does not know
+    assert "another type" in str(moe._unfused(rows.half()))  # type: ignore[operator]
+
+
+def test_a_branch_of_another_shape_is_added_by_torch() -> None:
+    norm, x, branch = RMSNorm(8).to(DEVICE), random(2, 3, 8), random(1, 3, 8, seed=1)
+    with kernels(WITH_KERNELS), recorded() as seen:
+        y, total = norm.after_sum(x, branch)
+    assert seen["add_rms_norm"] == "a sum of two shapes"
+    torch.testing.assert_close(total, x + branch)
+    torch.testing.assert_close(y, norm(x + branch))
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 5, 3), (16, 8, 8), (40, 17, 24)])
+def test_zeros_around_an_integer_product_change_nothing(rows: int, inputs: int, outputs: int) -> None:
+    """cuBLAS refuses few rows and odd sizes, which the plain form of int8 meets in decoding."""
+    q, w = quantize_rows(random(rows, inputs))[0], quantize_rows(weights(outputs, inputs))[0]
+    assert torch.equal(_filled_product(q, w).cpu(), q.cpu().int() @ w.cpu().int().T)
+
+
+def test_every_length_of_few_tokens_has_one_reason() -> None:
+    """Else a log has one line for every length."""
+    assert many_rows(torch.ones(16, 4)) is None
+    assert many_rows(torch.ones(17, 4)) == many_rows(torch.ones(3, 30, 4))
 
 
 def test_a_reason_of_the_caller_counts_after_those_of_the_tensors() -> None:

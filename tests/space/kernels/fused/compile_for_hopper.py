@@ -4,19 +4,24 @@
 
 The kernels' own launching code runs on CPU tensors; a launch compiles, down to ptxas, and computes nothing. A
 program of its own, since a process that interprets kernels cannot compile them. Prints one line per launch:
-the kernel, its shared memory in bytes, and its warps.
+the kernel, bytes of shared memory, bytes that a thread keeps in memory for want of registers, and its warps.
 """
 
 import itertools
 import os
+import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.pop("TRITON_INTERPRET", None)
 os.environ["TRITON_DEFAULT_FP_FUSION"] = "1"  # as `launch` says, which is imported later than Triton here
 
 import torch
+import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -24,6 +29,9 @@ from triton.runtime.jit import JITFunction
 
 SHARED_MEMORY = 232_448
 """Bytes that one program may take on an H100."""
+SPILLED = 3072
+"""Bytes that a thread may keep in memory: ptxas has given up on registers where it is more."""
+READER = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
 class NoDevice:
@@ -39,6 +47,17 @@ class NoDevice:
         return GPUTarget("cuda", 90, 32)
 
 
+def spilled_bytes(machine_code: bytes) -> int:
+    """Of a thread's stack."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(machine_code)
+        file.flush()
+        said = subprocess.run([READER, "-res-usage", file.name], capture_output=True, text=True, check=True)
+    found = re.search(r"STACK:(\d+)", said.stdout)
+    assert found, said.stdout
+    return int(found[1])
+
+
 def compile_instead_of_launching(seen: set[tuple[str, str]]) -> None:
     compile_or_launch = JITFunction.run
 
@@ -49,7 +68,9 @@ def compile_instead_of_launching(seen: set[tuple[str, str]]) -> None:
             seen.add((name, compiled.hash))
             used = compiled.metadata.shared
             assert used <= SHARED_MEMORY, f"{name}: {used} bytes of shared memory"
-            sys.stdout.write(f"{name} shared {used} warps {compiled.metadata.num_warps}\n")
+            spilled = spilled_bytes(compiled.asm["cubin"])
+            assert spilled <= SPILLED, f"{name}: {spilled} bytes of registers in memory"
+            sys.stdout.write(f"{name} shared {used} spilled {spilled} warps {compiled.metadata.num_warps}\n")
         return compiled
 
     driver.set_active(NoDevice())

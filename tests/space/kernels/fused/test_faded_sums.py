@@ -35,7 +35,7 @@ def piece(
 
 
 @pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize(("tokens", "key", "value"), [(81, 8, 12), (5, 20, 70)])
+@pytest.mark.parametrize(("tokens", "key", "value"), [(81, 8, 12), (5, 20, 70), (19, 70, 6)])
 def test_chunks_equal_the_recurrence(
     decay: str, dtype: torch.dtype, tokens: int, key: int, value: int, draw: Draw, agree: Agree
 ) -> None:

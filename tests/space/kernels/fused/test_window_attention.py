@@ -51,8 +51,9 @@ def test_clipping_cuts_something(draw: Draw) -> None:
     assert float((clipped - plain).abs().mean()) > 0.05
 
 
-def test_one_head_for_all(draw: Draw, agree: Agree) -> None:
-    q, k, v = (draw(2, 21, heads, 64).transpose(1, 2) for heads in (4, 1, 1))
+@pytest.mark.parametrize("width", [64, 70])
+def test_one_head_for_all(width: int, draw: Draw, agree: Agree) -> None:
+    q, k, v = (draw(2, 21, heads, width).transpose(1, 2) for heads in (4, 1, 1))
     agree(
         lambda q, k, v: window_attention(q, k, v, FULL, 0),
         lambda q, k, v: window_attention_twin(q, k, v, FULL, 0),
