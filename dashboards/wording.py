@@ -116,13 +116,15 @@ def shown(key: str, value: float) -> str:
 
     >>> shown("latency_s", 0.00123456), shown("error", 0.125), shown("params", 123456)
     ('1.235 ms', '12.5 %', '123.5 k')
+    >>> shown("activation_bytes", 5632)
+    '5.5 KiB'
     """
+    if key in ("params", "active_params") or key.startswith("macs"):
+        return _prefixed(value, 1000, ("", "k", "M", "G", "T")).strip()
+    if key.endswith("_bytes"):
+        return _prefixed(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
     if key not in OBJECTIVES:
         return f"{value:.4g}"
-    if key in ("params", "macs"):
-        return _prefixed(value, 1000, ("", "k", "M", "G", "T")).strip()
-    if OBJECTIVES[key].unit == "B":
-        return _prefixed(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
     objective = OBJECTIVES[key]
     return f"{objective.display_scale * value:.4g} {objective.display_unit}".strip()
 

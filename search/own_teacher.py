@@ -63,12 +63,12 @@ def read_teacher(spec: JobSpec, data: TaskData) -> OwnTeacher | None:
     if folder.suffix == ".pt2":
         raise InvalidInputError(
             f"{which}: reading a torch.export program runs the pickles in it; give the folder that "
-            f"`paretoformer export --formats torch` wrote, with {WEIGHTS}"
+            f"`paretoformer export --format torch` wrote, with {WEIGHTS}"
         )
     if not (folder / ARCHITECTURE).is_file() or not (folder / WEIGHTS).is_file():
         raise InvalidInputError(
             f"{which} is no folder with {ARCHITECTURE} and {WEIGHTS}; give one that `paretoformer export "
-            f"--formats torch` wrote, or one of: {', '.join(TEACHERS)}"
+            f"--format torch` wrote, or one of: {', '.join(TEACHERS)}"
         )
     try:
         _, architecture = load_folder(folder)

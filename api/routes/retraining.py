@@ -69,7 +69,7 @@ def _retrain(held: Services, job_id: str, tenant: str, data: object, key: str | 
     with held.database.read() as session:
         jobs.resolve(session, job_id, tenant)  # whatever is sent: another tenant's job is not there
     wanted = _wanted(data)
-    one = asked(tenant, key, f"retrain/{job_id}", wanted.model_dump(mode="json"))
+    one = asked(tenant, key, f"retrain/{job_id}", wanted.model_dump(mode="json"), jobs.get)
     if (before := known(held.database, one)) is not None:
         return before
     plan = _planned(held.database, job_id, tenant, wanted)

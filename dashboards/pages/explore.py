@@ -47,7 +47,7 @@ def explore_page(
     filters = read_filters(dimensions, query)
     admitted = [line for line in rows if filters.admits(dimensions, line)]
     quantities = [one for one in dimensions if one.is_quantity]
-    kept = [(name, text) for name, text in query if text]
+    kept = [(name, text) for name, text in query if text and name.startswith(("min.", "max.", "in."))]
     return render(
         "explore.html",
         job=job,

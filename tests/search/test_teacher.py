@@ -71,7 +71,7 @@ def test_the_largest_trained_architecture_teaches_every_finalist(bench: Bench) -
 
 
 def exported(folder: Path, **changes: Any) -> tuple[Path, Architecture]:
-    """A model of the user's, as `paretoformer export --formats torch` writes it."""
+    """A model of the user's, as `paretoformer export --format torch` writes it."""
     architecture = vanilla(**changes)
     write_folder(build_model(architecture, seed=3), architecture, folder, formats=["torch"])
     return folder, architecture
