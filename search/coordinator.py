@@ -170,6 +170,7 @@ class Coordinator:
         self._look_for_workers()
         for outcome in self.executor.poll(_POLL_S):
             self._take(outcome)
+        self.ledger.refresh_indicators()
         if self._on_tick is not None:
             self._on_tick(self)
 

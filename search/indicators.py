@@ -213,6 +213,8 @@ def _speedups(
     """
     quality = objectives[0]
     points = _points(rows, quality, final=final)
+    leading = front([(point.quality, point.latency_s) for point in points])
+    points = [points[index] for index in leading]  # no dominated point is faster at equal quality
     ordinary = _points(references, quality, final=final)
     best = best_speedup(_good_enough(points, ordinary), ordinary)
     if best is None:

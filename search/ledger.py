@@ -4,6 +4,7 @@ Every writing method is one transaction under the coordinator's fence, so a kill
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -51,6 +52,11 @@ INFEASIBLE = "infeasible"
 UNVALIDATED = "unvalidated_accuracy"
 """Flag of a trial whose quality is that of its fp32 form, not of the number formats it will run in."""
 
+CHEAP_S = 0.05
+"""Indicators that take less CPU time are restated with every change of the front."""
+IDLE_SHARE = 0.95
+"""Of the time in which dearer ones are not computed."""
+
 
 class Ledger(Evidence):
     """Rows of one job, as its coordinator sees and writes them."""
@@ -70,6 +76,10 @@ class Ledger(Evidence):
         """Trials of the search front."""
         self.too_large: dict[int, Sizes] = {}
         """Trial number -> sizes, of those that ran out of memory."""
+        self._stale = False
+        """Whether the front has moved since the indicators were stated."""
+        self._next_indicators = 0.0
+        """On the monotonic clock: stale ones are not restated before."""
         self._waiting: set[int] = set()
         self._open: set[int] = set()
         self.num_search = 0
@@ -322,7 +332,8 @@ class Ledger(Evidence):
         moved = [row for row in rows if row.on_front != self.trials[row.number].on_front]
         self._load(rows)
         if trial.number < 0 or moved:
-            self.update_indicators()
+            self._stale = True
+            self.refresh_indicators()
 
     def set_final(self, trial: TrialRecord, final: Final) -> None:
         """A finalist's numbers; one of the search that breaks a limit with them leaves the front."""
@@ -373,8 +384,22 @@ class Ledger(Evidence):
             )
         )  # fmt: skip
 
+    def refresh_indicators(self) -> None:
+        """Restates them if they are stale. They cost as much as there are trials: those of a large job wait
+        until `IDLE_SHARE` of the time has gone to other things, and the cost of a trial stays flat."""
+        if self._stale and time.monotonic() >= self._next_indicators:
+            self.update_indicators()
+
     def update_indicators(self) -> None:
         """Hypervolume, gain, speed-up and suggestions, once every reference has ended."""
+        began = time.thread_time()
+        self._stale = False
+        self._state_indicators()
+        spent = time.thread_time() - began
+        rest = spent * IDLE_SHARE / (1 - IDLE_SHARE) if spent > CHEAP_S else 0.0
+        self._next_indicators = time.monotonic() + rest
+
+    def _state_indicators(self) -> None:
         if any(trial.state not in FINAL_TRIAL_STATES for trial in self.references):
             return
         found = indicators(self.search_trials, self.references, self.job.objectives)

@@ -2,14 +2,16 @@
 runs."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from search import ledger
 from search.coordinator import Coordinator, LeaseLostError
 from search.records import FINAL_TRIAL_STATES, TrialRecord
 from search.running import result
-from search.storage import jobs, trials
+from search.storage import events, jobs, trials
 from search.storage.check import check
 from search.storage.database import Database
 
@@ -140,3 +142,24 @@ def test_f52_a_latency_limit_nothing_keeps_ends_the_job_with_an_explanation(benc
     assert "latency_s" in str(found.job.message)
     assert found.front == ()
     assert check(database) == []
+
+
+def test_dear_indicators_are_stated_seldom_and_are_right_at_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stated() -> tuple[int, Mapping[str, Any]]:
+        plan = bench.plan(finalists={"count": 0}, budget={"trials": 12})
+        database = bench.open()
+        job_id = bench.create(plan, database)
+        bench.work(job_id, plan, database=database)
+        with database.read() as session:
+            kinds = [one.kind for one in events.after(session, job_id)]
+            return kinds.count("indicators.changed"), jobs.get(session, job_id).indicators
+
+    often, expected = stated()
+    monkeypatch.setattr(ledger, "CHEAP_S", -1.0)
+    monkeypatch.setattr(ledger, "IDLE_SHARE", 1 - 1e-9)
+    seldom, found = stated()
+    assert 0 < seldom < often
+    assert found["hypervolume"] == expected["hypervolume"]
+    assert found["speedup_at_equal_quality"] == expected["speedup_at_equal_quality"]
