@@ -4,14 +4,14 @@ Messages are constant; what varies travels in `extra`. Secrets of known shape ar
 """
 
 import logging
-import re
 import sys
 from typing import Any, Literal
 
 import structlog
 
+from search.blotting import blotted
+
 PACKAGES = ("api", "dashboards", "search", "evaluators", "space")
-_SECRETS = re.compile(r"pf_[0-9a-f]{8}_[\w-]{20,}|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)")
 
 
 def configure_logging(
@@ -50,11 +50,3 @@ def blot_secrets(logger: object, method: str, line: Any) -> str:
     """API keys and passwords in addresses become `***`, wherever in the line they stand."""
     del logger, method
     return blotted(str(line))
-
-
-def blotted(text: str) -> str:
-    """
-    >>> blotted("postgresql://me:secret@host/db")
-    'postgresql://***@host/db'
-    """
-    return _SECRETS.sub("***", text)

@@ -172,7 +172,7 @@ def _say_interrupted(job_id: str | None, db: str) -> None:
 
 def shown_address(db: str) -> str:
     """The address of a database for a command line, without password."""
-    from ..logging import blotted
+    from search.blotting import blotted
 
     return blotted(db)
 

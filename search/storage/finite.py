@@ -6,6 +6,7 @@ from typing import Any
 
 from space.errors import InvalidInputError
 
+from ..blotting import blotted
 from ..objectives import OBJECTIVES
 from ..records import Spread
 
@@ -69,8 +70,9 @@ def finite_json(what: str, data: Any) -> Any:
 
 
 def stored_text(text: str | None) -> str | None:
-    """A message as it can be stored everywhere: no NUL, no lone surrogates, at most 2,000 characters."""
+    """A message as it can be stored everywhere: no NUL, no lone surrogates, no secret of known shape, at most
+    2,000 characters."""
     if text is None:
         return None
-    clean = text.replace("\x00", "").encode("utf-8", "backslashreplace").decode("utf-8")
+    clean = blotted(text.replace("\x00", "").encode("utf-8", "backslashreplace").decode("utf-8"))
     return clean if len(clean) <= MAX_MESSAGE else clean[: MAX_MESSAGE - 3] + "..."

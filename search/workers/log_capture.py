@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..blotting import blotted
 from .work import LogLine
 
 PACKAGES = ("space", "evaluators", "search")
@@ -45,5 +46,6 @@ class _Keeper(logging.Handler):
         words = [record.getMessage(), *(f"{key}={value}" for key, value in fields.items())]
         if record.exc_info and record.exc_info[1] is not None:
             words.append(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
-        self.lines.append(LogLine(record.created, record.levelname.lower(), " ".join(words)[:LONGEST]))
+        text = blotted(" ".join(words))[:LONGEST]  # before it is cut: half a secret has no shape
+        self.lines.append(LogLine(record.created, record.levelname.lower(), text))
         del self.lines[:-MOST_LINES]

@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -23,16 +22,15 @@ from api.logging import PACKAGES, configure_logging
 from api.safe_versions import LEAST, check_versions
 from api.settings import Settings
 from search.records import JobRecord
-from search.storage import jobs, keys
+from search.storage import jobs
 from search.storage.database import Database
 from space.errors import UnsupportedError
 
-from .conftest import ORIGIN, fill
+from .conftest import fill
 from .surface import address, routes
 from .test_client import served
 
 ROOT = Path(__file__).parents[2]
-SLOW = ("/v1/spaces", "/v1/jobs:preview", "/v1/architectures:score", "/v1/jobs", "/static/{name}")
 ROOMS = ("space", "evaluators", "search", "dashboards", "api")
 SQL = (
     "' OR 1=1 --",
@@ -161,48 +159,6 @@ def test_a16_a_line_break_in_a_log_field_stays_one_line() -> None:
     _quiet()
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["job_id"].startswith("a\n")
-
-
-def test_a21_g12_planted_secrets_are_nowhere_to_be_found(
-    database: Database, tmp_path: Path, job: JobRecord
-) -> None:
-    """Keys in headers, addresses, bodies and cookies, right and wrong: no log line, answer or row has one."""
-    stream = StringIO()
-    configure_logging("debug", "json", stream)
-    with database.write() as session:
-        planted = [keys.create(session, name=f"key {i}")[1] for i in range(2)]
-    planted.append("pf_deadbeef_" + "s" * 43)
-    said: list[str] = []
-    application = create_app(Settings(rate_limit=0), database)
-    application.state.services.attempts.failed = lambda *names: None
-    with TestClient(application, base_url=ORIGIN) as client:
-        for secret in planted:
-            for method, path in routes(application):
-                if path.endswith("/events") or path in SLOW:
-                    continue
-                answer = client.request(
-                    method,
-                    address(path, job_id=job.id),
-                    params={"key": secret},
-                    headers={"Authorization": f"Bearer {secret}", "Accept": "application/json, text/html"},
-                )
-                said.append(answer.text + str(answer.headers))
-        form = re.search(r'name="csrf" value="([0-9a-f]+)"', client.get("/login").text)
-        assert form
-        client.post("/login", data={"csrf": form[1], "key": planted[0]})
-        logging.getLogger("search").error(
-            "cannot reach postgresql://me:hunter-two@host/db with %s", planted[0]
-        )
-        said.append(client.get("/metrics", headers={"Authorization": f"Bearer {planted[0]}"}).text)
-        cookie = client.cookies["pf_session"]
-    _quiet()
-    said.append(stream.getvalue())
-    assert database.file is not None
-    copy = sqlite3.connect(database.file)
-    everything = "\n".join([*said, *copy.iterdump()])
-    copy.close()
-    for secret in (planted[0], planted[1], "hunter-two", cookie):
-        assert secret.split("_", 2)[-1] not in everything
 
 
 def _quiet() -> None:
