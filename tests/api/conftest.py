@@ -21,9 +21,9 @@ from space.constraints import static_costs
 from space.reference_family import reference_family
 from space.sampling import sample
 
-from ..search.conftest import new_postgresql, postgresql_url
+from ..search.conftest import any_bench, new_postgresql, postgresql_url
 
-__all__ = ["new_postgresql", "postgresql_url"]
+__all__ = ["any_bench", "new_postgresql", "postgresql_url"]
 
 ORIGIN = "http://127.0.0.1:8765"
 OBJECTIVES = ("bits_per_byte", "latency_s")

@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-def test_f67_g5_two_browsers_and_a_client_see_every_event_once_through_a_restart(
+def test_g5_f67_two_browsers_and_a_client_see_every_event_once_through_a_restart(
     browser: Browser, database: Database, settings: Settings
 ) -> None:
     job = fill(database, until="running")

@@ -162,14 +162,15 @@ def test_a_server_that_is_not_there_is_waited_for_and_then_named() -> None:
         Client("nonsense").version()
 
 
-def test_f67_events_come_once_and_in_order_through_restarts_of_the_server(
-    database: Database, settings: Settings
+def test_g5_f67_events_come_once_and_in_order_through_restarts_of_the_server(
+    any_database: Database, settings: Settings
 ) -> None:
-    """G5: the same port, three servers one after the other, one client that never asks twice."""
+    """The same port, three servers one after the other, one client that never asks twice."""
+    database = any_database
     job = fill(database, until="running")
     seen: list[Event] = []
     with served(create_app(settings, database)) as port:
-        reader = threading.Thread(target=_follow, args=(port, job.id, seen))
+        reader = threading.Thread(target=follow, args=(port, job.id, seen))
         reader.start()
         _wait_until(seen, 10)
     for turn in range(2):
@@ -187,7 +188,7 @@ def test_f67_events_come_once_and_in_order_through_restarts_of_the_server(
     assert seen[-1].data["state"] == "completed"
 
 
-def _follow(port: int, job_id: str, seen: list[Event]) -> None:
+def follow(port: int, job_id: str, seen: list[Event]) -> None:
     with Client(f"http://127.0.0.1:{port}") as client:
         seen.extend(client.events(job_id))  # grows with every event
 

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,21 @@ from starlette.types import Message
 
 from api import stream
 from api.app import create_app
+from api.client import Event
 from api.deps import Services
 from api.settings import Settings
 from search.export_files import folder_digest
 from search.records import JobRecord
 from search.running import result
-from search.storage import artefacts, jobs
+from search.storage import artefacts, events, jobs
 from search.storage.check import check
 from search.storage.database import Database
 from tests.scale import many_jobs
 
 from ..search.conftest import Bench
+from ..search.test_gates import visited, whole_run
 from .conftest import fill
-from .test_client import served
+from .test_client import follow, served
 
 FORK = multiprocessing.get_context("fork")  # from a process that has imported everything
 
@@ -64,11 +67,13 @@ def answer(port: int, path: str) -> Any:
 
 
 @pytest.mark.slow
-def test_f04_a_search_goes_on_while_its_server_is_killed_and_started_again(
-    tmp_path: Path, settings: Settings
+def test_g5_f04_a_search_goes_on_while_its_server_is_killed_and_started_again(
+    any_bench: Bench, tmp_path: Path, settings: Settings
 ) -> None:
-    bench = Bench(tmp_path)
+    """It visits what it would have visited, and who listens hears every event once."""
+    bench = any_bench
     plan = bench.plan(**QUICK)
+    whole = whole_run(bench, tmp_path, QUICK)
     database = bench.open()
     job_id = bench.create(plan, database)
     port = free_port()
@@ -82,7 +87,9 @@ def test_f04_a_search_goes_on_while_its_server_is_killed_and_started_again(
         return process
 
     server, counts = start(), [answer(port, f"/v1/jobs/{job_id}")["id"]]
-    tick = 0
+    tick, heard = 0, list[Event]()
+    listener = threading.Thread(target=follow, args=(port, job_id, heard))
+    listener.start()
 
     def kill(_: Any) -> None:
         nonlocal tick, server
@@ -99,6 +106,10 @@ def test_f04_a_search_goes_on_while_its_server_is_killed_and_started_again(
     assert answer(port, f"/v1/jobs/{job_id}")["state"] == found.job.state == "completed"
     assert [one["id"] for one in answer(port, "/v1/jobs")["items"]] == counts, "nothing was submitted again"
     assert check(database) == []
+    assert visited(database, job_id) == whole
+    listener.join(timeout=60)
+    with database.read() as session:
+        assert [event.seq for event in heard] == list(range(1, events.last_seq(session, job_id) + 1))
     server.kill()
     server.join()
     database.close()

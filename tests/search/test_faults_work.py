@@ -101,9 +101,9 @@ class Once:
         return self.reason
 
 
-def test_f01_lost_work_waits_again_with_one_more_attempt_and_counts_once(bench: Bench) -> None:
+def test_g2_f01_lost_work_waits_again_with_one_more_attempt_and_counts_once(any_bench: Bench) -> None:
     lost = Once("worker_lost")
-    database, job, rows = work(bench, lost)
+    database, job, rows = work(any_bench, lost)
     assert lost.key is not None
     (hit,) = [row for row in rows if row.attempt]
     assert lost.key.split("/")[1] == hit.training_id
@@ -111,6 +111,7 @@ def test_f01_lost_work_waits_again_with_one_more_attempt_and_counts_once(bench: 
     path = states(database, job.id, hit.number)
     assert path[:3] == [("running", 0), ("waiting", 1), ("running", 1)]
     assert [state for state, _ in path].count("completed") == 1
+    database.close()
 
 
 def test_f12_poison_ends_its_trial_and_is_remembered_by_the_next_coordinator(bench: Bench) -> None:

@@ -32,7 +32,7 @@ def test_the_oldest_waiting_job_is_claimed_first(db: Database) -> None:
         assert jobs.claim(session, "b", 15.0, 2014.9) is None
 
 
-def test_a_lease_that_ran_out_is_claimed_with_a_higher_fence(db: Database, running_job: JobRecord) -> None:
+def test_g2_a_lease_that_ran_out_is_claimed_with_a_higher_fence(db: Database, running_job: JobRecord) -> None:
     with db.write() as session:
         assert jobs.claim(session, "b", 15.0, 1014.9) is None
         claimed = jobs.claim(session, "b", 15.0, 1015.0)
@@ -115,7 +115,7 @@ def test_a_stopping_job_stays_stopping_when_released(db: Database, running_job: 
         assert jobs.release(session, running_job.id, running_job.fence).state == "stopping"
 
 
-def test_trials_of_a_dead_coordinator_wait_again_with_one_more_attempt(
+def test_g2_trials_of_a_dead_coordinator_wait_again_with_one_more_attempt(
     db: Database, running_job: JobRecord, architecture_of: Callable[[int], Architecture]
 ) -> None:
     job = running_job

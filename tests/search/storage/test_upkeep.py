@@ -57,6 +57,8 @@ def test_f39_a_backup_is_checked_and_put_back_and_the_old_database_stays(
         jobs.rename(session, job.id, "changed since")
     with pytest.raises(ConflictError, match="--force"):
         restore(tmp_path / "copy.db", sqlite.file)
+    with pytest.raises(ConflictError, match="open in another process"):
+        restore(tmp_path / "copy.db", sqlite.file, force=True)
     sqlite.close()
     aside = restore(tmp_path / "copy.db", sqlite.file, force=True)
     assert aside is not None
@@ -173,10 +175,14 @@ def test_gauges_count_jobs_trials_leases_and_refusals(
     ended_job(db, architecture_of)
     with db.write() as session:
         jobs.create(session, name="b", spec={}, objectives=["error"], tenant="x", now=1.0, lease=("a", 50.0))
-        jobs.create(session, name="c", spec={}, objectives=["error"], tenant="y", now=1.0, lease=("a", 500.0))
+        held = jobs.create(
+            session, name="c", spec={}, objectives=["error"], tenant="y", now=1.0, lease=("a", 500.0)
+        )
+        jobs.set_state(session, held.id, "paused", fence=held.fence, reason="disk_full", now=2.0)
     with db.read() as session:
         found = gauges.read(session, 100.0)
-    assert (found.jobs["completed"], found.jobs["running"], found.jobs["failed"]) == (1, 2, 0)
+    assert (found.jobs["completed"], found.jobs["running"], found.jobs["paused"]) == (1, 1, 1)
+    assert found.reasons == {"executor_unavailable": 0, "waiting_for_workers": 0, "disk_full": 1}
     assert found.leases == {"held": 1, "expired": 1}
     assert sum(found.trials.values()) == 0
     assert found.refused_writes == 0
