@@ -2,7 +2,7 @@
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 PARETOFORMER_LOG_FORMAT=json
+    OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 ORT_DISABLE_TELEMETRY=1 PARETOFORMER_LOG_FORMAT=json
 RUN apt-get update \
  && apt-get install -y --no-install-recommends curl g++ \
  && rm -rf /var/lib/apt/lists/*
@@ -18,7 +18,8 @@ COPY api api
 RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt .
 
 RUN useradd --create-home --uid 10001 paretoformer \
- && install -d -o paretoformer -g paretoformer /srv/paretoformer
+ && install -d -o paretoformer -g paretoformer /srv/paretoformer /srv/paretoformer/data
+# a new volume takes its owner from the folder it is mounted on: without /srv/paretoformer/data it would be root's
 USER paretoformer
 WORKDIR /srv/paretoformer
 VOLUME /srv/paretoformer

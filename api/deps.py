@@ -29,6 +29,8 @@ LOCAL = "local"
 """Tenant of whoever is on this machine."""
 SESSION_COOKIE = "pf_session"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers of a proxy: whoever asks may be anywhere, although the connection is of this machine."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def identified(request: Request, held: Services) -> Caller | None:
     """Who sent the request; None when nobody can tell."""
     secret, cookie = _bearer(request), _cookie(request)
     with held.database.read() as session:
-        if not held.needs_key and not keys.any_key(session):
+        if not held.needs_key and not _is_forwarded(request) and not keys.any_key(session):
             return Caller(LOCAL)
         record = sessions.find(session, cookie) if cookie and not secret else None
     if secret:
@@ -114,6 +116,10 @@ def identified(request: Request, held: Services) -> Caller | None:
         return None
     _note_use(held, record)
     return Caller(record.tenant, record.id, record.scopes)
+
+
+def _is_forwarded(request: Request) -> bool:
+    return any(name in request.headers for name in _FORWARDED)
 
 
 def check_secret(request: Request, held: Services, secret: str) -> KeyRecord | None:

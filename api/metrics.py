@@ -53,9 +53,11 @@ class _Stored(Collector):
         now = self._database.now()
         with self._database.read() as session:
             found = gauges.read(session, now)
-        yield _by_state("paretoformer_jobs", "Jobs by state", found.jobs)
-        yield _by_state("paretoformer_trials", "Trials of jobs that have not ended", found.trials)
-        yield _by_state("paretoformer_leases", "Jobs with a coordinator, alive or gone", found.leases)
+        yield _by("state", "paretoformer_jobs", "Jobs by state", found.jobs)
+        words = "Jobs that have not ended, by what keeps them from going on"
+        yield _by("reason", "paretoformer_jobs_waiting", words, found.reasons)
+        yield _by("state", "paretoformer_trials", "Trials of jobs that have not ended", found.trials)
+        yield _by("state", "paretoformer_leases", "Jobs with a coordinator, alive or gone", found.leases)
         yield GaugeMetricFamily(
             "paretoformer_refused_writes",
             "Writes of coordinators that had lost their lease",
@@ -63,8 +65,8 @@ class _Stored(Collector):
         )
 
 
-def _by_state(name: str, words: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, words, labels=["state"])
-    for state, count in counts.items():
-        family.add_metric([state], count)
+def _by(label: str, name: str, words: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, words, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
     return family

@@ -28,4 +28,8 @@ def serve(
         }
     )  # fmt: skip
     stop_on_terminate()
-    run_server(settings, open_database(db), max_jobs=max_jobs)
+    database = open_database(db)
+    try:
+        run_server(settings, database, max_jobs=max_jobs)
+    finally:
+        database.close()  # leaves one file, without a log beside it

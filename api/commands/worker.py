@@ -45,6 +45,7 @@ def worker(
         service.stop()
         if telemetry is not None:
             telemetry.shutdown()
+        database.close()
 
 
 def _check_place(database: "Database") -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import uuid
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def restore(backup: Path, file: Path, *, force: bool = False) -> Path | None:
 
     Raises:
         InvalidInputError: no backup there, damaged, of a newer program, or with faults.
-        ConflictError: there is a database and `force` is not given.
+        ConflictError: there is a database and `force` is not given, or a process has it open.
     """
     if not backup.is_file():
         raise InvalidInputError(f"backup '{backup}' does not exist; name the file that `db backup` wrote")
@@ -32,6 +33,8 @@ def restore(backup: Path, file: Path, *, force: bool = False) -> Path | None:
     draft = file.with_name(f".{file.name}.restore-{uuid.uuid4().hex[:8]}")
     try:
         _checked_copy(backup, draft)
+        if file.exists():
+            _check_unused(file)
         aside = _put_aside(file) if file.exists() else None
         os.replace(draft, file)
     finally:
@@ -52,6 +55,28 @@ def _checked_copy(backup: Path, draft: Path) -> None:
         raise InvalidInputError(f"backup '{backup}' has faults ({faults[0]}); take an older one")
     for leftover in draft.parent.glob(f"{draft.name}.*.backup"):  # of its migration: the backup itself stays
         leftover.unlink()
+
+
+def _check_unused(file: Path) -> None:
+    """A process that has the file open would go on writing to what is put aside.
+
+    Leaving the write-ahead log needs the file alone; what is put aside is then one file.
+
+    Raises:
+        ConflictError: a process has it open.
+    """
+    connection = sqlite3.connect(file, timeout=0)
+    try:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise ConflictError(
+                f"database '{file}' is open in another process; end serve, worker and search first"
+            ) from error
+    except sqlite3.DatabaseError:  # damaged: that is what a backup is for
+        return
+    finally:
+        connection.close()
 
 
 def _put_aside(file: Path) -> Path:

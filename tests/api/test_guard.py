@@ -125,6 +125,15 @@ def test_loopback_starts_without_a_key(database: Database, host: str) -> None:
     check_binding(Settings(host=host), database)
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
+def test_a_request_through_a_proxy_needs_a_key_although_the_server_is_on_loopback(
+    client: TestClient, header: str
+) -> None:
+    assert client.get("/v1/jobs").status_code == 200
+    assert client.get("/v1/jobs", headers={header: "10.0.0.9"}).status_code == 401
+    assert client.get("/livez", headers={header: "10.0.0.9"}).status_code == 200
+
+
 def test_metrics_count_requests_by_route_pattern(client: TestClient) -> None:
     client.get("/v1/jobs/0000")
     client.get("/v1/some/secret")
@@ -132,3 +141,4 @@ def test_metrics_count_requests_by_route_pattern(client: TestClient) -> None:
     assert 'route="/v1/jobs/{job_id}",status="404"' in text
     assert "secret" not in text
     assert 'paretoformer_jobs{state="running"} 0.0' in text
+    assert 'paretoformer_jobs_waiting{reason="disk_full"} 0.0' in text
