@@ -214,6 +214,7 @@ def test_g6_f03_f26_a_job_completes_though_one_repository_call_in_twenty_fails(
 def test_g6_five_hundred_trials(any_bench: Bench, tmp_path: Path) -> None:
     database, job_id, faults = with_faults(any_bench, 500, 0.05)
     assert Chronicle(tmp_path).faults(database, job_id) == []
+    database.close()
     record("G6", engine_of(any_bench), trials=500, faults_met=dict(faults.met), faults_found=0)
 
 
