@@ -19,6 +19,7 @@ from search.plan import JobPlan, plan_job
 from search.records import JobRecord
 from search.running import insert_job
 from search.storage import datasets, jobs
+from search.workers.store import store_of
 from space.errors import InvalidInputError, NotFoundError, nearest
 
 from .deps import Services
@@ -107,7 +108,7 @@ def locate(task: TaskSpec, held: Services, tenant: str) -> Located | None:
                 found = datasets.get(session, name, tenant=tenant)
             except NotFoundError:
                 raise _unknown(name, held) from None
-        return Located(name, (held.database.data_dir / found.path).resolve(), found.path)
+        return Located(name, store_of(held.database).fetch_file(found.path).resolve(), found.path)
     if folder is None or name not in dataset_names(folder):
         raise _unknown(name, held)
     file = (folder / name).resolve()

@@ -24,6 +24,7 @@ from fastapi.concurrency import run_in_threadpool
 from search.storage import datasets
 from search.storage.database import Database, DiskFullError
 from search.storage.datasets import DatasetRecord
+from search.workers.store import store_of
 from space.errors import InvalidInputError
 
 FOLDER = "datasets"
@@ -115,6 +116,7 @@ def keep(
         got.part.unlink(missing_ok=True)
         raise
     _flush_folder(file.parent)
+    store_of(database).publish_file(f"{FOLDER}/{file.name}")
     with database.write() as session:
         record = datasets.put(
             session,
@@ -129,7 +131,7 @@ def keep(
         )
     is_new = record.id == dataset_id
     if not is_new:
-        file.unlink(missing_ok=True)
+        store_of(database).remove(f"{FOLDER}/{file.name}")
     remove_strays(database)
     return record, is_new
 

@@ -6,14 +6,14 @@ result is history; on another target or task as much is taken over as holds ther
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from .job import parse_job
 from .plan import JobPlan, plan_job
 from .records import DATASET_PATH, OWN_TEACHER, JobRecord
+from .workers.store import Store
 
 
-def continued_plan(job: JobRecord, overrides: Sequence[str], data_dir: Path) -> JobPlan:
+def continued_plan(job: JobRecord, overrides: Sequence[str], store: Store) -> JobPlan:
     """The plan of a new job with the settings of `job`, changed by `overrides`.
 
     Raises:
@@ -28,6 +28,6 @@ def continued_plan(job: JobRecord, overrides: Sequence[str], data_dir: Path) -> 
         spec,
         own=job.context.get("own_references") or (),
         teacher=job.context.get(OWN_TEACHER) if is_same_teacher else None,
-        dataset=None if kept is None else data_dir / kept,
+        dataset=None if kept is None else store.fetch_file(kept),
     )
     return replace(plan, dataset_path=kept)

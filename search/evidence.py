@@ -25,7 +25,7 @@ from .records import JobRecord, MeasurementRecord, Spread, TrialRecord
 from .storage import architectures, measurements
 from .storage.database import Database
 from .workers.stages import unpack
-from .workers.store import Store
+from .workers.store import store_of
 
 EARLIER_PAIRS = 200
 """Newest whole models of earlier jobs that the correction of composed latencies learns from."""
@@ -43,7 +43,7 @@ class Evidence:
         self._device_key = device_key(plan.target)
         self.search_mark = training_fingerprint(plan.data, plan.training)
         self._block_mark = latency_fingerprint(plan.target, of="block")
-        self._store = Store(database.data_dir, database.data_url)
+        self._store = store_of(database)
         self.blocks: dict[str, float] = {}
         """Latency in seconds of every block known so far, by block id."""
 

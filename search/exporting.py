@@ -49,7 +49,7 @@ from .storage.artefacts import ENDED
 from .storage.database import Database
 from .suggestions import pick
 from .workers.stages import calibration_of
-from .workers.store import Store
+from .workers.store import store_of
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +155,6 @@ def run_export(database: Database, artefact: ArtefactRecord, clock: Clock) -> Ar
                 return claim.end("failed", message=_message(error, artefact.request["formats"]))
         except ClaimLostError:
             return _left(database, artefact, final)
-
-
-def store_of(database: Database) -> Store:
-    """The data folder as all machines see it; names begin with `training/` or `exports/`."""
-    return Store(database.data_dir, database.data_url)
 
 
 class ClaimLostError(Exception):
@@ -292,7 +287,7 @@ def _write(database: Database, artefact: ArtefactRecord, draft: Path, step: Step
         job = jobs.get(session, artefact.job_id)
         trial = trials.get(session, artefact.job_id, artefact.trial)
         references = [row for row in trials.all_trials(session, artefact.job_id) if row.number < 0]
-    plan = stored_plan(job, database.data_dir)
+    plan = stored_plan(job, store_of(database))
     architecture = parse_architecture(trial.architecture)
     source = _checkpoint(database, plan, job, trial)
     step("writing the files")

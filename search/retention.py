@@ -7,16 +7,17 @@ Front members, references and finalists keep everything, in this job and any oth
 """
 
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from .own_teacher import FOLDER
 from .storage import details
 from .storage.database import Database
+from .workers.store import Store, store_of
 
 log = logging.getLogger(__name__)
+
+TRAINING = "training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,11 @@ def prune(database: Database, older_than_s: float, now: float, *, dry_run: bool 
     """Removes details of jobs that ended `older_than_s` or more before `now`. May be stopped, repeated."""
     ids = database.reading(lambda session: details.old_jobs(session, now - older_than_s))
     counts = [_prune_rows(database, job_id, now, dry_run) for job_id in ids]
-    folders = list(_unused(database, now - older_than_s))
-    size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    store = store_of(database)
+    folders = list(_unused(database, store, now - older_than_s))
+    size = sum(map(store.size_bytes, folders))
     for folder in () if dry_run else folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        store.remove(folder)
     log.info("details removed", extra={"jobs": len(ids), "checkpoints": len(folders), "dry_run": dry_run})
     events, logs = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     return Removed(len(ids), events, logs, len(folders), size)
@@ -49,20 +51,18 @@ def _prune_rows(database: Database, job_id: str, now: float, dry_run: bool) -> t
     return database.storing(lambda session: details.remove(session, job_id, now))
 
 
-def _unused(database: Database, before: float) -> Iterator[Path]:
-    """Folders of trainings that only old jobs have, and there no front member, reference or finalist; and of
-    teachers that only old jobs have."""
-    training = database.data_dir / "training"
-    if not training.is_dir():
-        return
-    names = sorted(path.name for path in training.iterdir() if path.is_dir())
+def _unused(database: Database, store: Store, before: float) -> Iterator[str]:
+    """Trainings that only old jobs have, and there no front member, reference or finalist; and teachers that
+    only old jobs have. Names in the store."""
+    names = store.children(TRAINING)
     kept = database.reading(lambda session: details.trainings_in_use(session, before))
     known = database.reading(lambda session: details.trainings_known(session, names))
     for name in names:
         if name in known and name not in kept:
-            yield training / name
-    if (teachers := training / FOLDER).is_dir():
-        used = database.reading(lambda session: details.teachers_in_use(session, before))
-        for folder in sorted(path for path in teachers.iterdir() if path.is_dir() and path.name not in used):
-            if folder.stat().st_mtime < before:  # else of a job that is being created
-                yield folder
+            yield f"{TRAINING}/{name}"
+    used = database.reading(lambda session: details.teachers_in_use(session, before))
+    for name in store.children(f"{TRAINING}/{FOLDER}"):
+        place = store.folder / TRAINING / FOLDER / name
+        is_new = not place.exists() or place.stat().st_mtime >= before  # of a job that is being created
+        if name not in used and not is_new:
+            yield f"{TRAINING}/{FOLDER}/{name}"

@@ -6,7 +6,6 @@ stage: several seeds at the finalists' budget for the picks and for as many refe
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from evaluators.training import TrainingPlan
 from space.architecture import parse_architecture
@@ -16,12 +15,13 @@ from .job import TRAINING_FREE, BudgetSpec, parse_job
 from .plan import JobPlan
 from .records import FINAL_JOB_STATES, JobRecord, TrialRecord
 from .running import stored_plan
+from .workers.store import Store
 
 
 def retraining_plan(
     job: JobRecord,
     picks: Sequence[TrialRecord],
-    data_dir: Path,
+    store: Store,
     *,
     seeds: int | None = None,
     steps: int | None = None,
@@ -48,7 +48,7 @@ def retraining_plan(
             raise InvalidInputError(
                 f"trial {trial.label} is {trial.state}; only completed trials are retrained"
             )
-    plan = stored_plan(job, data_dir)
+    plan = stored_plan(job, store)
     finalists = {
         **plan.spec.finalists.model_dump(),
         "count": len(picks),

@@ -24,6 +24,7 @@ from .storage.database import Database, DiskFullError
 from .warm_start import taken_over
 from .workers.inline import InlineExecutor
 from .workers.ray import RayExecutor
+from .workers.store import Store, store_of
 from .workers.work import Executor
 
 DEFAULT_DATABASE = "sqlite:///paretoformer.db"
@@ -87,7 +88,7 @@ def create_job(
     """Stores a planned job, queued, or leased to its creator (owner, seconds)."""
     plan.space.size()  # remembered: counted in the transaction, it would hold up every other writer
     if plan.teacher:
-        keep_teacher(plan.teacher, make_bench(plan, database).store)
+        keep_teacher(plan.teacher, store_of(database))
     now = database.now()
     with database.write() as session:
         held = (lease[0], now + lease[1]) if lease else None
@@ -125,8 +126,9 @@ def insert_job(
     return job
 
 
-def stored_plan(job: JobRecord, data_dir: Path) -> JobPlan:
-    """The plan of a stored job, from what was fixed at its creation; `data_dir` is the database's.
+def stored_plan(job: JobRecord, store: Store) -> JobPlan:
+    """The plan of a stored job, from what was fixed at its creation; its data set is fetched, if this machine
+    lacks it.
 
     Raises:
         ConflictError: the data is no longer what it was.
@@ -137,8 +139,8 @@ def stored_plan(job: JobRecord, data_dir: Path) -> JobPlan:
         enqueued=job.context["enqueued"],
         own=job.context.get("own_references") or (),
         teacher=job.context.get(OWN_TEACHER),
-        dataset=None if path is None else data_dir / path,
-        cache=data_dir / PREPARED,
+        dataset=None if path is None else store.fetch_file(path),
+        cache=store.folder / PREPARED,
     )
     if plan.data.digest != job.context["data_digest"]:
         raise ConflictError(
@@ -190,7 +192,7 @@ def resume(
         job = jobs.get(session, job_id)
     if job.state in FINAL_JOB_STATES:
         raise ConflictError(f"job {job.id} is {job.state}; only an interrupted job can be resumed")
-    plan = stored_plan(job, database.data_dir)
+    plan = stored_plan(job, store_of(database))
     here, there = device_key(plan.target), job.context["device_key"]
     if here != there:
         raise ConflictError(

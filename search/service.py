@@ -26,6 +26,7 @@ from .room import has_room
 from .running import owner_name, stored_plan
 from .storage import jobs
 from .storage.database import Database, DiskFullError
+from .workers.store import store_of
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ class Service:
             self._run_leased(job)
 
     def _run_leased(self, job: JobRecord) -> None:
-        plan = stored_plan(job, self._database.data_dir)
+        plan = stored_plan(job, store_of(self._database))
         with self._crew.executor(plan, job) as executor:
             coordinator = Coordinator(
                 self._database, job, plan, executor,

@@ -29,6 +29,7 @@ def retrain(
     from search.exporting import chosen_trial
     from search.retraining import retraining_plan
     from search.running import run
+    from search.workers.store import store_of
 
     from ..answers import front_answer
     from ..interruption import stop_on_terminate
@@ -41,7 +42,7 @@ def retrain(
         record = find_job(session, job)
         trials = [chosen_trial(session, record, which) for which in picks.split(",") if which.strip()]
     distinct = list({trial.number: trial for trial in trials}.values())
-    plan = retraining_plan(record, distinct, database.data_dir, seeds=seeds, steps=steps)
+    plan = retraining_plan(record, distinct, store_of(database), seeds=seeds, steps=steps)
     stop_on_terminate()
     with SearchProgress(err()) as progress:
         found = run(

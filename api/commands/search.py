@@ -118,13 +118,14 @@ def _continue(
     progress.say(f"looking up job {text}")
     from search.continuing import continued_plan
     from search.running import run
+    from search.workers.store import store_of
 
     from .options import find_job
 
     database = open_database(db, must_exist=True)
     with database.read() as session:
         job = find_job(session, text)
-    plan = continued_plan(job, overrides, database.data_dir)
+    plan = continued_plan(job, overrides, store_of(database))
     progress.note(f"begins with the results of job {job.id[:8]}")
     progress.say("starting the workers" if ray != "none" else "measuring the first blocks")
     return database, run(

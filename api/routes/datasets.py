@@ -1,6 +1,5 @@
 """`/v1/datasets`: a user's own data, sent once and named `data_<id>` in jobs."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,6 +8,7 @@ from typing_extensions import TypedDict
 
 from search.storage import datasets
 from search.storage.datasets import DatasetRecord
+from search.workers.store import store_of
 from space.errors import InvalidInputError
 
 from ..answers import moment
@@ -142,7 +142,7 @@ def delete_dataset(dataset_id: str, database: DatabaseDep, tenant: TenantDep) ->
     """Removes a data set that no stored job uses."""
     with database.write() as session:
         record = datasets.delete(session, dataset_id, tenant=tenant)
-    (database.data_dir / Path(record.path)).unlink(missing_ok=True)
+    store_of(database).remove(record.path)
     return Response(status_code=204)
 
 

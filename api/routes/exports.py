@@ -1,6 +1,5 @@
 """`/v1/jobs/{job_id}/exports` and `/v1/exports`: trained models as verified folders."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
 from search.export_files import published_files
-from search.exporting import request_export, store_of
+from search.exporting import request_export
 from search.job import describe_problems
 from search.records import ArtefactRecord
 from search.storage import artefacts, jobs
 from search.storage.database import Database
 from search.storage.idempotency import Reply
+from search.workers.store import store_of
 from space.errors import ConflictError, InvalidInputError
 from space.export import FORMATS
 
@@ -161,7 +161,7 @@ def delete_export(export_id: str, database: DatabaseDep, tenant: TenantDep) -> R
     with database.write() as session:
         found = artefacts.delete(session, export_id, tenant=tenant)
     if found.path is not None:
-        shutil.rmtree(database.data_dir / found.path, ignore_errors=True)
+        store_of(database).remove(found.path)
     return Response(status_code=204)
 
 

@@ -1,6 +1,5 @@
 """`/v1/jobs`: submit, list, look at, steer and delete jobs."""
 
-import shutil
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -16,6 +15,7 @@ from search.storage import jobs
 from search.storage.database import Database
 from search.storage.idempotency import Reply
 from search.storage.jobs import Action
+from search.workers.store import store_of
 from space.errors import InvalidInputError, UnavailableError
 
 from ..answers import JobAnswer, job_answer
@@ -170,7 +170,7 @@ def delete_job(job_id: str, database: DatabaseDep, tenant: TenantDep) -> Respons
     with database.write() as session:
         folders = jobs.delete(session, jobs.resolve(session, job_id, tenant).id, tenant=tenant)
     for folder in folders:
-        shutil.rmtree(database.data_dir / folder, ignore_errors=True)
+        store_of(database).remove(folder)
     return Response(status_code=204)
 
 

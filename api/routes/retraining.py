@@ -16,6 +16,7 @@ from search.retraining import retraining_plan
 from search.storage import jobs
 from search.storage.database import Database
 from search.storage.idempotency import Reply
+from search.workers.store import store_of
 from space.errors import InvalidInputError
 
 from ..answers import JobAnswer, job_answer
@@ -111,4 +112,4 @@ def _planned(database: Database, job_id: str, tenant: str, wanted: RetrainReques
         job = jobs.resolve(session, job_id, tenant)
         picked = [chosen_trial(session, job, which) for which in wanted.picks]
     distinct = list({trial.number: trial for trial in picked}.values())
-    return retraining_plan(job, distinct, database.data_dir, seeds=wanted.seeds, steps=wanted.steps)
+    return retraining_plan(job, distinct, store_of(database), seeds=wanted.seeds, steps=wanted.steps)

@@ -17,6 +17,7 @@ from search.records import JobRecord
 from search.running import stored_plan
 from search.storage import datasets, jobs
 from search.storage.database import Database
+from search.workers.store import store_of
 from space.errors import NotFoundError
 
 from .conftest import ORIGIN
@@ -194,7 +195,7 @@ def test_a_data_set_stays_while_a_job_uses_it_and_its_place_is_not_told(
     assert str(database.data_dir) not in sent.text
     with database.read() as session:
         record = jobs.get(session, job["id"])
-    assert stored_plan(record, database.data_dir).data.digest == record.context["data_digest"]
+    assert stored_plan(record, store_of(database)).data.digest == record.context["data_digest"]
     path = f"/v1/datasets/{data['id']}"
     assert client.delete(path).status_code == 409
     client.post(f"/v1/jobs/{job['id']}/cancel")

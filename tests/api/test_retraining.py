@@ -9,6 +9,7 @@ from search.records import JobRecord
 from search.running import stored_plan
 from search.storage import jobs, trials
 from search.storage.database import Database
+from search.workers.store import store_of
 
 from .conftest import fill
 
@@ -23,7 +24,7 @@ def ended(database: Database, client: TestClient) -> JobRecord:
     spec = {"name": "own text", "task": task, "budget": {"trials": 2}, "warm_start": None}
     job_id = client.post("/v1/jobs", json=spec).json()["id"]
     with database.read() as session:
-        plan = stored_plan(jobs.get(session, job_id), database.data_dir)
+        plan = stored_plan(jobs.get(session, job_id), store_of(database))
     with database.write() as session:
         job = jobs.take(session, job_id, "test", 600, database.now())
         trials.create(
@@ -53,7 +54,7 @@ def test_picks_become_a_job_that_keeps_its_data(
     assert [finalists[name] for name in ("count", "of", "seeds", "steps")] == [1, "enqueued", 2, 50]
     with database.read() as session:
         job = jobs.get(session, new["id"])
-        (architecture,) = stored_plan(job, database.data_dir).enqueued
+        (architecture,) = stored_plan(job, store_of(database)).enqueued
         assert architecture.id == trials.get(session, ended.id, 0).architecture_id
     handle = ended.spec["task"]["dataset"]
     client.delete(f"/v1/jobs/{ended.id}")

@@ -8,6 +8,7 @@ from search.continuing import continued_plan
 from search.running import result
 from search.storage import trials
 from search.storage.check import check
+from search.workers.store import store_of
 from space.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def test_the_new_job_begins_with_the_old_front_and_repeats_nothing(bench: Bench)
     with database.read() as session:
         earlier = {row.architecture_id: row for row in trials.all_trials(session, first) if row.number >= 0}
     with pytest.raises(InvalidInputError, match="budget"):
-        continued_plan(job, ["budget.trials=0"], database.data_dir)
-    more = continued_plan(job, ["budget.trials=9"], database.data_dir)
+        continued_plan(job, ["budget.trials=0"], store_of(database))
+    more = continued_plan(job, ["budget.trials=9"], store_of(database))
     assert (more.spec.warm_start, more.enqueued) == (first, ())
     second = bench.create(more, database)
     done = bench.work(second, more, database=database).done

@@ -11,6 +11,7 @@ from search.job import parse_job
 from search.plan import job_context, plan_job
 from search.running import stored_plan
 from search.storage import jobs, trials
+from search.workers.store import store_of
 from space.architecture import Architecture, parse_architecture
 from space.errors import InvalidInputError
 from space.export import write_folder
@@ -58,7 +59,7 @@ def test_a_model_of_ones_own_is_a_reference_of_the_job(bench: Bench, file: Path)
     job_id = bench.create(plan, database)
     file.unlink()  # a job keeps what it read
     with database.read() as session:
-        again = stored_plan(jobs.get(session, job_id), database.data_dir)
+        again = stored_plan(jobs.get(session, job_id), store_of(database))
     assert [one.architecture.id for one in again.references] == [
         one.architecture.id for one in plan.references
     ]

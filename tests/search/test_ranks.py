@@ -11,6 +11,7 @@ from search.records import Final, Spread, TrialRecord
 from search.retraining import retraining_plan
 from search.running import create_job
 from search.storage import jobs, trials
+from search.workers.store import store_of
 from space.errors import ConflictError, InvalidInputError
 
 from .conftest import Bench
@@ -69,7 +70,7 @@ def test_picked_trials_are_retrained_and_nothing_is_computed_twice(bench: Bench)
     assert job.indicators["final_ranks"]["budgets"]["finalists"] == [12]
     completed = [one for one in rows if one.state == "completed"]
     picks = [one for one in completed if not one.final][:1] + [one for one in completed if one.final][:1]
-    again = retraining_plan(job, picks, database.data_dir, seeds=2, steps=16)
+    again = retraining_plan(job, picks, store_of(database), seeds=2, steps=16)
     second = create_job(database, again).id
     done = bench.work(second, again, database=database)
     with database.read() as session:
@@ -82,20 +83,20 @@ def test_picked_trials_are_retrained_and_nothing_is_computed_twice(bench: Bench)
     trained = [key for key in done.done if key.endswith("/8")]
     assert trained == []  # the search's trainings are those of the first job
     warm = replace(job, spec={**job.spec, "warm_start": job.id})
-    assert retraining_plan(warm, picks, database.data_dir).spec.warm_start is None
+    assert retraining_plan(warm, picks, store_of(database)).spec.warm_start is None
     free = replace(job, spec={**job.spec, "mode": "training_free"})
     with pytest.raises(InvalidInputError, match="trains nothing"):
-        retraining_plan(free, picks, database.data_dir)
+        retraining_plan(free, picks, store_of(database))
     with pytest.raises(InvalidInputError, match=r"finalists\.seeds"):
-        retraining_plan(job, picks, database.data_dir, seeds=99)
+        retraining_plan(job, picks, store_of(database), seeds=99)
     with pytest.raises(InvalidInputError, match="no trial is picked"):
-        retraining_plan(job, [], database.data_dir)
+        retraining_plan(job, [], store_of(database))
     pruned = next(one for one in rows if one.state == "pruned")
     with pytest.raises(InvalidInputError, match="only completed trials"):
-        retraining_plan(job, [pruned], database.data_dir)
+        retraining_plan(job, [pruned], store_of(database))
     going = bench.create(plan, database)
     with database.read() as session, pytest.raises(ConflictError, match="is queued"):
-        retraining_plan(jobs.get(session, going), picks, database.data_dir)
+        retraining_plan(jobs.get(session, going), picks, store_of(database))
     database.close()
 
 

@@ -20,6 +20,7 @@ from search.storage import jobs, trials
 from search.storage.database import Database
 from search.workers.ray import RayExecutor, connect
 from search.workers.ray_pool import Run
+from search.workers.store import store_of
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]  # a minute, on a quiet machine
 
@@ -104,7 +105,7 @@ def searched(folder: Path, workers: int, **changes: Any) -> tuple[str, str, list
 def replayed(url: str, job_id: str) -> list[Replayed]:
     database = Database.open(url)
     with database.read() as session:
-        plan = stored_plan(jobs.get(session, job_id), database.data_dir)
+        plan = stored_plan(jobs.get(session, job_id), store_of(database))
     return Replay(database, job_id, plan).run()
 
 

@@ -59,3 +59,27 @@ def test_a_store_that_cannot_be_used_says_which_without_its_address(tmp_path: Pa
     with pytest.raises(UnavailableError, match="nothing://") as caught:
         store.has("training/t/m/0/8")
     assert "secret" not in caught.value.message
+
+
+def test_a_data_set_is_one_file_and_goes_here_and_there(tmp_path: Path) -> None:
+    here, there = machine(tmp_path, "here"), machine(tmp_path, "there")
+    (here.folder / "datasets").mkdir(parents=True)
+    (here.folder / "datasets" / "data_1.csv").write_text("text,label")
+    assert not there.fetch_file("datasets/data_1.csv").exists()
+    here.publish_file("datasets/data_1.csv")
+    assert there.fetch_file("datasets/data_1.csv").read_text() == "text,label"
+    assert [path.name for path in (tmp_path / "shared" / "datasets").iterdir()] == ["data_1.csv"]
+    assert there.children("datasets") == ["data_1.csv"]
+    assert there.size_bytes("datasets") == 10
+    there.remove("datasets/data_1.csv")
+    assert not machine(tmp_path, "third").fetch_file("datasets/data_1.csv").exists()
+    assert there.children("nowhere") == []
+
+
+def test_what_cannot_be_removed_is_left_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path, "nothing://user:secret@bucket")
+    write(store, "training/t", state_json="{}")
+    store.remove("training/t")
+    assert not (tmp_path / "training" / "t").exists()
+    assert "left behind in the store" in caplog.text
+    assert "secret" not in caplog.text

@@ -21,6 +21,7 @@ from search.storage import jobs, trials
 from search.storage.database import Database
 from search.workers.stages import Bench as Data
 from search.workers.stages import outcome_of
+from search.workers.store import store_of
 from search.workers.work import Work
 from space.architecture import Architecture, parse_architecture
 from space.errors import InvalidInputError
@@ -87,7 +88,7 @@ def test_a_model_of_the_users_own_teaches_and_is_kept_with_the_job(bench: Bench,
     shutil.rmtree(folder)  # a job keeps what it read
     with database.read() as session:
         job = jobs.get(session, job_id)
-    again = stored_plan(job, database.data_dir)
+    again = stored_plan(job, store_of(database))
     assert again.teacher == replace(plan.teacher, folder=None)
     kept = database.data_dir / "training" / plan.teacher.checkpoint
     model = build_teacher(Teacher(again.teacher.architecture, kept), architecture)
@@ -104,9 +105,9 @@ def test_a_model_of_the_users_own_teaches_and_is_kept_with_the_job(bench: Bench,
         rows, job = trials.all_trials(session, job_id), jobs.get(session, job_id)
     assert any(row.final for row in rows)
     assert teacher_name(job.context["teacher"]) == "the user's model 'large model'"
-    follower = continued_plan(job, ["budget.trials=4"], database.data_dir)
+    follower = continued_plan(job, ["budget.trials=4"], store_of(database))
     assert follower.teacher == again.teacher
-    assert continued_plan(job, ["finalists.teacher=largest"], database.data_dir).teacher is None
+    assert continued_plan(job, ["finalists.teacher=largest"], store_of(database)).teacher is None
     database.close()
 
 
