@@ -157,6 +157,7 @@ class Service:
             log.warning("executor unavailable", extra={"job_id": job.id, "problem": error.message})
             self._return_or_give_up(job, error.message)
         except _LeftError:
+            log.info("job left for a successor", extra={"job_id": job.id})
             self._release(job)
         except ConflictError as error:
             log.warning(
@@ -170,6 +171,7 @@ class Service:
 
     def _run(self, job: JobRecord) -> None:
         """Beats from the first moment: reading the data and starting workers may take longer than a lease."""
+        log.info("job begun", extra={"job_id": job.id, "tenant": job.tenant, "fence": job.fence})
         with Heartbeat(self._database, job, lease_s=LEASE_S, clock=self._clock):
             self._run_leased(job)
 
@@ -183,7 +185,8 @@ class Service:
             if job.context.get(UNAVAILABLE_SINCE) is not None:
                 coordinator.ledger.update_context(**{UNAVAILABLE_SINCE: None})
             self._back_off_s = _FIRST_BACK_OFF_S
-            coordinator.run()
+            ended = coordinator.run()
+        log.info("job ended", extra={"job_id": job.id, "state": ended.state, "reason": ended.reason})
 
     def _check_stop(self, coordinator: Coordinator) -> None:
         """Leaves the job when the service ends, and a paused one when nothing of it runs: others wait."""

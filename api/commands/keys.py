@@ -32,7 +32,8 @@ def create(
     """Makes a key and shows its secret, this once."""
     from search.storage import keys
 
-    with open_database(db).write() as session:
+    database = open_database(db)
+    with database.write() as session:
         record, secret = keys.create(
             session,
             name=name,
@@ -43,7 +44,8 @@ def create(
     if as_json:
         emit_json({**_answer(record), "secret": secret})
     else:
-        out().print(f"{secret}\nkept as a hash only: copy it now", markup=False, soft_wrap=True)
+        words = f"kept in {database.url_shown} as a hash only: copy it now"
+        out().print(f"{secret}\n{words}", markup=False, soft_wrap=True)
 
 
 @app.command("list")

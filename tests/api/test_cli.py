@@ -156,6 +156,7 @@ def test_a_number_format_the_runtime_does_not_have_is_named(tmp_path: Path) -> N
 
 def test_a_key_is_shown_once_and_can_be_revoked(database: Database) -> None:
     db = ["--db", address(database)]
+    assert database.url_shown in run("keys", "create", "you", *db).stdout  # where it opens something
     made = json.loads(run("keys", "create", "me", "--json", *db).stdout)
     assert "secret" not in json.dumps(json.loads(run("keys", "list", "--json", *db).stdout))
     assert json.loads(run("keys", "revoke", made["id"], "--json", *db).stdout)["revoked_at"]

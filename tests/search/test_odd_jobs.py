@@ -250,8 +250,9 @@ def test_an_interrupt_in_the_moment_a_job_ends_is_still_an_interrupt(bench: Benc
 
 
 def test_a_paused_job_does_not_hold_up_the_next_one_of_a_service(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "search.service")
     plan, database = bench.plan(), bench.open()
     first, second = bench.create(plan, database), bench.create(plan, database)
     monkeypatch.setattr(
@@ -279,6 +280,9 @@ def test_a_paused_job_does_not_hold_up_the_next_one_of_a_service(
     finally:
         running.stop()
     assert check(database) == []
+    said = [(one.getMessage(), vars(one)["job_id"]) for one in caplog.records if one.name == "search.service"]
+    assert said[0] == ("job begun", first)
+    assert {("job left for a successor", first), ("job ended", first), ("job ended", second)} <= set(said)
 
 
 @pytest.mark.slow
