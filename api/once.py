@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from fastapi import Header, Response
 from sqlalchemy.orm import Session
@@ -26,6 +26,7 @@ Key = Annotated[
 ]
 
 
+@runtime_checkable
 class Getter(Protocol):
     """The record with an id; raises NotFoundError where the tenant has none."""
 

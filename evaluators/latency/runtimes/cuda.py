@@ -80,6 +80,7 @@ def clock_hz(ask_mhz: Callable[[], int]) -> float | None:
         return None
 
 
+@runtime_checkable
 class Memory(Protocol):
     """What counts bytes; tests bring their own."""
 
