@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from evaluators.training import TaskData, tasks
 from search.given import names_files
-from search.job import TaskSpec, parse_job
+from search.job import TEACHERS, TaskSpec, parse_job
 from search.plan import JobPlan, plan_job
 from search.records import JobRecord
 from search.running import insert_job
@@ -48,7 +48,8 @@ def plan_submission(data: object, held: Services, tenant: str) -> JobPlan:
         raise InvalidInputError(
             "enqueue, references.own, finalists.teacher: files of the server cannot be named over HTTP "
             f"(got {len(files)})",
-            hint="run `paretoformer search` on the machine that has the files",
+            hint="run `paretoformer search` on the machine that has the files; over HTTP a teacher is "
+            + " or ".join(TEACHERS),
         )
     if spec.budget.trials > held.settings.trial_quota:
         raise InvalidInputError(

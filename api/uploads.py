@@ -130,7 +130,9 @@ def keep(
             facts=facts,
         )
     is_new = record.id == dataset_id
-    if not is_new:
+    if not is_new:  # the same bytes: what is known may be of a time or a machine without the shared store
+        os.replace(file, database.data_dir / record.path)
+        store_of(database).publish_file(record.path)
         store_of(database).remove(f"{FOLDER}/{file.name}")
     remove_strays(database)
     return record, is_new

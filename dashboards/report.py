@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from search.export_facts import teacher_name
 from search.objectives import OBJECTIVES, PROXY_SCORE
 from search.records import JobRecord, MeasurementRecord, TrialRecord
 
@@ -119,6 +120,8 @@ def obtained(job: JobRecord) -> list[tuple[str, str]]:
             f"; finalists: mean of {finalists['seeds']} seeds after {finalists['steps']:,} steps, with a "
             "95 % interval over the seeds"
         )
+        if teacher := job.context.get("teacher"):
+            quality += f", taught by {teacher_name(teacher)}"
     quality += ". In the number formats that run, where the model was measured whole."
     is_trained = job.objectives[0] != PROXY_SCORE
     static = [label(key) for key, objective in OBJECTIVES.items() if objective.source == "static"]

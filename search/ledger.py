@@ -76,8 +76,9 @@ class Ledger(Evidence):
         """Trials of the search front."""
         self.too_large: dict[int, Sizes] = {}
         """Trial number -> sizes, of those that ran out of memory."""
-        self._stale = False
-        """Whether the front has moved since the indicators were stated."""
+        self._stale = bool(job.indicators)
+        """Whether the front has moved since the indicators were stated; nobody knows where another
+        coordinator was stopped."""
         self._next_indicators = 0.0
         """On the monotonic clock: stale ones are not restated before."""
         self._waiting: set[int] = set()

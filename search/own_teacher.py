@@ -6,6 +6,7 @@ digest is of its weights and its architecture: jobs with the same teacher share 
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,11 @@ def read_teacher(spec: JobSpec, data: TaskData) -> OwnTeacher | None:
             f"{which}: reading a torch.export program runs the pickles in it; give the folder that "
             f"`paretoformer export --format torch` wrote, with {WEIGHTS}"
         )
-    if not (folder / ARCHITECTURE).is_file() or not (folder / WEIGHTS).is_file():
+    try:
+        is_whole = (folder / ARCHITECTURE).is_file() and (folder / WEIGHTS).is_file()
+    except OSError:  # a name that is too long, a folder that may not be looked into
+        is_whole = False
+    if not is_whole:
         raise InvalidInputError(
             f"{which} is no folder with {ARCHITECTURE} and {WEIGHTS}; give one that `paretoformer export "
             f"--format torch` wrote, or one of: {', '.join(TEACHERS)}"
@@ -87,25 +92,42 @@ def stored_teacher(facts: Mapping[str, Any]) -> OwnTeacher:
 
 
 def keep_teacher(teacher: OwnTeacher, store: Store) -> None:
-    """Copies the weights to where the workers look, unless they are there.
+    """Copies the weights to where the workers look, unless they are there. Either way they count as new:
+    retention leaves them to the job that is being created.
 
     Raises:
-        InvalidInputError: the folder has gone, or changed, since the job was planned.
+        InvalidInputError: the folder has gone, or changed, since the job was planned; or a stored job's
+        teacher has been removed.
         OSError: the disk is full or not writable.
     """
     name = f"training/{teacher.checkpoint}"
+    place = store.folder / "training" / FOLDER / teacher.digest
     if store.has(name) and load_checkpoint(store.fetch(name)) is not None:
+        os.utime(place)
+        store.publish(name)  # retention of another machine may have taken what was there
         return
     if teacher.folder is None:
-        return  # a stored job whose teacher has been removed: its next training says so
+        raise InvalidInputError(lost_teacher(teacher))
     model, architecture = load_folder(teacher.folder)
     if _digest(teacher.folder, architecture.with_number_format("fp32")) != teacher.digest:
         raise InvalidInputError(
             f"teacher '{teacher.folder}' has changed since it was read; submit the job again"
         )
-    place = store.folder / "training" / FOLDER / teacher.digest
     save_checkpoint(place, Checkpoint(_STEP, model_tensors(model), {}, {}), keep=True)
     store.publish(name)
+
+
+def is_kept(teacher: OwnTeacher, store: Store) -> bool:
+    """Whether the weights are where the workers look."""
+    return store.has(f"training/{teacher.checkpoint}")
+
+
+def lost_teacher(teacher: OwnTeacher) -> str:
+    """What to say of one that is not kept."""
+    return (
+        f"the weights of teacher '{teacher.name}' are no longer kept; give its folder anew with "
+        "`paretoformer search --continue JOB --set finalists.teacher=FOLDER`"
+    )
 
 
 def _digest(folder: Path, architecture: Architecture) -> str:

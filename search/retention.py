@@ -60,9 +60,9 @@ def _unused(database: Database, store: Store, before: float) -> Iterator[str]:
     for name in names:
         if name in known and name not in kept:
             yield f"{TRAINING}/{name}"
-    used = database.reading(lambda session: details.teachers_in_use(session, before))
+    in_use, known = database.reading(lambda session: details.teachers(session, before))
     for name in store.children(f"{TRAINING}/{FOLDER}"):
         place = store.folder / TRAINING / FOLDER / name
-        is_new = not place.exists() or place.stat().st_mtime >= before  # of a job that is being created
-        if name not in used and not is_new:
+        is_new = place.stat().st_mtime >= before if place.exists() else name not in known
+        if name not in in_use and not is_new:  # a new one is of a job that is being created
             yield f"{TRAINING}/{FOLDER}/{name}"

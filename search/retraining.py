@@ -12,6 +12,7 @@ from space.architecture import parse_architecture
 from space.errors import ConflictError, InvalidInputError
 
 from .job import TRAINING_FREE, BudgetSpec, parse_job
+from .own_teacher import is_kept, lost_teacher
 from .plan import JobPlan
 from .records import FINAL_JOB_STATES, JobRecord, TrialRecord
 from .running import stored_plan
@@ -31,7 +32,7 @@ def retraining_plan(
     Raises:
         InvalidInputError: no pick, a reference, a job without training, or a number outside the job file's
         limits.
-        ConflictError: the job goes on, or its data have changed.
+        ConflictError: the job goes on, its data have changed, or its teacher is no longer kept.
     """
     if job.state not in FINAL_JOB_STATES:
         raise ConflictError(f"job {job.id[:8]} is {job.state}; pick finalists when it has ended, or stop it")
@@ -49,6 +50,8 @@ def retraining_plan(
                 f"trial {trial.label} is {trial.state}; only completed trials are retrained"
             )
     plan = stored_plan(job, store)
+    if plan.teacher and not is_kept(plan.teacher, store):
+        raise ConflictError(lost_teacher(plan.teacher))
     finalists = {
         **plan.spec.finalists.model_dump(),
         "count": len(picks),

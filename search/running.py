@@ -131,15 +131,21 @@ def stored_plan(job: JobRecord, store: Store) -> JobPlan:
     lacks it.
 
     Raises:
-        ConflictError: the data is no longer what it was.
+        ConflictError: the data is no longer what it was, or not there.
     """
     path = job.context.get(DATASET_PATH)
+    file = None if path is None else store.fetch_file(path)
+    if file is not None and not file.exists():  # its place is nobody's business: this is answered over HTTP
+        raise ConflictError(
+            f"the file of data set '{job.spec['task']['dataset']}' is no longer there",
+            hint="send the data again, or submit a new job",
+        )
     plan = plan_job(
         JobSpec.model_validate(job.spec),
         enqueued=job.context["enqueued"],
         own=job.context.get("own_references") or (),
         teacher=job.context.get(OWN_TEACHER),
-        dataset=None if path is None else store.fetch_file(path),
+        dataset=file,
         cache=store.folder / PREPARED,
     )
     if plan.data.digest != job.context["data_digest"]:

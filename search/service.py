@@ -176,7 +176,11 @@ class Service:
             self._run_leased(job)
 
     def _run_leased(self, job: JobRecord) -> None:
-        plan = stored_plan(job, store_of(self._database))
+        try:
+            plan = stored_plan(job, store_of(self._database))
+        except ConflictError as error:  # of its data, not of its lease: the next coordinator finds the same
+            self._fail(job, "internal", error.message)
+            return
         with self._crew.executor(plan, job) as executor:
             coordinator = Coordinator(
                 self._database, job, plan, executor,

@@ -55,7 +55,7 @@ class EarlierRow:
     feasible: bool
     on_front: bool
     is_measured: bool
-    """Its latency, which tells the way to another device; else it was predicted."""
+    """Its latency, which tells the way to another device; else it was predicted, or is not known here."""
 
 
 def taken_over(session: Session, plan: JobPlan, tenant: str) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _packed(row: TrialRecord, job: JobRecord, plan: JobPlan) -> list[Any]:
     steps = max(1, int(job.spec["training"]["steps"]))
     fidelity = min(1.0, row.steps / steps) if row.steps else 1.0
     is_feasible = "infeasible" not in row.flags
-    is_measured = row.kinds.get("latency_s") == "measured"
+    is_measured = "latency_s" in values and row.kinds.get("latency_s") == "measured"
     packed = (row.number, row.architecture_id, values, round(fidelity, 6), is_feasible, row.on_front)
     return [*packed, is_measured]
 
@@ -206,6 +206,7 @@ class WarmStart:
             (row.values["latency_s"], known[row.architecture.id].values["latency_s"])
             for row in self.rows
             if row.is_measured
+            and "latency_s" in row.values  # jobs that began before 2026-11-23 have more rows that say so
             and row.architecture.id in known
             and known[row.architecture.id].kinds.get("latency_s") == "measured"
         ]

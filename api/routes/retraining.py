@@ -112,4 +112,6 @@ def _planned(database: Database, job_id: str, tenant: str, wanted: RetrainReques
         job = jobs.resolve(session, job_id, tenant)
         picked = [chosen_trial(session, job, which) for which in wanted.picks]
     distinct = list({trial.number: trial for trial in picked}.values())
-    return retraining_plan(job, distinct, store_of(database), seeds=wanted.seeds, steps=wanted.steps)
+    plan = retraining_plan(job, distinct, store_of(database), seeds=wanted.seeds, steps=wanted.steps)
+    plan.space.size()  # as in `plan_submission`
+    return plan

@@ -52,11 +52,15 @@ def trainings_in_use(session: Session, before: float) -> set[str]:
     return set(session.scalars(query))
 
 
-def teachers_in_use(session: Session, before: float) -> set[str]:
-    """Digests of the users' teachers of jobs that go on or ended later."""
-    is_recent = or_(Job.ended_at.is_(None), Job.ended_at >= utc(before))
-    found = (row.context.get(OWN_TEACHER) for row in session.scalars(select(Job).where(is_recent)))
-    return {teacher["digest"] for teacher in found if teacher}
+def teachers(session: Session, before: float) -> tuple[set[str], set[str]]:
+    """Digests of the users' teachers of jobs that go on or ended later, and of all jobs."""
+    in_use, known = set[str](), set[str]()
+    for context, ended_at in session.execute(select(Job.context, Job.ended_at)):
+        if teacher := context.get(OWN_TEACHER):
+            known.add(teacher["digest"])
+            if ended_at is None or ended_at >= utc(before):
+                in_use.add(teacher["digest"])
+    return in_use, known
 
 
 def trainings_known(session: Session, names: Iterable[str]) -> set[str]:

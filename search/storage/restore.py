@@ -69,7 +69,8 @@ def _check_unused(file: Path) -> None:
     try:
         connection.execute("PRAGMA journal_mode=DELETE")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        primary = error.sqlite_errorcode & 0xFF  # the rest says how: SQLITE_BUSY_RECOVERY and others
+        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise ConflictError(
                 f"database '{file}' is open in another process; end serve, worker and search first"
             ) from error

@@ -124,9 +124,12 @@ class Store:
         steps = [text for path in found if (text := path.rstrip("/").rpartition("/")[2]).isdecimal()]
         return sorted(int(text) for text in steps if self.has(f"{name}/{text}"))
 
-    @cached_property
+    @property
     def _remote(self) -> Any:
-        return self._opened[0]
+        """Without the listings that it remembers: other machines write there too."""
+        filesystem = self._opened[0]
+        filesystem.invalidate_cache()
+        return filesystem
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:

@@ -5,6 +5,7 @@ import os
 import time
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from search.records import JobRecord
 from search.running import stored_plan
 from search.storage import datasets, jobs
 from search.storage.database import Database
-from search.workers.store import store_of
+from search.workers.store import Store, store_of
 from space.errors import NotFoundError
 
 from .conftest import ORIGIN
@@ -72,6 +73,19 @@ def test_the_same_file_is_stored_once_per_tenant(client: TestClient, database: D
     assert (first.status_code, again.status_code, other.status_code) == (201, 200, 201)
     assert first.json() == again.json()
     assert len(files(database)) == 2
+
+
+def test_what_was_sent_before_there_was_a_shared_store_gets_there_when_it_is_sent_again(
+    client: TestClient, database: Database, tmp_path: Path
+) -> None:
+    first = client.post("/v1/datasets", content=TABLE, headers=CSV).json()
+    database.data_url = f"file://{tmp_path / 'shared'}"
+    assert client.post("/v1/datasets", content=TABLE, headers=CSV).json() == first
+    other = Store(tmp_path / "other machine", database.data_url)
+    name = f"data_{first['id']}.csv"
+    assert other.fetch_file(f"{FOLDER}/{name}").read_bytes() == TABLE
+    assert files(database) == [name]
+    assert other.children(FOLDER) == [name]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.logging import PACKAGES, configure_logging
+from search.blotting import blotted
 
 SECRET = "pf_0123abcd_" + "x" * 43
 
@@ -42,3 +43,7 @@ def test_secrets_are_blotted_out(form: str) -> None:
         logging.getLogger("api").exception("failed", extra={"address": "postgresql://me:hunter2@host/db"})
     assert "hunter2" not in stream.getvalue()
     assert "x" * 43 not in stream.getvalue()
+
+
+def test_a_password_may_have_a_slash() -> None:
+    assert blotted("at postgresql://me:hunt/er2@host/db") == "at postgresql://***@host/db"

@@ -1,6 +1,7 @@
 """Finalists of one's own choice over HTTP and from the page that compares trials."""
 
 import re
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,6 +11,8 @@ from search.running import stored_plan
 from search.storage import jobs, trials
 from search.storage.database import Database
 from search.workers.store import store_of
+from space import search_space
+from space.space_size import count
 
 from .conftest import fill
 
@@ -37,6 +40,37 @@ def ended(database: Database, client: TestClient) -> JobRecord:
         trials.record(session, job.id, 0, job.fence, values=values, spread={}, kinds=kinds, steps=300)
         trials.complete(session, job.id, 0, job.fence)
         return jobs.set_state(session, job.id, "completed", fence=job.fence, reason="budget_reached")
+
+
+def test_the_space_is_counted_before_the_job_is_stored(
+    client: TestClient, database: Database, ended: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[str] = []
+    write = database.write
+
+    def counted(space: search_space.SearchSpace) -> int:
+        began.append("count")
+        return count(space)
+
+    def transaction() -> Any:
+        began.append("write")
+        return write()
+
+    search_space._SIZES.clear()
+    monkeypatch.setattr(search_space, "count", counted)
+    monkeypatch.setattr(database, "write", transaction)
+    assert client.post(f"/v1/jobs/{ended.id}/retrain", json={"picks": ["0"]}).status_code == 202
+    assert began[0] == "count"
+
+
+def test_a_data_set_that_is_gone_is_told_by_its_name_not_its_place(
+    client: TestClient, database: Database, ended: JobRecord
+) -> None:
+    (database.data_dir / ended.context["dataset_path"]).unlink()
+    answer = client.post(f"/v1/jobs/{ended.id}/retrain", json={"picks": ["0"]})
+    assert answer.status_code == 409, answer.text
+    assert ended.spec["task"]["dataset"] in answer.text
+    assert str(database.data_dir) not in answer.text
 
 
 def test_picks_become_a_job_that_keeps_its_data(

@@ -1,14 +1,16 @@
 """A whole job with arithmetic results: order, ends, caches, and equality of interrupted and uninterrupted
 runs."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from search import ledger
 from search.coordinator import Coordinator, LeaseLostError
+from search.indicators import indicators
 from search.records import FINAL_TRIAL_STATES, TrialRecord
 from search.running import result
 from search.storage import events, jobs, trials
@@ -163,3 +165,34 @@ def test_dear_indicators_are_stated_seldom_and_are_right_at_the_end(
     assert 0 < seldom < often
     assert found["hypervolume"] == expected["hypervolume"]
     assert found["speedup_at_equal_quality"] == expected["speedup_at_equal_quality"]
+
+
+def test_indicators_that_waited_when_a_coordinator_died_are_stated_by_the_next(bench: Bench) -> None:
+    plan, database = bench.plan(finalists={"count": 0}, budget={"trials": 12}), bench.open()
+    job_id = bench.create(plan, database)
+
+    def is_stale(coordinator: Coordinator) -> bool:
+        held = coordinator.ledger
+        if held.job.indicators:
+            held._next_indicators = math.inf  # as if they were dear
+        return held._stale
+
+    def are_right_when(is_time: Callable[[Coordinator], bool]) -> bool:
+        def watch(coordinator: Coordinator) -> None:
+            if is_time(coordinator):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            bench.work(job_id, plan, database=database, on_tick=watch)
+        with database.write() as session:
+            job = jobs.request(session, job_id, "resume")
+        found = rows(database, job_id)
+        told = indicators(
+            [row for row in found if row.number >= 0],
+            [row for row in found if row.number < 0],
+            job.objectives,
+        )
+        return all(job.indicators[key] == told[key] for key in ("hypervolume_history", "suggestions"))
+
+    assert not are_right_when(is_stale)
+    assert are_right_when(lambda coordinator: True)

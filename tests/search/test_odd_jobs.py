@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import select
 
 from search.clock import Clock
 from search.coordinator import Coordinator
@@ -20,6 +21,7 @@ from search.service import Service
 from search.storage import jobs, trials
 from search.storage.check import check
 from search.storage.database import Database
+from search.storage.models import Job
 from search.workers.ray import RayExecutor
 from search.workers.stages import Bench as Tools
 from search.workers.work import Outcome, Work
@@ -283,6 +285,22 @@ def test_a_paused_job_does_not_hold_up_the_next_one_of_a_service(
     said = [(one.getMessage(), vars(one)["job_id"]) for one in caplog.records if one.name == "search.service"]
     assert said[0] == ("job begun", first)
     assert {("job left for a successor", first), ("job ended", first), ("job ended", second)} <= set(said)
+
+
+def test_a_job_whose_data_have_changed_fails_and_is_not_taken_up_for_ever(bench: Bench) -> None:
+    plan, database = bench.plan(), bench.open()
+    job_id = bench.create(plan, database)
+    with database.write() as session:
+        row = session.scalars(select(Job).where(Job.id == job_id)).one()
+        row.context = {**row.context, "data_digest": "0" * 64}
+    service = Service(database, ray="none")
+    assert service._claim()
+    ((_, thread),) = service._running.values()
+    thread.join()
+    job = result(database, job_id).job
+    assert (job.state, job.reason) == ("failed", "internal")
+    assert "has changed since job" in str(job.message)
+    assert check(database) == []
 
 
 @pytest.mark.slow

@@ -1,8 +1,11 @@
 """Folders shared by machines without a common disk: whole or not there."""
 
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from search.workers.store import Store
 from space.errors import UnavailableError
@@ -83,3 +86,28 @@ def test_what_cannot_be_removed_is_left_and_logged(tmp_path: Path, caplog: pytes
     assert not (tmp_path / "training" / "t").exists()
     assert "left behind in the store" in caplog.text
     assert "secret" not in caplog.text
+
+
+class Remembering(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """As those of object stores do: a listing that was made once is not asked for again."""
+
+    protocol = "remembering"
+
+    def ls(self, path: str, detail: bool = False, **rest: Any) -> Any:
+        if path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True, **rest)
+        found = self.dircache[path]
+        return found if detail else [one["name"] for one in found]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.dircache.clear()
+
+
+def test_what_others_publish_is_seen_by_who_has_looked_before(tmp_path: Path) -> None:
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    here = machine(tmp_path, "here")
+    there = Store(tmp_path / "there", f"remembering://{tmp_path / 'shared'}")
+    for step in (8, 16):
+        write(here, f"training/t/m/0/{step}", state_json="{}")
+        here.publish(f"training/t/m/0/{step}")
+        assert there.steps("training/t/m/0")[-1] == step

@@ -1,6 +1,7 @@
 """Finalists that learn from the job's largest architecture."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +16,19 @@ from evaluators.training.distillation import Teacher, build_teacher
 from search.continuing import continued_plan
 from search.export_facts import teacher_name
 from search.job import parse_job
+from search.own_teacher import keep_teacher
 from search.plan import plan_job
-from search.running import stored_plan
+from search.retention import prune
+from search.retraining import retraining_plan
+from search.running import create_job, stored_plan
 from search.storage import jobs, trials
 from search.storage.database import Database
 from search.workers.stages import Bench as Data
 from search.workers.stages import outcome_of
-from search.workers.store import store_of
+from search.workers.store import Store, store_of
 from search.workers.work import Work
 from space.architecture import Architecture, parse_architecture
-from space.errors import InvalidInputError
+from space.errors import InvalidInputError, ServiceError
 from space.export import write_folder
 from space.model import build_model
 from space.search_space import load_preset
@@ -108,6 +112,47 @@ def test_a_model_of_the_users_own_teaches_and_is_kept_with_the_job(bench: Bench,
     follower = continued_plan(job, ["budget.trials=4"], store_of(database))
     assert follower.teacher == again.teacher
     assert continued_plan(job, ["finalists.teacher=largest"], store_of(database)).teacher is None
+    pictures = [
+        'task={"kind": "image", "dataset": "digits"}',
+        "space.preset=vision-small",
+        "objectives=[quality, params]",
+    ]
+    with pytest.raises(InvalidInputError, match="teacher: 'large model' is a decoder"):
+        continued_plan(job, pictures, store_of(database))
+
+    picks = [row for row in rows if row.number >= 0 and row.state == "completed"]
+    assert retraining_plan(job, picks[:1], store_of(database)).teacher == again.teacher
+    shutil.rmtree(kept)  # retention took it
+    for lost in (
+        lambda: retraining_plan(job, picks[:1], store_of(database)),
+        lambda: create_job(database, again),
+    ):
+        with pytest.raises(ServiceError, match="'large model' are no longer kept; give its folder anew"):
+            lost()
+    with pytest.raises(InvalidInputError, match="is no folder with"):
+        continued_plan(job, [], store_of(database))
+    exported(folder)
+    anew = continued_plan(job, [], store_of(database))
+    assert anew.teacher == plan.teacher
+    create_job(database, anew)
+    assert kept.is_dir()
+    database.close()
+
+
+def test_a_teacher_that_is_used_again_is_as_new_for_retention(bench: Bench, tmp_path: Path) -> None:
+    folder, _ = exported(tmp_path / "model")
+    plan = plan_job(parse_job({**SMALL, "finalists": {"teacher": str(folder)}}))
+    database = bench.open()
+    assert plan.teacher is not None
+    keep_teacher(plan.teacher, store_of(database))
+    place = database.data_dir / "training" / "teachers" / plan.teacher.digest
+    os.utime(place, (50.0, 50.0))
+    assert prune(database, 500.0, 1000.0, dry_run=True).checkpoints == 1
+    keep_teacher(plan.teacher, store_of(database))
+    assert prune(database, 500.0, 1000.0, dry_run=True).checkpoints == 0
+    store = Store(database.data_dir, f"file://{tmp_path / 'shared'}")
+    keep_teacher(plan.teacher, store)
+    assert Store(tmp_path / "other machine", store.url).has(f"training/{plan.teacher.checkpoint}")
     database.close()
 
 
@@ -117,6 +162,7 @@ def test_what_cannot_teach_is_refused_before_anything_is_stored(tmp_path: Path) 
             plan_job(parse_job({**SMALL, "finalists": {"teacher": str(teacher)}}))
 
     refused(tmp_path / "nowhere", "is no folder with architecture.json and model.safetensors; give one that")
+    refused(tmp_path / ("n" * 300), "is no folder with")
     refused(tmp_path / "model.pt2", "runs the pickles in it; give the folder")
     other, _ = exported(tmp_path / "other", head={"kind": "language"}, interface={
         "input": "bytes", "vocab_size": 256, "context_length": 64, "outputs": 256,

@@ -133,6 +133,26 @@ def test_another_device_keeps_losses_and_learns_latencies_from_three_pairs(
         assert one.objectives == pytest.approx((old.values["bits_per_byte"], 3 * old.values["latency_s"]))
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_another_device_is_told_results_also_where_latency_is_no_objective(
+    bench: Bench, earlier: tuple[Database, str], is_old: bool
+) -> None:
+    database, first = earlier
+    plan = bench.plan(
+        **NO_FINALISTS, warm_start=first, target={"batch_size": 2}, objectives=["quality", "params"]
+    )
+    job = record(database, bench.create(plan, database))
+    if is_old:  # rows of jobs from before the flag
+        rows_of = [row[:6] for row in job.context["earlier_trials"]]
+        job = replace(job, context={**job.context, "earlier_trials": rows_of})
+    start = WarmStart(Ledger(database, job, plan, Clock()))
+    assert start.relation == "device"
+    known = [row for row in rows(database, first) if row.number >= 0]
+    tried = {row.architecture_id: row for row in known if row.kinds.get("latency_s") == "measured"}
+    assert tried
+    assert len(start.told(tried)) == len(known) - len(tried)
+
+
 @pytest.mark.slow
 def test_another_device_measures_the_front_anew_without_training_it(
     bench: Bench, earlier: tuple[Database, str]

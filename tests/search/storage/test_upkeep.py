@@ -18,7 +18,7 @@ from search.storage import artefacts, events, gauges, jobs, logs, trials
 from search.storage.check import check
 from search.storage.database import Database
 from search.storage.places import file_system
-from search.storage.restore import restore
+from search.storage.restore import _check_unused, restore
 from space.architecture import Architecture
 from space.errors import ConflictError, InvalidInputError
 
@@ -70,6 +70,21 @@ def test_f39_a_backup_is_checked_and_put_back_and_the_old_database_stays(
         database.close()
     assert restore(tmp_path / "copy.db", tmp_path / "new.db") is None
     assert not list(tmp_path.glob(".*restore*"))
+
+
+def test_f39_every_kind_of_busy_is_an_open_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recovering:  # another process reads the log of one that was killed: a moment nobody can hold
+        def execute(self, statement: str) -> None:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+            raise error
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **rest: Recovering())
+    with pytest.raises(ConflictError, match="open in another process"):
+        _check_unused(tmp_path / "jobs.db")
 
 
 def test_f39_a_backup_with_faults_replaces_nothing(
@@ -132,6 +147,21 @@ def test_f37_a_teacher_goes_with_the_last_of_its_jobs(sqlite: Database) -> None:
         os.utime(teachers / name, (made, made))
     assert prune(sqlite, 500.0, 1000.0).checkpoints == 1
     assert sorted(path.name for path in teachers.iterdir()) == ["of a job that is being created", "shared"]
+
+
+def test_f37_a_teacher_in_the_shared_store_goes_from_there(sqlite: Database, tmp_path: Path) -> None:
+    sqlite.data_url = f"file://{tmp_path / 'shared'}"
+    with sqlite.write() as session:
+        job = jobs.create(
+            session, name="a", spec={"budget": {"trials": 2}}, objectives=["error"], now=50.0,
+            lease=("me", 65.0), context={"own_teacher": {"digest": "old"}},
+        )  # fmt: skip
+        jobs.set_state(session, job.id, "completed", fence=1, reason="budget_reached", now=100.0)
+    for name in ("old", "of a job that is being created"):
+        (tmp_path / "shared" / "training" / "teachers" / name / "1").mkdir(parents=True)
+    prune(sqlite, 500.0, 1000.0)
+    left = (tmp_path / "shared" / "training" / "teachers").iterdir()
+    assert [path.name for path in left] == ["of a job that is being created"]
 
 
 def test_f37_jobs_that_go_on_or_ended_lately_keep_their_details(
