@@ -48,7 +48,7 @@ class RMSNorm(Norm):
     def after_sum(
         self,
         x: Float[Tensor, "*axes d_model"],
-        branch: Float[Tensor, "*axes d_model"],
+        branch: Float[Tensor, "... d_model"],
         mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> tuple[Float[Tensor, "*axes d_model"], Float[Tensor, "*axes d_model"]]:
         def unless() -> str | None:

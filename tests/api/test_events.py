@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from typing import Any
 
 from fastapi import FastAPI
@@ -48,17 +49,23 @@ def test_a_number_nobody_could_have_sent_breaks_no_stream(client: TestClient, jo
         assert client.get(f"{path}?after={2**63}").status_code == 422
 
 
-def test_a_stream_follows_a_running_job_to_its_end(client: TestClient, database: Database) -> None:
+def test_a_stream_follows_a_running_job_to_its_end(
+    client: TestClient, application: FastAPI, database: Database
+) -> None:
     job = fill(database, until="running")
+    held: Services = application.state.services
 
     def end() -> None:
+        while not held.streams.total:
+            time.sleep(0.01)
+        time.sleep(5 * held.settings.heartbeat_s)
         with database.write() as session:
             jobs.set_state(session, job.id, "completed", fence=job.fence, reason="user")
 
-    timer = threading.Timer(0.7, end)
-    timer.start()
+    ending = threading.Thread(target=end)
+    ending.start()
     text = client.get(f"/v1/jobs/{job.id}/events").text
-    timer.join()
+    ending.join()
     assert parsed(text)[-1]["data"]["state"] == "completed"
     assert ": still here" in text
 

@@ -57,11 +57,12 @@ def generated(
 
 @pytest.mark.slow
 def test_g10_generated_requests_find_no_fault(
-    application: FastAPI, database: Database, tmp_path: Path
+    any_database: Database, settings: Settings, tmp_path: Path
 ) -> None:
     quick = ("--exclude-path-regex", "^/v1/(spaces|jobs:preview|architectures:score)$")
     count, _ = generated(
-        application, database, tmp_path, "--phases", "fuzzing,stateful", "--max-examples", "4",
+        create_app(settings, any_database), any_database, tmp_path, "--phases", "fuzzing,stateful",
+        "--max-examples", "4",
         "--generation-deterministic", *quick, timeout_s=200,
     )  # fmt: skip
     assert count > 100
@@ -69,18 +70,19 @@ def test_g10_generated_requests_find_no_fault(
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_g10_fifty_thousand_generated_requests_find_no_fault(database: Database, tmp_path: Path) -> None:
+def test_g10_fifty_thousand_generated_requests_find_no_fault(any_database: Database, tmp_path: Path) -> None:
     """And two thousand sequences, in rounds with a seed each; those of an earlier run count."""
+    engine = "postgresql" if any_database.url_shown.startswith("postgresql") else "sqlite"
     none = {"requests": 0, "sequences": 0, "rounds": 0, "seconds": 0}
     none |= {"server_errors": 0, "schema_violations": 0, "invariant_breaks": 0}  # one ends the test
-    found = none | recorded("G10", "sqlite")
+    found = none | recorded("G10", engine)
     settings = Settings(rate_limit=0, heartbeat_s=0.2, job_quota=10**6, export_quota=10**6)
     while found["requests"] < 50_000 or found["sequences"] < 2_000:
         began = time.monotonic()
         found["rounds"] += 1
         phases = "coverage,fuzzing,stateful" if found["requests"] < 50_000 else "stateful"
         count, said = generated(
-            create_app(settings, database), database, tmp_path, "--phases", phases,
+            create_app(settings, any_database), any_database, tmp_path, "--phases", phases,
             "--max-examples", "100" if "fuzzing" in phases else "500", "--seed", str(found["rounds"]),
             timeout_s=7000,
         )  # fmt: skip
@@ -88,4 +90,4 @@ def test_g10_fifty_thousand_generated_requests_find_no_fault(database: Database,
         found["requests"] += count
         found["sequences"] += int(sequences[1].replace(",", "")) if sequences else 0
         found["seconds"] += round(time.monotonic() - began)
-        record("G10", "sqlite", **found)
+        record("G10", engine, **found)

@@ -154,6 +154,10 @@ class Bench:
         self._folder = folder
         self._plans: dict[str, JobPlan] = {}
 
+    @property
+    def engine(self) -> str:
+        return "postgresql" if self.url.startswith("postgresql") else "sqlite"
+
     def plan(self, **changes: Any) -> JobPlan:
         spec: JobSpec = parse_job({**SMALL, **changes})
         key = spec.model_dump_json()

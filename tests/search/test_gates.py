@@ -50,10 +50,6 @@ def visited(database: Database, job_id: str) -> list[Visit]:
     return [(row.number, row.architecture_id, row.state, row.rung, row.on_front) for row in rows]
 
 
-def engine_of(bench: Bench) -> str:
-    return "postgresql" if bench.url.startswith("postgresql") else "sqlite"
-
-
 def whole_run(bench: Bench, folder: Path, changes: dict[str, Any]) -> list[Visit]:
     """The same job without interruption, in a database of its own."""
     plan = bench.plan(**changes)
@@ -120,7 +116,7 @@ def test_g1_f14_f19_kills_of_the_coordinator_lose_and_double_nothing(
 def test_g1_a_thousand_kills_over_ten_thousand_trials(any_bench: Bench, tmp_path: Path) -> None:
     """Jobs of 500 short trials one after the other, fifty kills in each; what an earlier run did counts."""
     changes = {**ONE_RUNG, "budget": {"trials": 500}}
-    found = {"kills": 0, "trials": 0, "faults": 0, "seconds": 0} | recorded("G1", engine_of(any_bench))
+    found = {"kills": 0, "trials": 0, "faults": 0, "seconds": 0} | recorded("G1", any_bench.engine)
     while found["kills"] < 1000 or found["trials"] < 10_000:
         began, folder = time.monotonic(), tmp_path / str(found["trials"])
         folder.mkdir()
@@ -132,7 +128,7 @@ def test_g1_a_thousand_kills_over_ten_thousand_trials(any_bench: Bench, tmp_path
         found["trials"] += 500
         found["faults"] += len(faults)
         found["seconds"] += round(time.monotonic() - began)
-        record("G1", engine_of(any_bench), **found)
+        record("G1", any_bench.engine, **found)
         assert faults == []
     assert found["faults"] == 0
 
@@ -215,7 +211,7 @@ def test_g6_five_hundred_trials(any_bench: Bench, tmp_path: Path) -> None:
     database, job_id, faults = with_faults(any_bench, 500, 0.05)
     assert Chronicle(tmp_path).faults(database, job_id) == []
     database.close()
-    record("G6", engine_of(any_bench), trials=500, faults_met=dict(faults.met), faults_found=0)
+    record("G6", any_bench.engine, trials=500, faults_met=dict(faults.met), faults_found=0)
 
 
 def test_the_fault_wrapper_knows_every_repository_function() -> None:
@@ -268,7 +264,7 @@ def test_g8_a_minute(any_bench: Bench) -> None:
     took = writers(any_bench, 8, 60.0)
     p99 = took[int(0.99 * len(took))]
     record(
-        "G8", engine_of(any_bench), processes=8, seconds=60, writes=len(took), locked=0,
+        "G8", any_bench.engine, processes=8, seconds=60, writes=len(took), locked=0,
         median_s=statistics.median(took), p99_s=p99, longest_s=took[-1],
     )  # fmt: skip
     assert p99 <= 1.0
