@@ -51,7 +51,7 @@ def packed(part: Tensor | None) -> Tensor | None:
     return None if part is None else part.contiguous()
 
 
-def tokens_first(like: Tensor, width: int) -> Tensor:
+def tokens_first(like: Tensor, width: int | torch.SymInt) -> Tensor:
     """New [batch, heads, tokens, width] that lies in memory as projections do."""
     b, heads, n, _ = like.shape
     return like.new_empty((b, n, heads, width)).transpose(1, 2)
