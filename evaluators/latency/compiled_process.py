@@ -3,11 +3,11 @@
 Started as a file (`python -P compiled_process.py CORES`), never imported. Lines of JSON come in, each is
 answered by one:
 
-    {"task": "compile", "key", "subject"}                                -> {"compile_s"}
+    {"task": "compile", "key", "subject"}                                -> {"compile_s", "graph_break"}
     {"task": "time", "key", "reference", "limits", "long_run_s"}         -> {"estimate"}
     what went wrong                                                      -> {"error", "reason"}
 
-Whole graphs and fixed shapes: what breaks the graph, or what the compiler cannot take, is unsupported. A
+Whole graphs, where nothing breaks them, and fixed shapes; what the compiler cannot take is unsupported. A
 compilation while a network is timed makes that time worthless, and is an error.
 """
 
@@ -20,11 +20,12 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import Unsupported, UserError
 
 from evaluators.latency.blocks import Block
 from evaluators.latency.estimator import EstimatorLimits, estimate
@@ -35,7 +36,17 @@ from space.number_formats import apply_number_formats
 
 PR_SET_PDEATHSIG = 1
 
-Networks = dict[str, Callable[[], object]]
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A network as a call on fixed values."""
+
+    call: Callable[[], object]
+    graph_break: str
+    """Why it is compiled in pieces; empty where it is one graph."""
+
+
+Networks = dict[str, Compiled]
 
 
 def main(cores: str) -> int:
@@ -60,7 +71,7 @@ def answered(task: Mapping[str, Any], networks: Networks, threads: int) -> dict[
         if task["task"] == "compile":
             network, compile_s = compiled(task["subject"])
             networks[task["key"]] = network
-            return {"compile_s": compile_s}
+            return {"compile_s": compile_s, "graph_break": network.graph_break}
         return timed(task, networks, threads)
     except MemoryError as error:
         return {"error": str(error), "reason": "out_of_memory"}
@@ -72,14 +83,23 @@ def answered(task: Mapping[str, Any], networks: Networks, threads: int) -> dict[
         return {"error": text, "reason": "internal"}
 
 
-def compiled(subject: Mapping[str, Any]) -> tuple[Callable[[], object], float]:
-    """The network as a call on fixed values, and how long its first two calls took."""
+def compiled(subject: Mapping[str, Any]) -> tuple[Compiled, float]:
+    """The network as a call on fixed values, and how long its first two calls took.
+
+    What looks at values in Python breaks the graph: then it is compiled in pieces, with what stands between
+    them left to eager torch, as whoever deploys it gets it.
+    """
     network, values = built(subject)
+    began, why = time.perf_counter(), ""
     form = torch.compile(standing_alone(network.eval()), fullgraph=True, dynamic=False)
-    began = time.perf_counter()
+    try:
+        form(values)
+    except (Unsupported, UserError) as error:
+        why = str(error).strip().splitlines()[0]
+        form = torch.compile(standing_alone(network), dynamic=False)
+        form(values)
     form(values)
-    form(values)
-    return (lambda: form(values)), time.perf_counter() - began
+    return Compiled(lambda: form(values), why), time.perf_counter() - began
 
 
 def standing_alone(network: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -107,16 +127,17 @@ def built(subject: Mapping[str, Any]) -> tuple[nn.Module, Tensor]:
 
 def timed(task: Mapping[str, Any], networks: Networks, threads: int) -> dict[str, Any]:
     before = num_graphs()
+    network = networks[task["key"]]
     found = estimate(
-        networks[task["key"]],
-        networks[task["reference"]],
+        network.call,
+        networks[task["reference"]].call,
         limits=EstimatorLimits(**task["limits"]),
         long_run_s=task["long_run_s"],
         threads=threads,
     )
     if num_graphs() > before:
         return {"error": "the network was compiled again while it was timed", "reason": "internal"}
-    return {"estimate": asdict(found)}
+    return {"estimate": asdict(replace(found, graph_break=network.graph_break))}
 
 
 def num_graphs() -> int:

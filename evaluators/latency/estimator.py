@@ -133,6 +133,8 @@ class Estimate:
     """Median clock of a GPU's multiprocessors; None on a CPU, or where nobody says."""
     kernels: Mapping[str, str] = field(default_factory=dict)
     """Kernel that was asked for -> `fused`, or why the plain form computed."""
+    graph_break: str = ""
+    """Why torch.compile could not take the network as one graph; empty where it did."""
 
     def per(self, count: int) -> "Estimate":
         """The same of one of `count` equal parts of the candidate."""
@@ -248,7 +250,8 @@ def calmer(first: Estimate, second: Estimate) -> Estimate:
 def flags_of(result: Estimate, limits: EstimatorLimits) -> frozenset[str]:
     contended = {"contended"} if result.is_contended or result.is_slowed else set()
     noisy = {"noisy"} if result.half_width > limits.noisy_half_width else set()
-    return frozenset(contended | noisy)
+    broken = {"graph_break"} if result.graph_break else set()
+    return frozenset(contended | noisy | broken)
 
 
 def flags_over(

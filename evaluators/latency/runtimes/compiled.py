@@ -50,7 +50,8 @@ class CompiledProcess:
     errors: IO[str]
 
     def compile(self, key: str, subject: Subject) -> float | Failure:
-        """Seconds that compiling took: the first two calls. `key`: under which `time` finds it."""
+        """Seconds that compiling took: the first two calls. `key`: under which `time` finds it. One that
+        breaks the graph is compiled in pieces, and its estimates say why."""
         answer = self._answer({"task": "compile", "key": key, "subject": asdict(subject)}, COMPILING_S)
         return failure_of(answer) if "error" in answer else float(answer["compile_s"])
 

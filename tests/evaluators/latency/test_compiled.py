@@ -1,12 +1,13 @@
 """Compiled torch: what a fresh process compiles, times, and refuses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evaluators.latency import EstimatorLimits, Target, blocks_of, check_target, measure_blocks, measure_model
-from evaluators.latency.estimator import Estimate
+from evaluators.latency.estimator import Estimate, flags_of
 from evaluators.latency.runtimes import Failure, Subject, compiled_process
 from space.architecture import Architecture
 from space.errors import InvalidInputError, UnsupportedError
@@ -31,10 +32,16 @@ def test_a_process_compiles_times_and_says_what_it_cannot(make: Factory, tmp_pat
         assert isinstance(timed, Estimate)
         assert 0 < timed.value_s < 0.1
         broken = process.compile("mixer", Subject(looking.host.canonical_json, 1, looking.tokens, "mixer"))
-        assert isinstance(broken, Failure)
-        assert broken.reason == "unsupported_operator"
-        assert "torch.compile: " in broken.message
-        assert "ata-dependent" in broken.message
+        assert isinstance(broken, float)  # in pieces
+        pieces = process.time("mixer", "empty", QUICK, None)
+        assert isinstance(pieces, Estimate)
+        assert "ata-dependent" in pieces.graph_break
+        assert timed.graph_break == ""
+        assert flags_of(pieces, QUICK) - flags_of(replace(pieces, graph_break=""), QUICK) == {"graph_break"}
+        nothing = process.compile("nothing", Subject(empty.host.canonical_json, 1, empty.tokens, "no part"))
+        assert isinstance(nothing, Failure)
+        assert nothing.reason == "unsupported_operator"
+        assert "torch.compile: " in nothing.message
         unknown = process.time("nobody", "empty", QUICK, None)
         assert isinstance(unknown, Failure)
         assert unknown.reason == "internal"
