@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -175,9 +174,7 @@ def test_help_needs_no_heavy_import() -> None:
         "bad = {'torch', 'ray', 'sqlalchemy', 'fastapi', 'plotly', 'optuna', 'numpy'} & set(sys.modules); "
         "sys.exit(str(bad) if bad else 0)"
     )
-    begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.perf_counter() - begin < 5
 
 
 @pytest.mark.slow
