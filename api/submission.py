@@ -5,17 +5,18 @@ keeps the name; where the file is stands in its context, which no answer shows.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from evaluators.training import TaskData, tasks
 from search.given import names_files
 from search.job import TEACHERS, TaskSpec, parse_job
-from search.plan import JobPlan, plan_job
+from search.plan import JobPlan, job_context, plan_job
 from search.records import JobRecord
 from search.running import insert_job
 from search.storage import datasets, jobs
@@ -60,12 +61,13 @@ def plan_submission(data: object, held: Services, tenant: str) -> JobPlan:
     with hidden(located):
         data_of_task = held.prepared.task(spec.task, located.file if located else None)
         plan = plan_job(spec, data=data_of_task)
-    plan.space.size()  # remembered: counted in the transaction that stores the job, it would hold all writers
     return replace(plan, dataset_path=located.stored if located else None)
 
 
-def store_plan(session: Session, plan: JobPlan, held: Services, tenant: str) -> JobRecord:
-    """Queues it.
+def store_plan(
+    session: Session, plan: JobPlan, context: Mapping[str, Any], held: Services, tenant: str
+) -> JobRecord:
+    """Queues it; `context` as in `insert_job`.
 
     Raises:
         RequestError: 429: the tenant has as many jobs as it may.
@@ -77,14 +79,15 @@ def store_plan(session: Session, plan: JobPlan, held: Services, tenant: str) -> 
             f"{active:,} jobs have not ended, {held.settings.job_quota:,} are allowed; cancel some or wait",
             headers={"Retry-After": "60"},
         )
-    return insert_job(session, plan, tenant=tenant)
+    return insert_job(session, plan, context, tenant=tenant)
 
 
 def submit(data: object, held: Services, tenant: str) -> JobRecord:
     """Plans and queues a job."""
     plan = plan_submission(data, held, tenant)
+    context = job_context(plan)
     with held.database.write() as session:
-        return store_plan(session, plan, held, tenant)
+        return store_plan(session, plan, context, held, tenant)
 
 
 def task_data(task: TaskSpec, held: Services, tenant: str) -> TaskData:

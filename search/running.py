@@ -2,10 +2,11 @@
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -86,24 +87,26 @@ def create_job(
     database: Database, plan: JobPlan, *, tenant: str = "local", lease: tuple[str, float] | None = None
 ) -> JobRecord:
     """Stores a planned job, queued, or leased to its creator (owner, seconds)."""
-    plan.space.size()  # remembered: counted in the transaction, it would hold up every other writer
     if plan.teacher:
         keep_teacher(plan.teacher, store_of(database))
-    now = database.now()
+    context, now = job_context(plan), database.now()
     with database.write() as session:
         held = (lease[0], now + lease[1]) if lease else None
-        return insert_job(session, plan, tenant=tenant, lease=held, now=now)
+        return insert_job(session, plan, context, tenant=tenant, lease=held, now=now)
 
 
 def insert_job(
     session: Session,
     plan: JobPlan,
+    context: Mapping[str, Any],
     *,
     tenant: str,
     lease: tuple[str, float] | None = None,
     now: float | None = None,
 ) -> JobRecord:
     """See `create_job`, for a transaction that is already open; `lease`: owner, until when (Unix seconds).
+    `context`: `job_context` of the plan, worked out before the transaction: counting a large space takes
+    seconds, in which nobody else could write.
 
     An uploaded data set is kept as long as the job.
     """
@@ -114,7 +117,7 @@ def insert_job(
         name=spec.name,
         spec=spec.model_dump(mode="json"),
         objectives=plan.objectives,
-        context=job_context(plan)
+        context={**context}
         | taken_over(session, plan, tenant)
         | ({DATASET_PATH: plan.dataset_path} if plan.dataset_path else {}),
         tenant=tenant,

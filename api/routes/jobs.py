@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
 from search.job import JobSpec, describe_problems
+from search.plan import job_context
 from search.preview import preview_of
 from search.records import JobRecord, JobState
 from search.storage import jobs
@@ -61,8 +62,10 @@ def _submit(held: Services, tenant: str, data: object, key: str | None) -> Answe
         return before
     plan = plan_submission(data, held, tenant)
 
+    context = job_context(plan)
+
     def store(session: Session) -> Reply:
-        return Reply(202, job_answer(store_plan(session, plan, held, tenant)))
+        return Reply(202, job_answer(store_plan(session, plan, context, held, tenant)))
 
     return answer(held.database, one, store)
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from search.exporting import chosen_trial
 from search.job import describe_problems
-from search.plan import JobPlan
+from search.plan import JobPlan, job_context
 from search.retraining import retraining_plan
 from search.storage import jobs
 from search.storage.database import Database
@@ -74,9 +74,10 @@ def _retrain(held: Services, job_id: str, tenant: str, data: object, key: str | 
     if (before := known(held.database, one)) is not None:
         return before
     plan = _planned(held.database, job_id, tenant, wanted)
+    context = job_context(plan)
 
     def store(session: Session) -> Reply:
-        return Reply(202, job_answer(store_plan(session, plan, held, tenant)))
+        return Reply(202, job_answer(store_plan(session, plan, context, held, tenant)))
 
     return answer(held.database, one, store)
 
@@ -96,8 +97,9 @@ async def retrain_form(
 
 def _submit(held: Services, job_id: str, tenant: str, data: object) -> str:
     plan = _planned(held.database, job_id, tenant, _wanted(data))
+    context = job_context(plan)
     with held.database.write() as session:
-        return store_plan(session, plan, held, tenant).id
+        return store_plan(session, plan, context, held, tenant).id
 
 
 def _wanted(data: object) -> RetrainRequest:
@@ -112,6 +114,4 @@ def _planned(database: Database, job_id: str, tenant: str, wanted: RetrainReques
         job = jobs.resolve(session, job_id, tenant)
         picked = [chosen_trial(session, job, which) for which in wanted.picks]
     distinct = list({trial.number: trial for trial in picked}.values())
-    plan = retraining_plan(job, distinct, store_of(database), seeds=wanted.seeds, steps=wanted.steps)
-    plan.space.size()  # as in `plan_submission`
-    return plan
+    return retraining_plan(job, distinct, store_of(database), seeds=wanted.seeds, steps=wanted.steps)
