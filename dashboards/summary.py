@@ -33,8 +33,8 @@ class Status:
     budget: int
     references_done: int
     references_total: int
-    finalists_done: int
-    finalists_total: int
+    finalists: str
+    """How many have their means, until then how many of their trainings have ended; empty before them."""
     elapsed: str
     left: str
     demonstration: str
@@ -94,7 +94,6 @@ def status(
     tally = tally or tally_of((*trials, *references), rungs_of(job))
     budget = int(job.spec["budget"]["trials"])
     done = tally.done
-    finalists = [int(number) for number in job.context.get("finalists") or ()]
     seconds = elapsed_s(job, now)
     share = 1.0 if job.state == "completed" else min(1.0, done / budget)
     left = seconds * (budget - done) / done if seconds and done >= 3 and job.state == "running" else 0.0
@@ -108,12 +107,19 @@ def status(
         budget=budget,
         references_done=tally.references_done,
         references_total=tally.references,
-        finalists_done=tally.retrained,
-        finalists_total=len(finalists),
+        finalists=_finalists(job, tally.retrained),
         elapsed="" if seconds is None else f"{'took' if is_over(job) else 'for'} {duration(seconds)}",
         left=duration(left) if left else "",
         demonstration=demonstration(job, (*trials, *references)),
     )
+
+
+def _finalists(job: JobRecord, retrained: int) -> str:
+    total = len(job.context.get("finalists") or ())
+    done, trainings = job.context.get("finalist_trainings") or (0, 0)
+    if retrained or not trainings:
+        return f"{retrained} of {total} finalists" if total else ""
+    return f"{done} of {trainings} trainings of {total} finalists"
 
 
 def demonstration(job: JobRecord, trials: Sequence[TrialRecord]) -> str:

@@ -149,6 +149,10 @@ class Evidence:
         name = str(row.detail.get("checkpoint") or "") if row else ""
         return name if name and self._store.has(f"training/{name}") else None
 
+    def has_training(self, training_id: str, *, mark: str, steps: int, repeat: int) -> bool:
+        """Whether a training has come so far, its checkpoint kept or not."""
+        return self._training_row(training_id, mark, steps, repeat, self.plan.quality) is not None
+
     def measured(
         self,
         trial: TrialRecord,

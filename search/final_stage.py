@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import scipy
+
 from evaluators.protocol import Measurement
 
 from .evidence import interval
 from .job import LARGEST
 from .ledger import Ledger
 from .objectives import minimised
-from .pareto import farthest_order, log_scaled
+from .pareto import farthest_order, log_scaled, nondominated_ranks
 from .records import Final, JobReason, Spread, TrialRecord
 from .stage_work import measuring_work, training_work
 from .workers.work import Outcome, Work
@@ -77,6 +79,7 @@ class FinalStage:
             self._ledger.keep_training(
                 trial.training_id, outcome.result, mark=self._ledger.final_mark, repeat=repeat
             )
+            self._tell_progress()
         else:
             self._ledger.keep_measures(
                 trial, outcome.result, mark=self._ledger.final_mark, steps=self._spec.steps, repeat=repeat,
@@ -92,12 +95,27 @@ class FinalStage:
         chosen = self._ledger.job.context.get("finalists")
         if chosen is None:
             search = self._chosen()
-            references = choose(self._ledger.references, self._ledger.job.objectives, self._spec.count)
-            trained = {trial.training_id for trial in references}
+            trained = compared(self._ledger.references, self._ledger.job.objectives, self._spec.count)
             siblings = [trial for trial in self._ledger.references if trial.training_id in trained]
             chosen = [trial.number for trial in (*search, *siblings)] if search else []
             self._ledger.update_context(finalists=chosen, teacher=self._teacher() if chosen else None)
+            if chosen:
+                self._tell_progress()
         return list(chosen)
+
+    def _tell_progress(self) -> None:
+        """How many trainings of the finalists have ended, of how many; number formats share theirs."""
+        ledger, steps = self._ledger, self._spec.steps
+        runs = {
+            (ledger.trials[number].training_id, repeat)
+            for number in self._numbers()
+            for repeat in self._seeds
+        }
+        ended = sum(
+            ledger.has_training(training_id, mark=ledger.final_mark, steps=steps, repeat=repeat)
+            for training_id, repeat in runs
+        )
+        ledger.update_context(finalist_trainings=[ended, len(runs)])
 
     def _chosen(self) -> list[TrialRecord]:
         trials = self._ledger.search_trials
@@ -173,6 +191,27 @@ def choose(trials: Sequence[TrialRecord], objectives: Sequence[str], count: int)
     return [front[index] for index in farthest_order(points)[:count]]
 
 
+def compared(references: Sequence[TrialRecord], objectives: Sequence[str], count: int) -> set[str]:
+    """Trainings of at most `count` references: of their front, then of the front of the rest, and so on.
+
+    A front of references that were trained for a short time may be one small model: which of them are worth
+    their latency at the finalists' budget is known only once that has been spent on several sizes.
+    """
+    left = [trial for trial in references if trial.state == "completed"]
+    trained: set[str] = set()
+    while left and len(trained) < count:
+        level = [trial for trial in left if trial.on_front]
+        if not level:
+            ranks = nondominated_ranks([minimised(trial.values, objectives) for trial in left])
+            level = [trial for trial, rank in zip(left, ranks, strict=True) if rank == 0]
+        points = [log_scaled(minimised(trial.values, objectives), objectives) for trial in level]
+        for index in farthest_order(points):
+            if len(trained) < count:
+                trained.add(level[index].training_id)
+        left = [trial for trial in left if trial.training_id not in trained]
+    return trained
+
+
 def summarise(seeds: Sequence[Mapping[str, Measurement]], latency: Measurement, steps: int) -> Final:
     """Means over seeds with 95 % t-intervals; the latency is one seed's, with its own interval."""
     means: dict[str, float] = {}
@@ -207,13 +246,11 @@ def t_interval(values: Sequence[float]) -> Spread:
     >>> t_interval([1.0, 2.0, 3.0]).low < 0 < 4 < t_interval([1.0, 2.0, 3.0]).high
     True
     """
-    from scipy import stats  # most of a second that a server's start does not need
-
     n = len(values)
     mean = sum(values) / n
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
     return Spread(mean - half, mean + half, n)
 
 
-__all__ = ["FinalStage", "choose", "summarise", "t_interval"]
+__all__ = ["FinalStage", "choose", "compared", "summarise", "t_interval"]

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import scipy
+
 from .objectives import OBJECTIVES
 from .records import TrialRecord
 
@@ -27,9 +29,7 @@ def final_ranks(trials: Sequence[TrialRecord], objectives: Sequence[str]) -> dic
     before = {one.number: quality.minimised(one.values[quality.key]) for one in rows}
     after = {one.number: quality.minimised(one.effective[quality.key]) for one in rows}
     ranks = {name: _ranks(values) for name, values in (("search", before), ("final", after))}
-    from scipy import stats  # most of a second that a server's start does not need
-
-    tau = stats.kendalltau(list(before.values()), list(after.values())).statistic
+    tau = scipy.stats.kendalltau(list(before.values()), list(after.values())).statistic
     ordered = sorted(rows, key=lambda one: ranks["final"][one.number])
     others = [one for one in trials if one.on_front and not one.final and one.number >= 0]
     return {

@@ -90,8 +90,8 @@ class SearchProgress:
         counts = f"{state.done}/{state.budget} trials"
         if state.references_total:
             counts += f", {state.references_done}/{state.references_total} references"
-        if state.finalists_total:
-            counts += f", {state.finalists_done}/{state.finalists_total} finalists"
+        if state.finalists:
+            counts += f", {state.finalists}"
         front = [trial for trial in trials if trial.on_front]
         left = f"about {state.left} of search left" if state.left else ""
         self._rows = [

@@ -113,8 +113,8 @@ def job_text(
         ("trials", f"{state.done} of {state.budget}"),
         ("references", f"{state.references_done} of {state.references_total}"),
     ]
-    if state.finalists_total:
-        lines.append(("finalists", f"{state.finalists_done} of {state.finalists_total}"))
+    if state.finalists:
+        lines.append(("finalists", state.finalists.removesuffix(" finalists")))
     lines += [(name.replace("_", " "), str(count)) for name, count in sorted(job.counters.items())]
     front = [trial for trial in trials if trial.on_front]
     parts: list[RenderableType] = [job_line(job), pairs([*lines, *gain_text(job)])]

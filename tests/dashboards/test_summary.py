@@ -2,6 +2,8 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from dashboards import summary
 from search.records import JobRecord, TrialRecord
 from search.tally import tally_of
@@ -24,6 +26,27 @@ def test_progress_counts_what_has_ended(
 def test_an_ended_job_has_no_time_left(job: JobRecord, trials: list[TrialRecord], now: dt.datetime) -> None:
     state = summary.status(job, trials, [], now + dt.timedelta(days=1))
     assert (state.percent, state.left, state.elapsed) == (100, "", "took 8 min 0 s")
+
+
+@pytest.mark.parametrize(
+    ("context", "words"),
+    [
+        ({}, ""),
+        ({"finalists": [1, 2, -3]}, "0 of 3 finalists"),
+        ({"finalists": [1, 2, -3], "finalist_trainings": [4, 9]}, "4 of 9 trainings of 3 finalists"),
+    ],
+)
+def test_trainings_of_finalists_are_counted_while_none_has_its_means(
+    new_job: NewJob, now: dt.datetime, context: dict[str, object], words: str
+) -> None:
+    assert summary.status(new_job(context=context), [], [], now).finalists == words
+
+
+def test_finalists_with_means_are_counted(
+    new_job: NewJob, trials: list[TrialRecord], finals: Callable[..., list[TrialRecord]], now: dt.datetime
+) -> None:
+    job = new_job(context={"finalists": [0, 1], "finalist_trainings": [6, 6]})
+    assert summary.status(job, finals(trials, 2, 150), [], now).finalists == "2 of 2 finalists"
 
 
 def test_short_finalists_are_a_demonstration_and_long_ones_a_claim(

@@ -48,6 +48,8 @@ def test_a_job_ends_with_a_measured_front_references_and_finalists(bench: Bench)
     assert {row.number for row in rows(database, job_id) if row.number >= 0} == set(range(8))
     assert all(row.state in FINAL_TRIAL_STATES for row in rows(database, job_id))
     assert found.job.indicators["hypervolume"] > 0
+    ended, all_ = found.job.context["finalist_trainings"]
+    assert ended == all_ > 2
     assert check(database) == []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from search.final_stage import compared
 from search.ranks import final_ranks, tied
 from search.records import Final, Spread, TrialRecord
 from search.retraining import retraining_plan
@@ -48,6 +49,25 @@ def test_ranks_before_and_after_and_who_is_tied() -> None:
     assert found["changed"] == 2
     assert found["tau"] == pytest.approx(1 / 3)
     assert found["budgets"] == {"finalists": [20], "others": [10]}
+
+
+def test_references_behind_the_front_are_retrained_when_the_front_is_smaller_than_the_finalists() -> None:
+    """Each training once, whatever number formats it is measured in."""
+    places = {  # number: (training, loss, latency, on the front)
+        -1: ("small", 1.0, 0.1, True), -2: ("small", 1.0, 0.2, False),
+        -3: ("middle", 1.2, 0.3, False), -4: ("large", 1.1, 0.9, False), -5: ("bad", 1.3, 1.0, False),
+    }  # fmt: skip
+    rows = [
+        trial(
+            number, 0.0, None, training_id=name, values={"loss": loss, "latency_s": seconds}, on_front=front
+        )
+        for number, (name, loss, seconds, front) in places.items()
+    ]
+    assert compared(rows, OBJECTIVES, 1) == {"small"}
+    assert compared(rows, OBJECTIVES, 3) == {"small", "middle", "large"}
+    assert compared(rows, OBJECTIVES, 9) == {"small", "middle", "large", "bad"}
+    failed = [replace(row, state="failed", values={}) for row in rows]
+    assert compared(failed, OBJECTIVES, 3) == set()
 
 
 def test_two_finalists_are_needed_and_one_seed_tells_no_tie() -> None:
