@@ -1,5 +1,6 @@
 """`paretoformer serve`: API, pages and an embedded coordinator."""
 
+import gc
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ def serve(
     max_jobs: Jobs = 4,
 ) -> None:
     """Serves the pages and the HTTP interface, and runs the jobs that are submitted."""
+    gc.disable()  # until `rest_memory`: what is imported stays, and looking through it costs half a second
     from ..interruption import stop_on_terminate
     from ..serving import run_server
     from ..settings import load_settings

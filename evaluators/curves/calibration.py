@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import scipy
+
 from .extrapolation import Extrapolation
 
 MIN_FINISHED = 6
@@ -56,10 +58,8 @@ def corrected(extrapolation: Extrapolation, by: Correction | None) -> Extrapolat
 
 
 def _correction(finished: Sequence[Finished], family: str | None) -> Correction:
-    from scipy import stats
-
     differences = [one.final - one.extrapolated for one in finished]
     n, mean = len(differences), math.fsum(differences) / len(differences)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in differences) / (n - 1))
-    half = float(stats.t.ppf(0.975, n - 1)) * deviation * math.sqrt(1 + 1 / n)
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation * math.sqrt(1 + 1 / n)
     return Correction(mean, half, n, family)

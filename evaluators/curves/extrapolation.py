@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 from space.errors import InvalidInputError
 
@@ -90,10 +91,8 @@ def extrapolate(
 
 def _few_points(points: int, weights: Mapping[str, float]) -> float:
     """Student's quantile over the normal one: the error itself is estimated from few residuals."""
-    from scipy import stats
-
     fitted = sum(weight * FORMS[name].num_parameters for name, weight in weights.items())
-    return float(stats.t.ppf(0.975, max(1.0, points - fitted)) / stats.norm.ppf(0.975))
+    return float(scipy.stats.t.ppf(0.975, max(1.0, points - fitted)) / scipy.stats.norm.ppf(0.975))
 
 
 def _fitted(form: Form, steps: Floats, curves: Floats, until: int, floor: float) -> list[_Fitted]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float64
 from torch import nn
@@ -97,8 +98,6 @@ def calibrate(target: Target, *, limits: EstimatorLimits = LIMITS, scratch: Path
 
 def fit(seconds: Mapping[str, float], target: Target) -> Calibration:
     """The device that explains the seconds of the micro-kernels best."""
-    from scipy.optimize import least_squares
-
     kernels = micro_kernels()
     names = [name for name in kernels if name in seconds]
     logs = np.log([seconds[name] for name in names])
@@ -108,7 +107,9 @@ def fit(seconds: Mapping[str, float], target: Target) -> Calibration:
         return np.log(_seconds(operators, _device(parameters, target))) - logs
 
     descents = [
-        least_squares(errors, np.log([flops, flops, *rest]), loss="huber", f_scale=HUBER, diff_step=1e-3)
+        scipy.optimize.least_squares(
+            errors, np.log([flops, flops, *rest]), loss="huber", f_scale=HUBER, diff_step=1e-3
+        )
         for flops, *rest in STARTS
     ]
     device = _device(min(descents, key=lambda found: float(found.cost)).x, target)

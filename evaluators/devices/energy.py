@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
 
 from space.errors import InvalidInputError, UnsupportedError
 
@@ -50,8 +51,6 @@ def fit_energy(runs: Sequence[tuple[Analytic, float, float]]) -> EnergyModel:
         UnsupportedError: too few measured runs; there is no default.
         InvalidInputError: a measured energy that is not positive.
     """
-    from scipy.optimize import nnls
-
     if len(runs) < ENOUGH_RUNS:
         raise UnsupportedError(
             f"energy: {len(runs)} measured runs; {ENOUGH_RUNS} calibrate the model, and "
@@ -63,7 +62,7 @@ def fit_energy(runs: Sequence[tuple[Analytic, float, float]]) -> EnergyModel:
     rows = np.array([[seconds, found.flops, found.bytes] for found, seconds, _ in runs])
     measured = np.array([joules for _, _, joules in runs])
     scale = rows.max(axis=0)
-    weights, _ = nnls(rows / scale / measured[:, None], np.ones(len(runs)))
+    weights, _ = scipy.optimize.nnls(rows / scale / measured[:, None], np.ones(len(runs)))
     static_w, per_flop, per_byte = (float(weight) for weight in weights / np.where(scale > 0, scale, 1.0))
     return EnergyModel(static_w, per_flop, per_byte)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float64
 
 Matrix = Float64[np.ndarray, "samples columns"]
@@ -119,8 +120,6 @@ class Corrected:
 
 def fit_additive(work: Matrix, seconds: Vector) -> Additive:
     """Least squares of the relative error, with Huber's weights."""
-    from scipy.optimize import nnls
-
     largest = np.abs(work).max(axis=0)
     columns = work / np.where(largest > 0, largest, 1.0) / seconds[:, None]
     shrinkage = math.sqrt(SHRINKAGE * len(seconds)) * np.eye(work.shape[1]) / np.median(seconds)
@@ -129,7 +128,7 @@ def fit_additive(work: Matrix, seconds: Vector) -> Additive:
     for _ in range(REWEIGHTINGS):
         root = np.sqrt(rows)
         left = np.vstack([columns * root[:, None], shrinkage])
-        scaled, _ = nnls(left, np.concatenate([root, np.zeros(len(shrinkage))]))
+        scaled, _ = scipy.optimize.nnls(left, np.concatenate([root, np.zeros(len(shrinkage))]))
         rows = huber_weights(columns @ scaled - 1.0)
     return Additive(scaled / np.where(largest > 0, largest, 1.0), float(seconds.min()) / 10)
 

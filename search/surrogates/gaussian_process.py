@@ -11,7 +11,7 @@ Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, algorithm 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+import scipy  # its parts load at their first use, which a server's start has not
 
 MAX_LENGTHS = 24
 """Columns that may each have a length of their own."""
@@ -40,7 +40,7 @@ class GaussianProcess:
         """Mean and standard deviation (without the noise of a measurement) of every row."""
         scaled = (x - self.centre) / self.scale
         cross = kernel(scaled, self.rows, self.parameters)
-        half = solve_triangular(self.factor, cross.T, lower=True)
+        half = scipy.linalg.solve_triangular(self.factor, cross.T, lower=True)
         own = np.exp(2 * self.parameters[0]) * (scaled**2).mean(axis=1) + np.exp(2 * self.parameters[1])
         variance = np.maximum(own - (half**2).sum(axis=0), 1e-12)
         return self.offset + self.unit * (cross @ self.weights), self.unit * np.sqrt(variance)
@@ -59,8 +59,8 @@ def fit_gaussian_process(
         parameters = _most_likely(rows[chosen], target[chosen])
     noisy = kernel(rows, rows, parameters)
     noisy[np.diag_indices_from(noisy)] += np.exp(2 * parameters[2]) + _JITTER
-    factor = cholesky(noisy, lower=True)
-    weights = cho_solve((factor, True), target)
+    factor = scipy.linalg.cholesky(noisy, lower=True)
+    weights = scipy.linalg.cho_solve((factor, True), target)
     return GaussianProcess(centre, scale, offset, unit, rows, parameters, factor, weights)
 
 
@@ -91,12 +91,12 @@ def negative_log_posterior(
     covariance = line + matern
     covariance[np.diag_indices(count)] += noise + _JITTER
     try:
-        factor = cholesky(covariance, lower=True)
+        factor = scipy.linalg.cholesky(covariance, lower=True)
     except np.linalg.LinAlgError:
         return 1e10, np.zeros_like(parameters)
-    weights = cho_solve((factor, True), target)
+    weights = scipy.linalg.cho_solve((factor, True), target)
     # dL/dK = (K^-1 - w w') / 2; a kernel's share of the gradient is its elementwise product with dK
-    pull = 0.5 * (cho_solve((factor, True), np.eye(count)) - np.outer(weights, weights))
+    pull = 0.5 * (scipy.linalg.cho_solve((factor, True), np.eye(count)) - np.outer(weights, weights))
     slope = pull * (5.0 / 3.0) * (1 + root) * decay
     by_column = np.tensordot(squares, slope, axes=([1, 2], [0, 1]))
     if len(lengths) == 1:
@@ -120,13 +120,11 @@ def _prior(parameters: np.ndarray, columns: int) -> tuple[np.ndarray, float, np.
 
 
 def _most_likely(rows: np.ndarray, target: np.ndarray) -> np.ndarray:
-    from scipy.optimize import minimize
-
     columns = rows.shape[1]
     start = np.full(3 + (columns if columns <= MAX_LENGTHS else 1), 0.5 * np.log(columns))
     start[:3] = 0.0, 0.0, np.log(0.1)
     bounds = [(-5.0, 4.0), (-5.0, 4.0), (-7.0, 1.0)] + [(-2.0, 6.0)] * (len(start) - 3)
-    found = minimize(
+    found = scipy.optimize.minimize(
         negative_log_posterior, start, (rows, target), "L-BFGS-B", jac=True, bounds=bounds,
         options={"maxiter": 60},
     )  # fmt: skip

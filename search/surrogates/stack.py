@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import scipy
 
 from .forest import fit_forest
 from .gaussian_process import GaussianProcess, fit_gaussian_process
@@ -183,13 +184,11 @@ def _out_of_fold(
 
 def _least_error(means: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Weights of at least 0 that sum to 1 (enforced by a heavy extra row)."""
-    from scipy.optimize import nnls
-
     scale = float(y.std()) or 1.0
     heavy = 1e3 * np.sqrt(len(y))
     design = np.vstack([means / scale - y.mean() / scale, np.full(means.shape[1], heavy)])
     target = np.append((y - y.mean()) / scale, heavy)
-    weights, _ = nnls(design, target)
+    weights, _ = scipy.optimize.nnls(design, target)
     weights = np.where(weights < 0.02, 0.0, weights)
     if weights.sum() == 0:
         weights[np.argmin(((means - y[:, None]) ** 2).sum(axis=0))] = 1.0
@@ -210,6 +209,4 @@ def _evidence(y: np.ndarray, stacked: np.ndarray, size: np.ndarray) -> Evidence:
 def _tau(a: np.ndarray, b: np.ndarray) -> float:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(a, b).statistic)
+    return float(scipy.stats.kendalltau(a, b).statistic)
