@@ -5,8 +5,10 @@
 Hypervolume (`benchmarks.replay`) after 50, 100 and 200 evaluations, the same seeds for every searcher. Ours
 are whole: homogeneous start, strategy and polish (`search.proposer`). Peers see the same genes, ordered ones
 as integers; one that repeats itself is told the known value and asked again, which costs it nothing. The
-grid is every architecture with equal layers in random order. Syne Tune takes part where it is installed,
-Optuna's GP where it is named, and only to 50 evaluations: its time grows with their cube.
+grid is every architecture with equal layers in random order. Syne Tune takes part where it is installed.
+The Gaussian processes of Optuna, Ax and NePS take part where they are named, and only to 50 evaluations:
+their time grows with the cube of these. Ax goes into the suite's environment (`pip install ax-platform`);
+NePS 0.17 holds other packages back and wants one of its own (`pip install neural-pipeline-search -e .`).
 
 `against` in the file: `surrogate` minus every other, mean over the seeds that both have, and the p of the
 exact one-sided paired permutation test (with five seeds at best 1/32).
@@ -15,14 +17,17 @@ exact one-sided paired permutation test (with five seeds at best 1/32).
 import argparse
 import itertools
 import json
+import logging
 import random
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
@@ -116,6 +121,61 @@ class SyneTunePeer:
         self._count += 1
 
 
+class AxPeer:
+    """The generation strategy that Ax chooses: Sobol points, then expected hypervolume improvement."""
+
+    def __init__(self, seed: int, genes: Sequence[Gene], objectives: int) -> None:
+        from ax.api.client import Client
+        from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+        logging.disable(logging.WARNING)  # it says every trial
+        self._names = [gene.name for gene in genes]
+        places = [
+            RangeParameterConfig(f"g{number}", (0, len(gene.options) - 1), "int")
+            if gene.ordinal
+            else ChoiceParameterConfig(f"g{number}", list(range(len(gene.options))), "int", is_ordered=False)
+            for number, gene in enumerate(genes)
+        ]
+        self._client = Client(random_seed=seed)
+        self._client.configure_experiment(places)
+        self._client.configure_optimization(", ".join(f"-v{k}" for k in range(objectives)))
+
+    def ask(self) -> tuple[Any, Mapping[str, int]]:
+        ((trial, config),) = self._client.get_next_trials(1).items()
+        return trial, {name: int(config[f"g{number}"]) for number, name in enumerate(self._names)}
+
+    def tell(self, asked: Any, values: Sequence[float]) -> None:
+        self._client.complete_trial(asked, {f"v{k}": value for k, value in enumerate(values)})
+
+
+class NepsPeer:
+    """Bayesian optimization of NePS: as many random points as genes, then the same criterion as Ax."""
+
+    def __init__(self, seed: int, genes: Sequence[Gene]) -> None:
+        import neps
+        import torch
+
+        random.seed(seed)
+        np.random.seed(seed)  # NePS draws from it
+        torch.manual_seed(seed)
+        self._names = [gene.name for gene in genes]
+        places = {
+            f"g{number}": neps.Integer(0, len(gene.options) - 1)
+            if gene.ordinal
+            else neps.Categorical(tuple(range(len(gene.options))))
+            for number, gene in enumerate(genes)
+        }
+        space = type("Places", (neps.PipelineSpace,), places)()
+        self._study = neps.AskAndTell(neps.algorithms.bayesian_optimization(space))
+
+    def ask(self) -> tuple[Any, Mapping[str, int]]:
+        trial = self._study.ask()
+        return trial, {name: int(trial.config[f"g{number}"]) for number, name in enumerate(self._names)}
+
+    def tell(self, asked: Any, values: Sequence[float]) -> None:
+        self._study.tell(asked, list(values))
+
+
 def peer(
     make: Callable[[int, Sequence[Gene], Problem], Peer], problem: Problem, seed: int, evaluations: int
 ) -> Visited:
@@ -156,10 +216,21 @@ SEARCHERS: Mapping[str, Callable[[Problem, int, int], Visited]] = {
     "Optuna GP": lambda problem, seed, evaluations: optunas(lambda seed: GPSampler(seed=seed))(
         problem, seed, min(evaluations, MOST_GP)
     ),
+    "Ax": lambda problem, seed, evaluations: peer(
+        lambda seed, genes, problem: AxPeer(seed, genes, len(problem.objectives)),
+        problem,
+        seed,
+        min(evaluations, MOST_GP),
+    ),
+    "NePS": lambda problem, seed, evaluations: peer(
+        lambda seed, genes, _: NepsPeer(seed, genes), problem, seed, min(evaluations, MOST_GP)
+    ),
     "Syne Tune MO-REA": lambda *a: peer(lambda seed, genes, _: SyneTunePeer(seed, genes), *a),
 }
 BY_DEFAULT = [
-    name for name in SEARCHERS if name != "Optuna GP" and (find_spec("syne_tune") or "Syne" not in name)
+    name
+    for name in SEARCHERS
+    if name not in {"Optuna GP", "Ax", "NePS"} and (find_spec("syne_tune") or "Syne" not in name)
 ]
 
 
@@ -209,6 +280,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore")  # those of BoTorch, at every question
     found: dict[str, Any] = {"problems": {}}
     if given.json.exists():
         found = json.loads(given.json.read_text(encoding="utf-8"))
