@@ -21,7 +21,10 @@ def training_work(
     teacher: str | None = None,
 ) -> Work:
     """Training of an fp32 form to `until` steps of a schedule; equal weights share a key, whoever asks.
-    `teacher`: JSON of the architecture behind the checkpoint that the plan names."""
+    `teacher`: JSON of the architecture behind the checkpoint that the plan names. A finalist takes more steps
+    at once than a trial in all, and has as much more time."""
+    spec = ledger.plan.spec
+    timeout_s = spec.limits.trial_timeout * max(1.0, until / spec.training.steps)
     seed = ledger.training_seed(repeat)
     payload = {
         "architecture": architecture.canonical_json,
@@ -31,7 +34,7 @@ def training_work(
         "teacher": teacher,
     }
     key = f"train/{architecture.id}/{plan['steps']}/{seed}"
-    return Work(key, "train", payload, ledger.plan.spec.limits.trial_timeout)
+    return Work(key, "train", payload, timeout_s)
 
 
 def measuring_work(

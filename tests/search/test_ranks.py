@@ -120,6 +120,19 @@ def test_picked_trials_are_retrained_and_nothing_is_computed_twice(bench: Bench)
     database.close()
 
 
+def test_a_finalists_training_has_as_much_more_time_as_it_has_more_steps(bench: Bench) -> None:
+    plan, database = bench.plan(limits={"trial_timeout": 60}), bench.open()
+    given = dict[str, float]()
+    bench.work(
+        bench.create(plan, database), plan, database=database,
+        pause=lambda work: given.update({work.key: work.timeout_s}),
+    )  # fmt: skip
+    steps = {key.split("/")[2]: seconds for key, seconds in given.items() if key.startswith("train")}
+    assert steps == {"8": 60.0, "12": 90.0}
+    assert {seconds for key, seconds in given.items() if key.startswith("measure")} == {60.0}
+    database.close()
+
+
 def test_the_search_seed_is_not_among_the_finalists(bench: Bench) -> None:
     """Also where the budgets are equal and its training stands in the database."""
     plan = bench.plan(finalists={"count": 1, "seeds": 2, "steps": 8}, budget={"trials": 4})
