@@ -123,7 +123,7 @@ class Guard:
         headers["X-Request-Id"] = scope["request_id"]
 
     def _check(self, scope: Scope) -> None:
-        _check_size(scope)
+        _check_address(scope)
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts and _name(host) not in self._hosts:
@@ -165,12 +165,14 @@ class Guard:
         return counted
 
 
-def _check_size(scope: Scope) -> None:
-    """The server's own limits hold only for what comes in several pieces."""
+def _check_address(scope: Scope) -> None:
+    """The server's own limits hold only for what comes in several pieces; PostgreSQL refuses a NUL."""
     if len(scope.get("raw_path", b"")) + len(scope.get("query_string", b"")) > MAX_ADDRESS:
         raise RequestError(414, "address_too_long", f"an address has at most {MAX_ADDRESS:,} bytes")
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADERS:
         raise RequestError(431, "headers_too_large", f"the headers have at most {MAX_HEADERS:,} bytes")
+    if "\x00" in scope["path"] or b"%00" in scope.get("query_string", b""):
+        raise RequestError(422, "invalid_input", "the address has a NUL character (%00); leave it out")
 
 
 def _too_large(limit: int) -> RequestError:

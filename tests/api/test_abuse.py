@@ -221,6 +221,36 @@ def test_a26_odd_bytes_get_a_plain_refusal(port: int, raw: bytes, statuses: set[
     assert b"Traceback" not in answer
 
 
+def test_a12_a26_nul_characters_in_addresses_reach_no_database(
+    any_client: TestClient, any_database: Database
+) -> None:
+    """PostgreSQL stores none and refuses a query with one."""
+    job = fill(any_database)
+    application = any_client.app
+    assert isinstance(application, FastAPI)
+    asked = 0
+    for method, path in routes(application):
+        named = path.count("{")
+        if method != "GET" or path.endswith("/events"):
+            continue
+        parameters = application.openapi()["paths"].get(path, {}).get("get", {}).get("parameters", [])
+        searched = [one["name"] for one in parameters if one["in"] == "query"]
+        places = [f"{address(path, job_id=job.id)}?{name}=a%00b" for name in (*searched, "query", "label")]
+        if named:
+            odd = dict.fromkeys(
+                ("job_id", "export_id", "dataset_id", "architecture_id", "name", "key"), "a%00b"
+            )
+            places.append(address(path, **odd))
+        for place in places:
+            answer = any_client.get(place)
+            assert answer.status_code < 500, place
+            asked += 1
+    assert asked > 100
+    refused = any_client.get("/v1/jobs?label=a%00b")
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_input")
+    assert "NUL" in refused.json()["detail"]
+
+
 def test_a28_ids_are_random_and_numbers_stay_inside_a_job(client: TestClient, database: Database) -> None:
     ids = [fill(database, name=str(i)).id for i in range(3)]
     plain = {"Content-Type": "text/plain"}

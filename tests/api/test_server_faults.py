@@ -205,17 +205,17 @@ def test_f69_a_client_that_leaves_a_download_leaves_no_file_open(
 
 
 def test_g7_a_long_queue_is_listed_claimed_and_added_to(
-    application: FastAPI, client: TestClient, database: Database
+    any_client: TestClient, any_database: Database
 ) -> None:
     """The plans that make it fast are tested as F36; `benchmarks.service_load` has the times."""
-    ids = many_jobs(database, 1000)
+    ids = many_jobs(any_database, 2000)
     for _ in range(5):
-        with database.write() as session:
+        with any_database.write() as session:
             claimed = jobs.claim(session, "one", 600.0)
         assert claimed is not None
         assert claimed.id == ids.pop(0), "the oldest first"
-    made = client.post("/v1/jobs", json={"name": "the newest", "budget": {"trials": 2}})
+    made = any_client.post("/v1/jobs", json={"name": "the newest", "budget": {"trials": 2}})
     assert made.status_code == 202
-    page = client.get("/v1/jobs?limit=100").json()
+    page = any_client.get("/v1/jobs?limit=100").json()
     assert [one["id"] for one in page["items"][:3]] == [made.json()["id"], ids[-1], ids[-2]]
-    assert client.get("/").status_code == 200
+    assert any_client.get("/").status_code == 200
