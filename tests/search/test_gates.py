@@ -101,14 +101,14 @@ def killed_coordinators(bench: Bench, folder: Path, kills: int, changes: dict[st
 def test_g1_f14_f19_kills_of_the_coordinator_lose_and_double_nothing(
     any_bench: Bench, tmp_path: Path
 ) -> None:
-    changes = {**ONE_RUNG, "budget": {"trials": 24}}
+    changes = {**ONE_RUNG, "budget": {"trials": 120}}
     whole = whole_run(any_bench, tmp_path, changes)
     killed, job_id, chronicle = killed_coordinators(any_bench, tmp_path, 40, changes, 0.02, (0.05, 0.15))
     database = any_bench.open()
     assert chronicle.faults(database, job_id) == []
     assert visited(database, job_id) == whole
     database.close()
-    assert killed >= 10
+    assert killed == 40
 
 
 @pytest.mark.soak
@@ -192,24 +192,17 @@ def with_faults(bench: Bench, trials_: int, rate: float, seed: int = 0) -> tuple
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_g6_f03_f26_a_job_completes_though_one_repository_call_in_twenty_fails(
     any_bench: Bench, tmp_path: Path
 ) -> None:
-    """24 trials here, 500 in `make soak`."""
-    whole = whole_run(any_bench, tmp_path, {**ONE_RUNG, "budget": {"trials": 24}})
-    database, job_id, faults = with_faults(any_bench, 24, 0.05)
+    """The stated size: 500 trials."""
+    whole = whole_run(any_bench, tmp_path, {**ONE_RUNG, "budget": {"trials": 500}})
+    database, job_id, faults = with_faults(any_bench, 500, 0.05)
     assert result(database, job_id).job.state == "completed"
     assert Chronicle(tmp_path).faults(database, job_id) == []
     assert visited(database, job_id) == whole
-    assert faults.met["commit_then_raise"] > 0
-    database.close()
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(7200)
-def test_g6_five_hundred_trials(any_bench: Bench, tmp_path: Path) -> None:
-    database, job_id, faults = with_faults(any_bench, 500, 0.05)
-    assert Chronicle(tmp_path).faults(database, job_id) == []
+    assert faults.met["commit_then_raise"] > 100
     database.close()
     record("G6", any_bench.engine, trials=500, faults_met=dict(faults.met), faults_found=0)
 
@@ -255,7 +248,7 @@ def writers(bench: Bench, processes: int, seconds: float) -> list[float]:
 
 @pytest.mark.slow
 def test_g8_eight_processes_write_and_none_sees_a_lock(any_bench: Bench) -> None:
-    assert writers(any_bench, 8, 1.0)
+    assert writers(any_bench, 8, 10.0)
 
 
 @pytest.mark.soak
