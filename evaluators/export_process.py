@@ -76,10 +76,16 @@ def run_exported(
 
 
 def installed_packages() -> list[str]:
-    """Folders that installed packages are imported from, without that of this project."""
+    """Folders that installed packages are imported from, without that of this project's sources; where it is
+    installed like any other package its folder has the others too, and `isolated` blocks its names."""
     here = Path(__file__).resolve().parents[1]
     folders = [Path(entry).resolve() for entry in sys.path if entry]
-    return [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir() and folder != here]
+    is_source = not (here / "numpy").is_dir()
+    return [
+        str(folder)
+        for folder in dict.fromkeys(folders)
+        if folder.is_dir() and not (is_source and folder == here)
+    ]
 
 
 def _run(request: dict[str, Any], scratch: Path, timeout_s: float) -> None:

@@ -1,12 +1,17 @@
 """Exports are compared with the model they came from, and a changed weight is noticed."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import evaluators
 from evaluators.export_check import fresh_inputs, relative_difference, verify_export
 from evaluators.export_process import Runner, run_exported
 from space.architecture import Architecture, parse_architecture
@@ -55,6 +60,35 @@ def test_a_faithful_export_passes_with_its_differences_and_tolerances(
     assert files["model.int8.onnx"]["number_formats"] == ["int8_dynamic"]
     assert files["model.onnx"]["size_bytes"] == (tmp_path / "model.onnx").stat().st_size
     assert all(file["tolerance"]["reason"] for file in files.values())
+
+
+def test_an_installation_beside_other_packages_finds_them_and_not_this_project(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    """`pip install .` puts the project into the folder of all packages; the suite has it beside them."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    for folder in map(Path, sys.path):
+        if folder.name == "site-packages":
+            for entry in folder.iterdir():
+                (site / entry.name).symlink_to(entry)
+    for room in ("space", "evaluators"):
+        shutil.copytree(Path(evaluators.__file__).parents[1] / room, site / room)
+    model = build_model(architecture, seed=0)
+    folder = write_folder(model, architecture, tmp_path / "model")
+    code = (
+        "import sys, pathlib, numpy as np\n"
+        "from evaluators import export_process as process\n"
+        "assert process.__file__.startswith(sys.argv[1])\n"
+        "runner, inputs = process.ONNX_RUNNER, [np.zeros((1, 7), np.int64)]\n"
+        "run = process.run_exported(runner, pathlib.Path(sys.argv[2]), inputs, 'model.onnx')\n"
+        "assert run.outputs[0].shape == (1, 7, 256)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", code, str(site), str(folder)],
+        env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("formats", [["onnx"], ["torch"]])
