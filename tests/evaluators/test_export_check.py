@@ -75,7 +75,7 @@ def test_an_installation_beside_other_packages_finds_them_and_not_this_project(
     for room in ("space", "evaluators"):
         shutil.copytree(Path(evaluators.__file__).parents[1] / room, site / room)
     model = build_model(architecture, seed=0)
-    folder = write_folder(model, architecture, tmp_path / "model")
+    folder = write_folder(model, architecture, tmp_path / "model").path
     code = (
         "import sys, pathlib, numpy as np\n"
         "from evaluators import export_process as process\n"
