@@ -46,9 +46,12 @@ def signed_in(client: TestClient, secret: str) -> None:
 
 
 def test_g11_a17_every_route_but_the_public_ones_wants_a_key_that_opens(
-    application: FastAPI, client: TestClient, database: Database
+    any_client: TestClient, any_database: Database
 ) -> None:
     """None, wrong, revoked, expired, in the query string, or in another scheme: the same answer."""
+    client, database = any_client, any_database
+    application = client.app
+    assert isinstance(application, FastAPI)
     with database.write() as session:
         record, right = keys.create(session, name="right")
         gone, revoked = keys.create(session, name="gone")
@@ -76,8 +79,12 @@ def test_g11_a17_every_route_but_the_public_ones_wants_a_key_that_opens(
 
 
 def test_g11_a18_another_tenants_ids_look_like_none_on_every_route(
-    application: FastAPI, client: TestClient, database: Database, job: JobRecord
+    any_client: TestClient, any_database: Database
 ) -> None:
+    client, database = any_client, any_database
+    application = client.app
+    assert isinstance(application, FastAPI)
+    job = fill(database)
     mine, theirs = made(database), made(database, tenant="other")
     with database.write() as session:
         export = artefacts.create(session, job_id=job.id, trial=0, request={})
