@@ -1,19 +1,26 @@
 """Engines of the two databases: how addresses are read, connections set up, transactions begun."""
 
 import json
+import math
+import select
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from space.errors import InvalidInputError, nearest
 
 Durability = Literal["normal", "full"]
 _WRITES = "paretoformer_writes"
 _STATEMENT_LIMIT_S = 60
+_IDLE_SINCE = "idle_since"
+_TRUSTED_S = 5.0
+"""A connection that was used within so many seconds is not asked whether it lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +97,45 @@ def sqlite_engine(file: Path, patience_s: float) -> Engine:
 
 
 def postgresql_engine(url: URL) -> Engine:
-    """psycopg 3; connections are tried before use, statements have a time limit."""
+    """psycopg 3; statements have a time limit, connections are tried before use.
+
+    Trying is a question to the server where one has been idle for a while, or where its socket has something
+    to say, which is its end mostly. To ask every time costs a round trip a transaction.
+    """
     limits = (
         {} if "options" in url.query else {"options": f"-c statement_timeout={_STATEMENT_LIMIT_S * 1000}"}
     )
-    return create_engine(
+    engine = create_engine(
         url,
+        isolation_level="READ COMMITTED",  # whatever the server's default; here it is set once a connection
         connect_args={"connect_timeout": 5, **limits},
-        pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
         pool_timeout=5,
         json_serializer=_to_json,
     )
+
+    @event.listens_for(engine, "checkin")
+    def _note_time(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_IDLE_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _try(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        idle_s = time.monotonic() - record.info.get(_IDLE_SINCE, math.inf)
+        try:
+            if idle_s > _TRUSTED_S or _has_word(connection):
+                engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    return engine
+
+
+def _has_word(connection: Any) -> bool:
+    """Whether something has come from the server that nobody has asked for."""
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def read_side(engine: Engine) -> Engine:
@@ -114,7 +147,7 @@ def read_side(engine: Engine) -> Engine:
 
 def write_side(engine: Engine) -> Engine:
     if engine.dialect.name == "postgresql":
-        return engine.execution_options(isolation_level="READ COMMITTED")
+        return engine
     return engine.execution_options(**{_WRITES: True})
 
 

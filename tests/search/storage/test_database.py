@@ -279,7 +279,7 @@ def test_f25_postgresql_connections_that_were_cut_are_replaced(postgresql: Datab
         session.execute(text("SELECT 1"))
     with postgresql.write() as session:
         session.execute(
-            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         )
     with postgresql.read() as session:
         assert session.scalar(text("SELECT 1")) == 1
