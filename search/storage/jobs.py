@@ -240,7 +240,8 @@ def set_state(
     message: str | None = None,
     now: float | None = None,
 ) -> JobRecord:
-    """Moves the job; its own state again only renews the reason. An end takes the lease, cancels what runs.
+    """Moves the job; its own state again only renews the reason. An end takes the lease and cancels what runs;
+    the same end again, from one whose answer was lost on the way, changes nothing.
 
     Raises:
         ConflictError: the fence is old, or the move is not in `JOB_TRANSITIONS`.
@@ -248,9 +249,10 @@ def set_state(
     """
     if reason is not None and reason not in get_args(JobReason):
         raise InvalidInputError(f"unknown reason '{reason}'; {nearest(reason, get_args(JobReason))}")
-    if fence is None:
-        row = job_row(session, job_id, lock=True)
-    else:
+    row = job_row(session, job_id, lock=True)
+    if fence is not None:
+        if row.fence == fence and row.state == state in FINAL_JOB_STATES:
+            return job_record(row)
         row = fenced_job(session, job_id, fence, "set_state", state=state)
     move_job(session, row, state, reason=reason, message=message, now=now)
     session.flush()

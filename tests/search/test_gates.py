@@ -181,12 +181,18 @@ def test_g3_twenty_random_cuts(bench: Bench, tmp_path: Path) -> None:
 
 
 def with_faults(bench: Bench, trials_: int, rate: float, seed: int = 0) -> tuple[Database, str, Faults]:
+    """The pauses before a repetition are short: what is repeated is tried, not for how long."""
     plan, database = bench.plan(**ONE_RUNG, budget={"trials": trials_}), bench.open()
     job_id = bench.create(plan, database)
     with database.write() as session:
         job = jobs.take(session, job_id, owner_name(), 15.0, time.time())
     faults = Faults(rate, seed)
-    with faults.everywhere(), FormulaExecutor(plan, database.data_dir / "training") as executor:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        faults.everywhere(),
+        FormulaExecutor(plan, database.data_dir / "training") as executor,
+    ):
+        patch.setattr("search.storage.database._PAUSES_S", (0.001, 0.002, 0.005))
         Coordinator(database, job, plan, executor).run()
     return database, job_id, faults
 

@@ -197,6 +197,20 @@ def test_f59_cancelling_ends_the_job_its_lease_and_its_trials_at_once(
     assert check(db) == []
 
 
+def test_f26_an_end_that_is_repeated_because_its_answer_was_lost_changes_nothing(
+    db: Database, running_job: JobRecord
+) -> None:
+    job = running_job
+    with db.write() as session:
+        ended = jobs.set_state(session, job.id, "completed", fence=job.fence, reason="user")
+    with db.write() as session:
+        assert jobs.set_state(session, job.id, "completed", fence=job.fence, reason="user") == ended
+    with db.write() as session, pytest.raises(ConflictError):
+        jobs.set_state(session, job.id, "completed", fence=job.fence - 1)
+    with db.read() as session:
+        assert jobs.get(session, job.id) == ended
+
+
 def test_ended_jobs_do_not_change(db: Database, running_job: JobRecord) -> None:
     job = running_job
     with db.write() as session:
