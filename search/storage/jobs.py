@@ -240,8 +240,8 @@ def set_state(
     message: str | None = None,
     now: float | None = None,
 ) -> JobRecord:
-    """Moves the job; its own state again only renews the reason. An end takes the lease and cancels what runs;
-    the same end again, from one whose answer was lost on the way, changes nothing.
+    """Moves the job; its own state again only renews the reason. An end takes the lease and cancels what
+    runs; the same end again, from one whose answer was lost on the way, changes nothing.
 
     Raises:
         ConflictError: the fence is old, or the move is not in `JOB_TRANSITIONS`.
