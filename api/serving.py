@@ -95,13 +95,12 @@ def run_server(settings: Settings, database: Database, *, max_jobs: int = 4) -> 
 
 
 def rest_memory() -> None:
-    """Takes what the program consists of out of garbage collection, which begins here.
+    """Takes what the program consists of out of garbage collection.
 
     Going through the modules of torch and its kin stops every request for a third of a second, about once in
     a thousand requests.
     """
     gc.freeze()
-    gc.enable()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -118,8 +118,8 @@ def _finalists(job: JobRecord, retrained: int) -> str:
     total = len(job.context.get("finalists") or ())
     done, trainings = job.context.get("finalist_trainings") or (0, 0)
     if retrained or not trainings:
-        return f"{retrained} of {total} finalists" if total else ""
-    return f"{done} of {trainings} trainings of {total} finalists"
+        return f"{retrained} of {total}" if total else ""
+    return f"{done} of {trainings} trainings of {total}"
 
 
 def demonstration(job: JobRecord, trials: Sequence[TrialRecord]) -> str:

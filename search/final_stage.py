@@ -95,7 +95,9 @@ class FinalStage:
         chosen = self._ledger.job.context.get("finalists")
         if chosen is None:
             search = self._chosen()
-            trained = compared(self._ledger.references, self._ledger.job.objectives, self._spec.count)
+            trained = reference_trainings(
+                self._ledger.references, self._ledger.job.objectives, self._spec.count
+            )
             siblings = [trial for trial in self._ledger.references if trial.training_id in trained]
             chosen = [trial.number for trial in (*search, *siblings)] if search else []
             self._ledger.update_context(finalists=chosen, teacher=self._teacher() if chosen else None)
@@ -191,7 +193,7 @@ def choose(trials: Sequence[TrialRecord], objectives: Sequence[str], count: int)
     return [front[index] for index in farthest_order(points)[:count]]
 
 
-def compared(references: Sequence[TrialRecord], objectives: Sequence[str], count: int) -> set[str]:
+def reference_trainings(references: Sequence[TrialRecord], objectives: Sequence[str], count: int) -> set[str]:
     """Trainings of at most `count` references: of their front, then of the front of the rest, and so on.
 
     A front of references that were trained for a short time may be one small model: which of them are worth
@@ -253,4 +255,4 @@ def t_interval(values: Sequence[float]) -> Spread:
     return Spread(mean - half, mean + half, n)
 
 
-__all__ = ["FinalStage", "choose", "compared", "summarise", "t_interval"]
+__all__ = ["FinalStage", "choose", "reference_trainings", "summarise", "t_interval"]

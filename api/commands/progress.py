@@ -91,7 +91,7 @@ class SearchProgress:
         if state.references_total:
             counts += f", {state.references_done}/{state.references_total} references"
         if state.finalists:
-            counts += f", {state.finalists}"
+            counts += f", {state.finalists} finalists"
         front = [trial for trial in trials if trial.on_front]
         left = f"about {state.left} of search left" if state.left else ""
         self._rows = [

@@ -18,25 +18,14 @@ def serve(
     max_jobs: Jobs = 4,
 ) -> None:
     """Serves the pages and the HTTP interface, and runs the jobs that are submitted."""
-    gc.disable()  # until `rest_memory`: what is imported stays, and looking through it costs half a second
+    gc.disable()  # what is imported stays, and looking through it costs half a second
     try:
-        _serve(host, port, db, workers, worker_memory, ray, max_jobs)
+        from ..interruption import stop_on_terminate
+        from ..serving import run_server
+        from ..settings import load_settings
     finally:
+        gc.freeze()
         gc.enable()
-
-
-def _serve(
-    host: str,
-    port: int,
-    db: str,
-    workers: int | None,
-    worker_memory: int | None,
-    ray: str,
-    max_jobs: int,
-) -> None:
-    from ..interruption import stop_on_terminate
-    from ..serving import run_server
-    from ..settings import load_settings
 
     settings = load_settings().model_copy(
         update={

@@ -114,7 +114,7 @@ def job_text(
         ("references", f"{state.references_done} of {state.references_total}"),
     ]
     if state.finalists:
-        lines.append(("finalists", state.finalists.removesuffix(" finalists")))
+        lines.append(("finalists", state.finalists))
     lines += [(name.replace("_", " "), str(count)) for name, count in sorted(job.counters.items())]
     front = [trial for trial in trials if trial.on_front]
     parts: list[RenderableType] = [job_line(job), pairs([*lines, *gain_text(job)])]

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from space.errors import ConflictError, NotFoundError
 
-from ..records import FINAL_JOB_STATES
+from ..records import FINAL_JOB_STATES, JobState
 from .models import Audit, Job
 from .rows import utc
 
@@ -72,14 +72,18 @@ def _unknown(job_id: str) -> NotFoundError:
     return NotFoundError(f"job {job_id[:64]} does not exist")
 
 
-def fenced_job(session: Session, job_id: str, fence: int, action: str, **detail: Any) -> Job:
-    """The locked row of a job that the holder of `fence` may write to.
+def fenced_job(
+    session: Session, job_id: str, fence: int, action: str, *, ending: JobState | None = None, **detail: Any
+) -> Job:
+    """The locked row of a job that the holder of `fence` may write to. `ending`: it may have that end already
+    from the same fence, whose holder repeats it because the answer was lost.
 
     Raises:
         ConflictError: the lease was given back or went to another coordinator, or the job has ended.
     """
     row = job_row(session, job_id, lock=True)
-    _check_fence(session, row, fence, action, detail)
+    if not (row.state in FINAL_JOB_STATES and (row.state, row.fence) == (ending, fence)):
+        _check_fence(session, row, fence, action, detail)
     return row
 
 

@@ -249,11 +249,12 @@ def set_state(
     """
     if reason is not None and reason not in get_args(JobReason):
         raise InvalidInputError(f"unknown reason '{reason}'; {nearest(reason, get_args(JobReason))}")
-    row = job_row(session, job_id, lock=True)
-    if fence is not None:
-        if row.fence == fence and row.state == state in FINAL_JOB_STATES:
+    if fence is None:
+        row = job_row(session, job_id, lock=True)
+    else:
+        row = fenced_job(session, job_id, fence, "set_state", ending=state, state=state)
+        if row.state in FINAL_JOB_STATES:
             return job_record(row)
-        row = fenced_job(session, job_id, fence, "set_state", state=state)
     move_job(session, row, state, reason=reason, message=message, now=now)
     session.flush()
     return job_record(row)

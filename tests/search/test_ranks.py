@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.final_stage import compared
+from search.final_stage import reference_trainings
 from search.ranks import final_ranks, tied
 from search.records import Final, Spread, TrialRecord
 from search.retraining import retraining_plan
@@ -63,11 +63,11 @@ def test_references_behind_the_front_are_retrained_when_the_front_is_smaller_tha
         )
         for number, (name, loss, seconds, front) in places.items()
     ]
-    assert compared(rows, OBJECTIVES, 1) == {"small"}
-    assert compared(rows, OBJECTIVES, 3) == {"small", "middle", "large"}
-    assert compared(rows, OBJECTIVES, 9) == {"small", "middle", "large", "bad"}
+    assert reference_trainings(rows, OBJECTIVES, 1) == {"small"}
+    assert reference_trainings(rows, OBJECTIVES, 3) == {"small", "middle", "large"}
+    assert reference_trainings(rows, OBJECTIVES, 9) == {"small", "middle", "large", "bad"}
     failed = [replace(row, state="failed", values={}) for row in rows]
-    assert compared(failed, OBJECTIVES, 3) == set()
+    assert reference_trainings(failed, OBJECTIVES, 3) == set()
 
 
 def test_two_finalists_are_needed_and_one_seed_tells_no_tie() -> None:
