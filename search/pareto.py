@@ -10,6 +10,7 @@ definitions stand beside them and are tested against them.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import moocore
 import numpy as np
@@ -19,6 +20,8 @@ from space.errors import InvalidInputError
 from .objectives import OBJECTIVES
 
 Vector = Sequence[float]
+BEYOND = 1.1
+"""Each coordinate of the reference point of points that are stretched to [0, 1]."""
 
 
 def dominates(a: Vector, b: Vector) -> bool:
@@ -129,21 +132,53 @@ def least_contribution_last(vectors: Sequence[Vector], count: int) -> list[int]:
     The best point of each objective stays while there is room for all of these. The reference point lies 10 %
     beyond the worst of the points (each objective stretched to [0, 1]).
     """
-    kept = list(range(len(vectors)))
-    if len(kept) <= count:
-        return kept
+    if len(vectors) <= count:
+        return list(range(len(vectors)))
     points = unit(vectors)
+    order = sorted(range(len(points)), key=points.__getitem__)
+    steps = [points[index] for index in order]
+    if all(len(a) == 2 and a[0] < b[0] and a[1] > b[1] for a, b in pairwise(steps)):
+        return sorted(order[place] for place in _thinned_stairs(steps, order, count))
+    return thinned_by_contribution(points, count)
+
+
+def thinned_by_contribution(points: Sequence[Vector], count: int) -> list[int]:
+    """The definition of `least_contribution_last`, for points in [0, 1] of any kind."""
+    kept = list(range(len(points)))
     ends = {
         min(kept, key=lambda index: (_from_axis(points[index], axis), index))
         for axis in range(len(points[0]) if points else 0)
     }
     while len(kept) > count:
         matrix = np.array([points[index] for index in kept])
-        own = moocore.hv_contributions(matrix, np.full(matrix.shape[1], 1.1))
+        own = moocore.hv_contributions(matrix, np.full(matrix.shape[1], BEYOND))
         if count >= len(ends):
             own[[index in ends for index in kept]] = np.inf
         worst = int(np.flatnonzero(own == own.min())[-1])  # of equals the newest goes
         del kept[worst]
+    return kept
+
+
+def _thinned_stairs(steps: Sequence[Vector], order: Sequence[int], count: int) -> list[int]:
+    """The same for stairs that lead down: a step's own volume is a rectangle between its neighbours, and two
+    of them change as one goes. `order`: how new each step is."""
+    kept = list(range(len(steps)))
+
+    def own(place: int) -> float:
+        """Of the step at this place of `kept`."""
+        x, y = steps[kept[place]]
+        top = steps[kept[place - 1]][1] if place > 0 else BEYOND
+        right = steps[kept[place + 1]][0] if place + 1 < len(kept) else BEYOND
+        return (right - x) * (top - y)
+
+    volumes = [own(place) for place in range(len(kept))]
+    while len(kept) > count:
+        places = range(1, len(kept) - 1) if count >= 2 else range(len(kept))
+        worst = min(places, key=lambda place: (volumes[place], -order[kept[place]]))
+        del kept[worst], volumes[worst]
+        for place in (worst - 1, worst):
+            if 0 <= place < len(kept):
+                volumes[place] = own(place)
     return kept
 
 
@@ -155,7 +190,7 @@ def contribution_order(vectors: Sequence[Vector]) -> list[int]:
     if not points:
         return []
     matrix = np.array(points)
-    own = moocore.hv_contributions(matrix, np.full(matrix.shape[1], 1.1))
+    own = moocore.hv_contributions(matrix, np.full(matrix.shape[1], BEYOND))
     indices = range(len(points))
     ends = [min(indices, key=lambda i: (_from_axis(points[i], axis), i)) for axis in range(matrix.shape[1])]
     rest = sorted(set(indices) - set(ends), key=lambda i: (-own[i], i))

@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import select
+from sqlalchemy import Insert, select
 from sqlalchemy.orm import Session
 
 from space.errors import NotFoundError
 
 from .models import Architecture, Job, Trial
-from .upsert import insert_new
+from .together import Write, named, write_in_turn
+from .upsert import new_row
 
 
 class ArchitectureLike(Protocol):
@@ -26,15 +27,21 @@ class ArchitectureLike(Protocol):
     def canonical_json(self) -> str: ...
 
 
+_COLUMNS = ("id", "training_id", "canonical_json")
+
+
 def put(session: Session, architecture: ArchitectureLike) -> None:
     """Stores it unless it is there."""
-    insert_new(
-        session,
-        Architecture,
-        id=architecture.id,
-        training_id=architecture.training_id,
-        canonical_json=architecture.canonical_json,
-    )
+    write_in_turn(session.connection(), [stored(architecture)])
+
+
+def stored(architecture: ArchitectureLike) -> Write:
+    """What `put` does."""
+    return _insert, {name: getattr(architecture, name) for name in _COLUMNS}
+
+
+def _insert(dialect: str, prefix: str) -> Insert:
+    return new_row(Architecture, dialect).values(named(_COLUMNS, prefix))
 
 
 def get(session: Session, architecture_id: str, *, tenant: str) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Insert, insert, select
 from sqlalchemy.orm import Session
 
 from ..records import EventKind, EventRecord
@@ -11,8 +11,9 @@ from .fences import JobHead, clock, job_row
 from .finite import finite_json
 from .models import Event, Job
 from .rows import event_record, utc
+from .together import named, write_in_turn
 
-_INSERT = insert(Event)
+_COLUMNS = ("job_id", "seq", "at", "kind", "trial", "data")
 
 
 def append(
@@ -55,7 +56,8 @@ def add(
     data: Mapping[str, Any] | None = None,
     now: float | None = None,
 ) -> int:
-    """As `append`, for a row that is already locked: the lock is what keeps the numbers without gaps."""
+    """As `append`, for a row that is already locked: the lock is what keeps the numbers without gaps. A head
+    stores its events with its other writes."""
     job.last_seq += 1
     row = {
         "job_id": job.id,
@@ -65,8 +67,15 @@ def add(
         "trial": trial,
         "data": finite_json("event", data or {}),
     }
-    session.connection().execute(_INSERT, row)
+    if isinstance(job, JobHead):
+        job.writes.append((_insert, row))
+    else:
+        write_in_turn(session.connection(), [(_insert, row)])
     return job.last_seq
+
+
+def _insert(_dialect: str, prefix: str) -> Insert:
+    return insert(Event).values(named(_COLUMNS, prefix))
 
 
 def after(session: Session, job_id: str, seq: int = 0, limit: int = 500) -> Sequence[EventRecord]:

@@ -6,11 +6,12 @@ rolls back.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Update, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from space.errors import ConflictError, NotFoundError
@@ -18,6 +19,7 @@ from space.errors import ConflictError, NotFoundError
 from ..records import FINAL_JOB_STATES, JobState
 from .models import Audit, Job
 from .rows import utc
+from .together import Write, write_together
 
 CLOCK = "clock"
 REFUSALS = "refusals"
@@ -25,8 +27,7 @@ REFUSALS = "refusals"
 
 @dataclass(slots=True)
 class JobHead:
-    """What writing a trial needs of its job, whose row is locked. Whoever adds events stores it again
-    (`keep_head`)."""
+    """What writing a trial needs of its job, whose row is locked."""
 
     id: str
     fence: int
@@ -35,14 +36,25 @@ class JobHead:
     lease_owner: str | None
     objectives: list[str]
     last_seq: int
+    writes: list[Write] = field(default_factory=list)
+    """To be done at the end of `fenced`."""
+
+    def store(self, session: Session) -> None:
+        """The writes so far, with the number of the newest event."""
+        if self.writes:
+            newest: Write = (_keep_newest, {"of_job": self.id, "newest": self.last_seq})
+            write_together(session.connection(), [*self.writes, newest])
+            self.writes.clear()
 
 
-_HEAD = (
-    select(Job.id, Job.fence, Job.state, Job.stage, Job.lease_owner, Job.objectives, Job.last_seq)
-    .where(Job.id == bindparam("of_job"))
-    .with_for_update()
-)
-_KEEP = update(Job).where(Job.id == bindparam("of_job"))
+HEAD = (Job.id, Job.fence, Job.state, Job.stage, Job.lease_owner, Job.objectives, Job.last_seq)
+"""Columns of a `JobHead`, in its order."""
+_LOCK_HEAD = select(*HEAD).where(Job.id == bindparam("of_job")).with_for_update()
+
+
+def _keep_newest(_dialect: str, prefix: str) -> Update:
+    is_it = Job.id == bindparam(prefix + "of_job")
+    return update(Job).where(is_it).values({"last_seq": bindparam(prefix + "newest")})
 
 
 def clock(session: Session, now: float | None = None) -> float:
@@ -64,11 +76,11 @@ def job_row(session: Session, job_id: str, *, tenant: str | None = None, lock: b
         query = query.with_for_update()
     row = session.scalar(query)
     if row is None or (tenant is not None and row.tenant != tenant):
-        raise _unknown(job_id)
+        raise unknown_job(job_id)
     return row
 
 
-def _unknown(job_id: str) -> NotFoundError:
+def unknown_job(job_id: str) -> NotFoundError:
     return NotFoundError(f"job {job_id[:64]} does not exist")
 
 
@@ -87,20 +99,28 @@ def fenced_job(
     return row
 
 
-def fenced_head(session: Session, job_id: str, fence: int, action: str, **detail: Any) -> JobHead:
-    """As `fenced_job`, without the rest of the row."""
+def locked_head(session: Session, job_id: str) -> JobHead:
+    """
+    Raises:
+        NotFoundError: there is no such job.
+    """
     session.flush()  # what the ORM still holds back
-    found = session.connection().execute(_HEAD, {"of_job": job_id}).one_or_none()
+    found = session.connection().execute(_LOCK_HEAD, {"of_job": job_id}).one_or_none()
     if found is None:
-        raise _unknown(job_id)
-    head = JobHead(*found)
+        raise unknown_job(job_id)
+    return JobHead(*found)
+
+
+@contextmanager
+def fenced(session: Session, head: JobHead, fence: int, action: str, **detail: Any) -> Iterator[None]:
+    """As `fenced_job` for a head that is locked already; at the end its writes are done.
+
+    Raises:
+        ConflictError: as `fenced_job`.
+    """
     _check_fence(session, head, fence, action, detail)
-    return head
-
-
-def keep_head(session: Session, head: JobHead) -> None:
-    """Stores the number of the newest event."""
-    session.connection().execute(_KEEP, {"of_job": head.id, "last_seq": head.last_seq})
+    yield
+    head.store(session)
 
 
 def _check_fence(

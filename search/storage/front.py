@@ -9,7 +9,7 @@ a front each. A job in stage `search` is judged by `values`; in stage `final` a 
 their place.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -81,13 +81,13 @@ def refresh(session: Session, job: JobHead, row: TrialRow, now: float | None = N
     job's row is locked. Returns the numbers whose flag changed."""
     was_counted, old = row.counted, _stored(row)
     judge(job, row)
-    trial_rows.write(session, row)
-    if row.counted == was_counted and _stored(row) == old:
-        return []
     if row.counted and not was_counted:
-        changed = _enter(session, job, row, now)
-    else:
-        changed = restate_group(session, job, _group(row), now) if row.counted or was_counted else []
+        return _enter(session, job, row, now)
+    trial_rows.write(job, row)
+    if not was_counted or (row.counted and _stored(row) == old):
+        return []
+    job.store(session)  # its vector is among those that are looked at
+    changed = restate_group(session, job, _group(row), now)
     if row.number in changed:
         row.on_front = not row.on_front
     return changed
@@ -120,7 +120,10 @@ def restate_group(session: Session, job: Job | JobHead, group: Group, now: float
     vectors = {row.number: complete_vector(row[3:]) for row in rows if row.counted}
     members = front_numbers({number: vector for number, vector in vectors.items() if vector is not None})
     had = {row.number for row in rows if row.on_front}
-    return _flag(session, job, group, members - had, had - members, now)
+    joined, left = sorted(members - had), sorted(had - members)
+    _set_flags(session, job, joined, is_member=True)
+    _set_flags(session, job, left, is_member=False)
+    return _tell(session, job, group, joined, left, now)
 
 
 def _enter(session: Session, job: JobHead, row: TrialRow, now: float | None) -> list[int]:
@@ -129,49 +132,46 @@ def _enter(session: Session, job: JobHead, row: TrialRow, now: float | None) -> 
     assert vector is not None
     group = _group(row)
     asked = {"of_job": job.id, "at": row.number, **{f"v{i}": value for i, value in enumerate(vector)}}
-    connection = session.connection()
-    if connection.execute(_beaters(len(vector), group), asked).first() is not None:
+    related = session.connection().execute(_related(len(vector), group), asked).all()
+    row.on_front = not any(beats for _, beats in related)
+    trial_rows.write(job, row)
+    if not row.on_front:
         return []
-    left = set(connection.execute(_beaten(len(vector), group), asked).scalars())
-    return _flag(session, job, group, {row.number}, left, now)
+    left = [number for number, _ in related]
+    _set_flags(session, job, left, is_member=False)
+    return _tell(session, job, group, [row.number], sorted(left), now)
 
 
 @cache
-def _beaters(count: int, group: Group) -> Select[int]:
-    """A member that beats the vector `v0`, `v1`, ... of trial `at`."""
-    no_worse = and_(*(column <= bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
-    better = or_(*(column < bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
-    return _members(group).where(no_worse, or_(better, Trial.number < bindparam("at"))).limit(1)
+def _related(count: int, group: Group) -> Select[int, bool]:
+    """The members that beat the vector `v0`, `v1`, ... of trial `at` (true), and those that it beats."""
+    pairs: list[tuple[Any, Any]] = [(column, bindparam(f"v{i}")) for i, column in enumerate(_COLUMNS[:count])]
+    at: Any = bindparam("at")
+    better, worse = (or_(*(a < b for a, b in pairs)), or_(*(a > b for a, b in pairs)))
+    beats = and_(*(a <= b for a, b in pairs), or_(better, Trial.number < at))
+    is_beaten = and_(*(a >= b for a, b in pairs), or_(worse, Trial.number > at))
+    of_group = (Trial.job_id == bindparam("of_job"), in_group(group), Trial.on_front)
+    return select(Trial.number, beats).where(*of_group, or_(beats, is_beaten))
 
 
-@cache
-def _beaten(count: int, group: Group) -> Select[int]:
-    """The members that it beats."""
-    no_better = and_(*(column >= bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
-    worse = or_(*(column > bindparam(f"v{i}") for i, column in enumerate(_COLUMNS[:count])))
-    return _members(group).where(no_better, or_(worse, Trial.number > bindparam("at")))
+def _set_flags(session: Session, job: Job | JobHead, numbers: Sequence[int], *, is_member: bool) -> None:
+    if numbers:
+        chosen = update(Trial).where(Trial.job_id == job.id, Trial.number.in_(numbers))
+        session.connection().execute(chosen.values(on_front=is_member))
 
 
-def _members(group: Group) -> Select[int]:
-    return select(Trial.number).where(Trial.job_id == bindparam("of_job"), in_group(group), Trial.on_front)
-
-
-def _flag(
+def _tell(
     session: Session,
     job: Job | JobHead,
     group: Group,
-    joined: Collection[int],
-    left: Collection[int],
+    joined: Sequence[int],
+    left: Sequence[int],
     now: float | None,
 ) -> list[int]:
-    for numbers, is_member in ((joined, True), (left, False)):
-        if numbers:
-            chosen = update(Trial).where(Trial.job_id == job.id, Trial.number.in_(sorted(numbers)))
-            session.connection().execute(chosen.values(on_front=is_member))
     if joined or left:
-        data: dict[str, Any] = {"group": group, "joined": sorted(joined), "left": sorted(left)}
+        data: dict[str, Any] = {"group": group, "joined": joined, "left": left}
         events.add(session, job, "front.changed", None, data, now)
-    return [*sorted(joined), *sorted(left)]
+    return [*joined, *left]
 
 
 def _group(row: TrialRow) -> Group:

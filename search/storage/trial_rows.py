@@ -1,20 +1,24 @@
 """One trial's row, read, changed and written with prepared statements.
 
 A coordinator writes every trial a dozen times. As an object of the ORM each of these costs several times what
-the statement does, so what is done per trial goes this way; what is done per job stays with the ORM.
+the statement does, so what is done per trial goes this way; what is done per job stays with the ORM. Writes
+are left with the job's head, which does them together.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import Insert, Update, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from ..records import Spread, TrialRecord
+from .fences import HEAD, JobHead
 from .finite import finite_spread, finite_values
-from .models import Architecture, Trial, TrialRow
+from .models import Architecture, Job, Trial, TrialRow
 from .rows import spread_json, trial_record
+from .together import named
 
 _MAX_NUMBER = 2**31
 """No trial has such a number, and neither engine could look for it."""
@@ -28,15 +32,28 @@ _FIXED = (
 _STORED = tuple(name for name in _ALL if name not in _BESIDE)
 _CHANGING = tuple(name for name in _ALL if name not in _FIXED)
 
-_INSERT = insert(Trial)
-_SELECT = (
-    select(*(getattr(Trial, name) for name in _STORED), Architecture.training_id, Architecture.canonical_json)
-    .join(Architecture, Architecture.id == Trial.architecture_id)
-    .where(Trial.job_id == bindparam("of_job"))
-)
+_ROW = (*(getattr(Trial, name) for name in _STORED), Architecture.training_id, Architecture.canonical_json)
+_ARCHITECTURE = Architecture.id == Trial.architecture_id
+_SELECT = select(*_ROW).join(Architecture, _ARCHITECTURE).where(Trial.job_id == bindparam("of_job"))
 _FIND = _SELECT.where(Trial.number == bindparam("at"))
 _OF_JOB = _SELECT.order_by(Trial.number)
-_UPDATE = update(Trial).where(Trial.job_id == bindparam("of_job"), Trial.number == bindparam("at"))
+_LOCK = (
+    select(*HEAD, *_ROW)
+    .select_from(Job)
+    .join(Trial, Trial.job_id == Job.id)
+    .join(Architecture, _ARCHITECTURE)
+    .where(Job.id == bindparam("of_job"), Trial.number == bindparam("at"))
+    .with_for_update(of=(Job, Trial))
+)
+"""Both rows as they are once both locks are held, the job's first. A row without a lock would be as it was
+before the wait."""
+_LOOK = (
+    select(*HEAD, Trial.architecture_id)
+    .select_from(Job)
+    .outerjoin(Trial, (Trial.job_id == Job.id) & (Trial.number == bindparam("at")))
+    .where(Job.id == bindparam("of_job"))
+    .with_for_update(of=Job)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +106,44 @@ def find_many(session: Session, job_id: str, numbers: Sequence[int]) -> list[Tri
     return [row for row in found if row is not None]
 
 
-def add(session: Session, row: TrialRow) -> None:
-    """Stores a new one; its architecture is stored."""
-    session.connection().execute(_INSERT, {name: getattr(row, name) for name in _STORED})
+def locked(session: Session, job_id: str, number: int) -> tuple[JobHead, TrialRow] | None:
+    """A trial and the head of its job, both locked; None if one of them is not there."""
+    if abs(number) >= _MAX_NUMBER:
+        return None
+    session.flush()
+    found = session.connection().execute(_LOCK, {"of_job": job_id, "at": number}).one_or_none()
+    if found is None:
+        return None
+    values = zip((*_STORED, *_BESIDE), found[len(HEAD) :], strict=True)
+    return JobHead(*found[: len(HEAD)]), TrialRow(**dict(values))
 
 
-def write(session: Session, row: TrialRow) -> None:
+def locked_place(session: Session, job_id: str, number: int) -> tuple[JobHead, str | None] | None:
+    """The locked head of a job, and the id of the architecture that has this number already. None if there is
+    no such job. Who waited for the lock may not see what the holder before has put there."""
+    session.flush()
+    found: Any = session.connection().execute(_LOOK, {"of_job": job_id, "at": number}).one_or_none()
+    return None if found is None else (JobHead(*found[: len(HEAD)]), found[len(HEAD)])
+
+
+def add(job: JobHead, row: TrialRow) -> None:
+    """Stores a new one; its architecture is stored with it."""
+    job.writes.append((_insert, {name: getattr(row, name) for name in _STORED}))
+
+
+def write(job: JobHead, row: TrialRow) -> None:
     """Stores what may change of it."""
     changed = {name: getattr(row, name) for name in _CHANGING}
-    session.connection().execute(_UPDATE, {"of_job": row.job_id, "at": row.number, **changed})
+    job.writes.append((_update, {"of_job": row.job_id, "at": row.number, **changed}))
+
+
+def _insert(_dialect: str, prefix: str) -> Insert:
+    return insert(Trial).values(named(_STORED, prefix))
+
+
+def _update(_dialect: str, prefix: str) -> Update:
+    is_it = (Trial.job_id == bindparam(prefix + "of_job"), Trial.number == bindparam(prefix + "at"))
+    return update(Trial).where(*is_it).values(named(_CHANGING, prefix))
 
 
 def record(row: TrialRow) -> TrialRecord:

@@ -11,16 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from space.errors import ConflictError, InvalidInputError, NotFoundError, nearest
+from space.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError, nearest
 
 from ..records import TRIAL_REASONS, Final, Origin, Spread, TrialReason, TrialRecord, TrialState
 from . import architectures, events, trial_rows
 from . import front as fronts
 from .architectures import ArchitectureLike
 from .ending import move_trial
-from .fences import JobHead, clock, fenced_head, fenced_job, keep_head
+from .fences import JobHead, clock, fenced, fenced_job, job_row, locked_head, unknown_job
 from .finite import finite_spread, finite_values, stored_text
 from .models import Trial, TrialRow
 from .rows import final_json, utc
@@ -73,16 +74,12 @@ def create(
 
     Raises:
         ConflictError: the number belongs to another architecture.
+        UnavailableError: an earlier attempt was just being stored; the next one finds it.
     """
-    job = fenced_head(session, job_id, fence, "trials.create", number=number)
-    stored = trial_rows.find(session, job_id, number)
-    if stored is not None:
-        if stored.architecture_id != architecture.id:
-            raise ConflictError(
-                f"trial {number} of job {job_id} has another architecture; use the next number"
-            )
-        return trial_rows.record(stored)
-    architectures.put(session, architecture)
+    place = trial_rows.locked_place(session, job_id, number)
+    if place is None:
+        raise unknown_job(job_id)
+    job, architecture_id = place
     row = TrialRow(
         job_id=job_id,
         number=number,
@@ -95,17 +92,31 @@ def create(
         training_id=architecture.training_id,
         canonical_json=architecture.canonical_json,
     )
-    values = known.put_into(row) if known is not None else {}
-    fronts.judge(job, row)
-    trial_rows.add(session, row)
     data: dict[str, Any] = {"architecture_id": architecture.id, "origin": origin}
     if asked is not None:
         data["asked"] = dict(asked)
-    events.add(session, job, "trial.created", number, data, now)
-    if values:
-        events.add(session, job, "trial.measured", number, _told(row, values), now)
-    keep_head(session, job)
+    try:
+        with fenced(session, job, fence, "trials.create", number=number):
+            if architecture_id is not None:
+                return _created_before(session, row, architecture_id)
+            values = known.put_into(row) if known is not None else {}
+            fronts.judge(job, row)
+            job.writes.append(architectures.stored(architecture))
+            trial_rows.add(job, row)
+            events.add(session, job, "trial.created", number, data, now)
+            if values:
+                events.add(session, job, "trial.measured", number, _told(row, values), now)
+    except IntegrityError as error:
+        raise UnavailableError(f"trial {number} of job {job_id} was just being stored; try again") from error
     return trial_rows.record(row)
+
+
+def _created_before(session: Session, row: TrialRow, architecture_id: str) -> TrialRecord:
+    if architecture_id != row.architecture_id:
+        raise ConflictError(
+            f"trial {row.number} of job {row.job_id} has another architecture; use the next number"
+        )
+    return get(session, row.job_id, row.number)
 
 
 def get(session: Session, job_id: str, number: int) -> TrialRecord:
@@ -113,7 +124,10 @@ def get(session: Session, job_id: str, number: int) -> TrialRecord:
     Raises:
         NotFoundError: there is no such trial.
     """
-    return trial_rows.record(_row(session, job_id, number))
+    row = trial_rows.find(session, job_id, number)
+    if row is None:
+        raise _unknown(job_id, number)
+    return trial_rows.record(row)
 
 
 def set_state(
@@ -135,17 +149,18 @@ def set_state(
         ConflictError: the trial has ended in another state.
         InvalidInputError: `failed` without a reason of the closed list.
     """
-    row = _row(session, job_id, number)
+    job, row = _locked(session, job_id, number)
     if row.state == state:
         return trial_rows.record(row)
-    job = fenced_head(session, job_id, fence, "trials.set_state", number=number, state=state)
-    if state == "failed" and reason not in TRIAL_REASONS:
-        raise InvalidInputError(f"reason '{reason}' of trial {number}; {nearest(str(reason), TRIAL_REASONS)}")
     if state == "completed":
         return complete(session, job_id, number, fence, now=now)
-    _move(session, job, row, state, reason, message, now)
-    trial_rows.write(session, row)
-    keep_head(session, job)
+    with fenced(session, job, fence, "trials.set_state", number=number, state=state):
+        if state == "failed" and reason not in TRIAL_REASONS:
+            raise InvalidInputError(
+                f"reason '{reason}' of trial {number}; {nearest(str(reason), TRIAL_REASONS)}"
+            )
+        _move(session, job, row, state, reason, message, now)
+        trial_rows.write(job, row)
     return trial_rows.record(row)
 
 
@@ -173,11 +188,10 @@ def record(
         `invalid_result`.
     """
     found = Numbers(values=values, spread=spread, kinds=kinds, flags=flags, rung=rung, steps=steps)
-    job = fenced_head(session, job_id, fence, "trials.record", number=number)
-    row = _row(session, job_id, number)
-    if _take(session, job, row, found, now):
-        fronts.refresh(session, job, row, now)
-        keep_head(session, job)
+    job, row = _locked(session, job_id, number)
+    with fenced(session, job, fence, "trials.record", number=number):
+        if _take(session, job, row, found, now):
+            fronts.refresh(session, job, row, now)
     return trial_rows.record(row)
 
 
@@ -219,14 +233,13 @@ def count_trial(
     now: float | None = None,
 ) -> list[TrialRecord]:
     """As `complete`, after recording what was `found`; the trial, and after it those whose flag changed."""
-    job = fenced_head(session, job_id, fence, "trials.complete", number=number)
-    row = _row(session, job_id, number)
+    job, row = _locked(session, job_id, number)
     flagged: Sequence[int] = ()
-    has_news = found is not None and _take(session, job, row, found, now)
-    if has_news or row.state != "completed":
-        _move(session, job, row, "completed", None, None, now)
-        flagged = fronts.refresh(session, job, row, now)
-        keep_head(session, job)
+    with fenced(session, job, fence, "trials.complete", number=number):
+        has_news = found is not None and _take(session, job, row, found, now)
+        if has_news or row.state != "completed":
+            _move(session, job, row, "completed", None, None, now)
+            flagged = fronts.refresh(session, job, row, now)
     others = trial_rows.find_many(session, job_id, [other for other in flagged if other != number])
     return [trial_rows.record(one) for one in (row, *others)]
 
@@ -243,13 +256,12 @@ def set_final(
     finite_values(f"trial {number} test", final.test)
     for part in (final.spread, final.test_spread):
         finite_spread(f"trial {number} final spread of", part)
-    job = fenced_head(session, job_id, fence, "trials.set_final", number=number)
-    row = _row(session, job_id, number)
-    row.final = final_json(final)
-    data = {"final": True, "seeds": final.seeds, "steps": final.steps}
-    events.add(session, job, "trial.measured", number, data, now)
-    fronts.refresh(session, job, row, now)
-    keep_head(session, job)
+    job, row = _locked(session, job_id, number)
+    with fenced(session, job, fence, "trials.set_final", number=number):
+        row.final = final_json(final)
+        data = {"final": True, "seeds": final.seeds, "steps": final.steps}
+        events.add(session, job, "trial.measured", number, data, now)
+        fronts.refresh(session, job, row, now)
     return trial_rows.record(row)
 
 
@@ -267,34 +279,43 @@ def requeue_running(
     session: Session, job_id: str, fence: int, *, now: float | None = None
 ) -> list[TrialRecord]:
     """Running trials of a coordinator that died wait again, each with one more attempt; returns them."""
-    job = fenced_head(session, job_id, fence, "trials.requeue_running")
-    query = select(Trial.number).where(Trial.job_id == job_id, Trial.state == "running")
-    numbers = session.scalars(query.order_by(Trial.number)).all()
-    return [_requeued(session, job, _row(session, job_id, number), now) for number in numbers]
+    job = locked_head(session, job_id)
+    with fenced(session, job, fence, "trials.requeue_running"):
+        query = select(Trial.number).where(Trial.job_id == job_id, Trial.state == "running")
+        numbers = session.scalars(query.order_by(Trial.number)).all()
+        requeued = []
+        for row in trial_rows.find_many(session, job_id, numbers):
+            requeued.append(_requeued(session, job, row, now))
+            job.store(session)  # one statement a trial, always the same
+        return requeued
 
 
 def requeue(
     session: Session, job_id: str, number: int, fence: int, *, now: float | None = None
 ) -> TrialRecord:
     """A running trial whose worker died waits again, with one more attempt; any other is left as it is."""
-    job = fenced_head(session, job_id, fence, "trials.requeue", number=number)
-    row = _row(session, job_id, number)
-    return trial_rows.record(row) if row.state != "running" else _requeued(session, job, row, now)
+    job, row = _locked(session, job_id, number)
+    with fenced(session, job, fence, "trials.requeue", number=number):
+        return trial_rows.record(row) if row.state != "running" else _requeued(session, job, row, now)
 
 
 def _requeued(session: Session, job: JobHead, row: TrialRow, now: float | None) -> TrialRecord:
     row.attempt += 1
     move_trial(session, job, row, "waiting", now=now)
-    trial_rows.write(session, row)
-    keep_head(session, job)
+    trial_rows.write(job, row)
     return trial_rows.record(row)
 
 
-def _row(session: Session, job_id: str, number: int) -> TrialRow:
-    row = trial_rows.find(session, job_id, number)
-    if row is None:
-        raise NotFoundError(f"trial {number} of job {job_id[:64]} does not exist")
-    return row
+def _locked(session: Session, job_id: str, number: int) -> tuple[JobHead, TrialRow]:
+    found = trial_rows.locked(session, job_id, number)
+    if found is None:
+        job_row(session, job_id)
+        raise _unknown(job_id, number)
+    return found
+
+
+def _unknown(job_id: str, number: int) -> NotFoundError:
+    return NotFoundError(f"trial {number} of job {job_id[:64]} does not exist")
 
 
 def _move(

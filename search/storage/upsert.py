@@ -13,11 +13,12 @@ from .models import Base
 def insert_new(session: Session, table: type[Base], **values: Any) -> None:
     """The first row wins; a repetition changes nothing."""
     session.flush()  # rows it may refer to
-    session.connection().execute(_statement(table, session.get_bind().dialect.name), values)
+    session.connection().execute(new_row(table, session.get_bind().dialect.name), values)
 
 
 @cache
-def _statement(table: type[Base], dialect: str) -> Insert:
+def new_row(table: type[Base], dialect: str) -> Insert:
+    """The statement."""
     if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()

@@ -1,8 +1,10 @@
 """Dominance, ranks, crowding and the two orders inside a front."""
 
+import itertools
 import math
 import random
 
+import moocore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,8 @@ from search.pareto import (
     log_scaled,
     nondominated_ranks,
     nondominated_ranks_by_definition,
+    thinned_by_contribution,
+    unit,
     violation,
 )
 from space.errors import InvalidInputError
@@ -120,6 +124,28 @@ def test_the_point_with_the_least_own_volume_leaves_first() -> None:
     assert least_contribution_last(points, 3) == [0, 1, 3]
     assert least_contribution_last(points, 9) == [0, 1, 2, 3]
     assert least_contribution_last([(1.0, 1.0), (1.0, 1.0)], 1) == [0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stairs_are_thinned_as_by_definition(seed: int) -> None:
+    rng = random.Random(seed)
+    x, y = (sorted(rng.random() for _ in range(25)) for _ in range(2))
+    points = list(zip(x, reversed(y), strict=True))
+    rng.shuffle(points)
+    for count in range(26):
+        assert least_contribution_last(points, count) == thinned_by_contribution(unit(points), count)
+
+
+@given(st.lists(st.integers(1, 3), min_size=6, max_size=30))
+def test_of_even_stairs_one_with_the_least_volume_leaves(gaps: list[int]) -> None:
+    """Equal volumes differ by their rounding, which is not the same everywhere: any of the least may go."""
+    x, y = (itertools.accumulate(map(float, gaps[start::2])) for start in (0, 1))
+    points = unit([(a, -b) for a, b in zip(x, y, strict=False)])
+    for count in range(len(points) - 1, 1, -1):
+        before, after = (least_contribution_last(points, size) for size in (count + 1, count))
+        (gone,) = set(before) - set(after)
+        own = moocore.hv_contributions([points[index] for index in before], ref=[1.1, 1.1])
+        assert own[before.index(gone)] <= min(own[1:-1]) + 1e-12
 
 
 def test_only_logarithmic_objectives_are_logarithms() -> None:

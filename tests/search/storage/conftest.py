@@ -89,6 +89,12 @@ def sqlite_job(sqlite: Database) -> JobRecord:
     return new_job(sqlite)
 
 
+@pytest.fixture
+def new_running_job() -> Callable[[Database], JobRecord]:
+    """The same in any database, as often as wanted."""
+    return new_job
+
+
 def new_job(database: Database) -> JobRecord:
     with database.write() as session:
         return jobs.create(
