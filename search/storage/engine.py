@@ -21,6 +21,8 @@ _STATEMENT_LIMIT_S = 60
 _IDLE_SINCE = "idle_since"
 _TRUSTED_S = 5.0
 """A connection that was used within so many seconds is not asked whether it lives."""
+_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""Refuses NaN and infinity, which are not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +176,3 @@ def sqlite_backup(file: Path, copy: Path) -> None:
         ) from error
     finally:
         source.close()
-
-
-def _to_json(data: Any) -> str:
-    """Refuses NaN and infinity, which are not JSON."""
-    return json.dumps(data, allow_nan=False, separators=(",", ":"))
