@@ -14,7 +14,18 @@ from search.records import JobRecord, TrialRecord
 from search.tally import FailedTrial, Tally, rungs_of, tally_of
 
 from .points import cell
-from .wording import REASON_WORDS, STATE_MEANING, describe, duration, elapsed_s, factor, is_over, label
+from .wording import (
+    FINALISTS_TRAIN,
+    REASON_WORDS,
+    STATE_MEANING,
+    describe,
+    duration,
+    elapsed_s,
+    factor,
+    is_over,
+    label,
+    trains_finalists,
+)
 
 CLAIM_STEPS = 1000
 """Finalists trained for fewer steps make a demonstration, not a claim."""
@@ -90,19 +101,23 @@ def status(
     now: dt.datetime,
     tally: Tally | None = None,
 ) -> Status:
-    """Progress of a job at `now`. `tally`: of all trials, where `trials` are only some of them."""
+    """Progress of a job at `now`: of its search, and after that of its finalists' trainings. `tally`: of all
+    trials, where `trials` are only some of them."""
     tally = tally or tally_of((*trials, *references), rungs_of(job))
     budget = int(job.spec["budget"]["trials"])
     done = tally.done
     seconds = elapsed_s(job, now)
-    share = 1.0 if job.state == "completed" else min(1.0, done / budget)
-    left = seconds * (budget - done) / done if seconds and done >= 3 and job.state == "running" else 0.0
+    ended, trainings = job.context.get("finalist_trainings") or (0, 1)
+    is_final = trains_finalists(job)
+    share = ended / trainings if is_final else min(1.0, done / budget)
+    searches = job.state == "running" and not is_final
+    left = seconds * (budget - done) / done if seconds and done >= 3 and searches else 0.0
     return Status(
         state=job.state,
-        meaning=STATE_MEANING.get(job.state, job.state),
+        meaning=FINALISTS_TRAIN if is_final else STATE_MEANING.get(job.state, job.state),
         reason=REASON_WORDS.get(job.reason or "", job.reason or ""),
         message=job.message or "",
-        percent=round(100 * share),
+        percent=100 if job.state == "completed" else round(100 * share),
         done=done,
         budget=budget,
         references_done=tally.references_done,

@@ -56,6 +56,8 @@ STATE_MEANING: Mapping[str, str] = {
     "failed": "it cannot go on",
     "cancelled": "ended by the user; what was counted stays",
 }
+FINALISTS_TRAIN = "training the finalists and their references with several seeds"
+"""What a running job does after its search."""
 REASON_WORDS: Mapping[str, str] = {
     "budget_reached": "the trial budget is used up",
     "time_reached": "the time budget is used up",
@@ -232,6 +234,10 @@ def elapsed_s(job: JobRecord, now: dt.datetime) -> float | None:
     if job.started_at is None:
         return None
     return ((job.ended_at or now) - job.started_at).total_seconds()
+
+
+def trains_finalists(job: JobRecord) -> bool:
+    return job.state == "running" and bool(job.context.get("search_ended") and job.context.get("finalists"))
 
 
 def is_over(job: JobRecord) -> bool:

@@ -129,14 +129,14 @@ class SearchProgress:
 
 def running_words(job: "JobRecord", trials: "list[TrialRecord]") -> str:
     """What the workers do, as far as the rows say."""
-    from dashboards.wording import is_over
+    from dashboards.wording import FINALISTS_TRAIN, is_over
 
     if is_over(job):
         return "nothing: the job is over"
     if job.context.get("search_ended"):
         if not job.context.get("finalists"):
             return "ending the search"
-        return "training the finalists and their references with several seeds"
+        return FINALISTS_TRAIN
     rungs = len(job.context.get("rung_steps") or ())
     busy = [trial for trial in trials if trial.state == "running"]
     words = [

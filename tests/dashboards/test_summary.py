@@ -42,6 +42,16 @@ def test_trainings_of_finalists_are_counted_while_none_has_its_means(
     assert summary.status(new_job(context=context), [], [], now).finalists == words
 
 
+def test_after_the_search_progress_is_that_of_the_finalists(
+    new_job: NewJob, trials: list[TrialRecord], now: dt.datetime
+) -> None:
+    context = {"search_ended": True, "finalists": [0, 1], "finalist_trainings": [2, 8]}
+    job = replace(new_job(context=context), state="running", ended_at=None)
+    state = summary.status(job, trials[:11], [], now)
+    assert state.meaning.startswith("training the finalists")
+    assert (state.percent, state.left) == (25, "")
+
+
 def test_finalists_with_means_are_counted(
     new_job: NewJob, trials: list[TrialRecord], finals: Callable[..., list[TrialRecord]], now: dt.datetime
 ) -> None:
