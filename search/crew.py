@@ -1,6 +1,7 @@
 """The workers of a service, shared by the jobs it coordinates: Ray's, started with the first job, or none
 besides the calling process."""
 
+import logging
 import os
 import threading
 from pathlib import Path
@@ -16,6 +17,8 @@ from .workers.ray_pool import RayPool
 from .workers.shares import Shares
 from .workers.stages import Bench
 from .workers.work import Executor
+
+log = logging.getLogger(__name__)
 
 NO_RAY = "none"
 """Value of `ray` that runs everything in the calling process."""
@@ -61,16 +64,16 @@ class Crew:
         )
 
     def _ray_pool(self) -> RayPool:
+        """The one there is, or one anew where its cluster is gone or was started again."""
         with self._lock:
+            if self._pool is not None and not self._pool.is_alive():
+                log.info("connecting to Ray anew", extra={"address": self._ray})
+                self._pool.close()
+                self._pool = None
             if self._pool is None:
                 slots = self._workers or (os.cpu_count() or 1 if self._ray == "local" else None)
                 self._pool = RayPool(self._ray, slots, memory=self._memory)
             return self._pool
-
-    def renew(self) -> None:
-        """Lets go of workers whose cluster is gone; the next job gets new ones."""
-        if self._pool is not None and not self._pool.is_alive():
-            self.close()
 
     def close(self) -> None:
         with self._lock:

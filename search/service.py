@@ -223,7 +223,6 @@ class Service:
                 lambda session: jobs.update_context(session, job.id, job.fence, {UNAVAILABLE_SINCE: since})
             )
         self._release(job, "executor_unavailable", message)
-        self._crew.renew()
         self._not_before = time.monotonic() + self._back_off_s
         self._back_off_s = min(2 * self._back_off_s, _LONGEST_BACK_OFF_S)
 

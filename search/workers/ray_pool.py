@@ -21,7 +21,8 @@ from evaluators.latency import Target, device_facts, device_key
 from space.errors import UnavailableError
 
 from .memory_limit import NO_LIMIT, MemoryLimit, share_of
-from .ray_connection import WITHOUT, connect, is_reachable
+from .ray_connection import WITHOUT
+from .ray_link import RayLink
 from .shares import Shares
 from .stages import Bench
 from .work import Outcome, Stage, Work
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
 _CHECK_EVERY_S = 2.0
-_GONE_AFTER_S = 6.0
-"""Ray ends a process whose cluster head does not answer for a minute: this one lets go of it before."""
 _KEPT_BENCHES = 4
 MEASURING: frozenset[Stage] = frozenset({"screen", "measure"})
 """Stages with latencies in them: only on machines like the one the job is for."""
@@ -128,17 +127,16 @@ class RayPool:
         """
         self.shares = Shares()
         self._lock = threading.RLock()
-        self._owns_ray = connect(address, num_slots)
+        self._link = RayLink(address, num_slots)
         import ray
 
         self._ray = ray
-        self._address: str = ray.get_runtime_context().gcs_address
         self._actor_class: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
         self._log_level = logging.getLogger().getEffectiveLevel()
         self._wanted, self._memory = num_slots, memory
-        self._checked_at = self._answered_at = time.monotonic()
-        self._slots = [self._new_slot() for _ in range(self._room())]
-        self._await_first()
+        self._checked_at = time.monotonic()
+        self._slots: list[Slot] = []
+        self._start_workers()
 
     def _room(self) -> int:
         """As many workers as asked for, or as the cluster has cores for: one without a core never starts."""
@@ -153,15 +151,12 @@ class RayPool:
         actor = self._actor_class.options(**options).remote(self._log_level, self._memory)
         return Slot(actor, actor.ready.remote())
 
-    def _await_first(self) -> None:
-        """Workers that can never start must not fail one trial after the other."""
+    def _start_workers(self) -> None:
+        """Waits for the first: workers that can never start must not fail one trial after the other."""
         try:
-            first, _ = self._ray.wait(
-                [slot.answer for slot in self._slots], num_returns=1, timeout=_START_TIMEOUT_S
-            )
-            if not first:
-                raise UnavailableError(f"no Ray worker answered in {_START_TIMEOUT_S:.0f} s", hint=WITHOUT)
-            self._ray.get(first)
+            with self._link.use():
+                self._slots = [self._new_slot() for _ in range(self._room())]
+                self._ray.get(self._first_answer())
             self.look()
         except self._ray.exceptions.RayError as error:
             self.close()
@@ -169,6 +164,16 @@ class RayPool:
         except UnavailableError:
             self.close()
             raise
+
+    def _first_answer(self) -> Any:
+        answers = [slot.answer for slot in self._slots]
+        end = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < end:
+            first, _ = self._ray.wait(answers, num_returns=1, timeout=_CHECK_EVERY_S)
+            if first:
+                return first[0]
+            self._link.check()
+        raise UnavailableError(f"no Ray worker answered in {_START_TIMEOUT_S:.0f} s", hint=WITHOUT)
 
     # -- what there is -----------------------------------------------------------------------------
 
@@ -178,8 +183,11 @@ class RayPool:
             return sum(slot.host is not None for slot in self._slots)
 
     def is_alive(self) -> bool:
-        """Whether the head of the cluster answers."""
-        return is_reachable(self._address)
+        """Whether its workers can still be used: the cluster is there, and the same as when they began."""
+        with suppress(UnavailableError):
+            self._link.check()
+            return True
+        return False
 
     def num_free(self) -> int:
         with self._lock:
@@ -199,7 +207,8 @@ class RayPool:
         return found
 
     def put(self, bench: Any) -> Sequence[Any]:
-        return [self._ray.put(bench)]
+        with self._link.use():
+            return [self._ray.put(bench)]
 
     # -- work --------------------------------------------------------------------------------------
 
@@ -216,8 +225,9 @@ class RayPool:
             if not free:
                 return None
             slot = free[0]
+            with self._link.use():
+                slot.future = slot.actor.run.remote(run, name, bench, work)
             slot.work, slot.deadline = work, time.monotonic() + work.timeout_s
-            slot.future = slot.actor.run.remote(run, name, bench, work)
             return slot
 
     def wait(self, slots: Sequence[Slot], timeout_s: float) -> list[Slot]:
@@ -226,9 +236,10 @@ class RayPool:
             time.sleep(timeout_s)
             return []
         futures = {slot.future: slot for slot in slots}
-        done, _ = self._ray.wait(list(futures), num_returns=1, timeout=timeout_s)
-        if done:
-            done, _ = self._ray.wait(list(futures), num_returns=len(futures), timeout=0)
+        with self._link.use():
+            done, _ = self._ray.wait(list(futures), num_returns=1, timeout=timeout_s)
+            if done:
+                done, _ = self._ray.wait(list(futures), num_returns=len(futures), timeout=0)
         return [futures[future] for future in done]
 
     def finish(self, slot: Slot) -> Outcome:
@@ -236,7 +247,8 @@ class RayPool:
         work = slot.work
         assert work is not None
         try:
-            outcome: Outcome = self._ray.get(slot.future)
+            with self._link.use():
+                outcome: Outcome = self._ray.get(slot.future)
         except self._ray.exceptions.OutOfMemoryError as error:
             self.replace(slot)
             return Outcome(work.key, reason="out_of_memory", message=str(error).splitlines()[0])
@@ -251,12 +263,13 @@ class RayPool:
         return outcome
 
     def replace(self, slot: Slot) -> None:
-        """Kills the worker and starts another in its place."""
+        """Kills the worker and starts another in its place, unless the cluster is gone."""
         with self._lock:
-            self._kill(slot)
-            fresh = self._new_slot()
-            slot.actor, slot.answer, slot.host = fresh.actor, fresh.answer, None
-            slot.future = slot.work = None
+            slot.host = slot.future = slot.work = None
+            with suppress(UnavailableError), self._link.use():
+                self._kill(slot)
+                fresh = self._new_slot()
+                slot.actor, slot.answer = fresh.actor, fresh.answer
 
     def _kill(self, slot: Slot) -> None:
         self._ray.kill(slot.actor, no_restart=True)
@@ -265,15 +278,15 @@ class RayPool:
         """Notices new workers, and every two seconds machines that came or went.
 
         Raises:
-            UnavailableError: the head of the cluster is gone.
+            UnavailableError: the cluster is gone.
         """
-        with self._lock:
+        with self._lock, self._link.use():
             for slot in [slot for slot in self._slots if slot.answer is not None]:
                 self._hear(slot)
             now = time.monotonic()
             if now - self._checked_at >= _CHECK_EVERY_S:
                 self._checked_at = now
-                self._check_cluster(now)
+                self._check_cluster()
 
     def _hear(self, slot: Slot) -> None:
         done, _ = self._ray.wait([slot.answer], timeout=0)
@@ -283,14 +296,9 @@ class RayPool:
             except self._ray.exceptions.RayError:  # died while it started: its machine may be gone
                 self.replace(slot)
 
-    def _check_cluster(self, now: float) -> None:
-        if not is_reachable(self._address):
-            if now - self._answered_at > _GONE_AFTER_S:
-                raise UnavailableError(
-                    f"the head of the Ray cluster at {self._address} is gone", hint=WITHOUT
-                )
+    def _check_cluster(self) -> None:
+        if not self._link.check():
             return
-        self._answered_at = now
         nodes = self._ray.nodes()  # type: ignore[no-untyped-call]
         alive = {node["NodeID"] for node in nodes if node["Alive"]}
         for slot in self._slots:
@@ -299,11 +307,10 @@ class RayPool:
         self._slots += [self._new_slot() for _ in range(self._room() - len(self._slots))]
 
     def close(self) -> None:
-        """Kills the workers, and Ray itself when this pool started it, or when its head is gone."""
+        """Kills the workers, and disconnects from Ray where this pool started it, or where it is gone."""
         with self._lock:
-            is_there = is_reachable(self._address)
-            for slot in self._slots if is_there else ():
-                self._kill(slot)
+            with suppress(UnavailableError), self._link.use():
+                for slot in self._slots if self._link.check() else ():
+                    self._kill(slot)
             self._slots = []
-            if self._owns_ray or not is_there:
-                self._ray.shutdown()
+        self._link.close()
