@@ -29,6 +29,7 @@ def configure_logging(
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        without_rays,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if form == "json":
@@ -44,6 +45,12 @@ def configure_logging(
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(level.upper())
+
+
+def without_rays(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Drops what Ray adds to every record of a process that it is loaded in."""
+    del logger, method
+    return {name: value for name, value in fields.items() if not name.startswith("_ray_")}
 
 
 def blot_secrets(logger: object, method: str, line: Any) -> str:

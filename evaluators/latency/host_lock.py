@@ -81,6 +81,8 @@ def _opened(name: str, folder: Path | None) -> Iterator[int]:
         )  # also another user's: locking needs no right to write
     except FileNotFoundError:
         file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with contextlib.suppress(PermissionError):  # another user made it meanwhile
+            os.fchmod(file, 0o644)  # whatever the umask: others need to read it
     try:
         yield file
     finally:

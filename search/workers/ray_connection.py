@@ -7,7 +7,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def connect(address: str, num_slots: int | None = None) -> bool:
             root = Path(tempfile.gettempdir()) / f"pf-ray-{os.getuid()}"  # Ray's sockets allow 107 characters
             options |= {"include_dashboard": False, "_temp_dir": str(root), "num_cpus": num_slots}
             with _on_loopback():
-                ray.init(address="local", **options)
+                _in_lasting_thread(lambda: ray.init(address="local", **options))
             return True
         ray.init(address=address, **options)
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
@@ -57,6 +58,26 @@ def connect(address: str, num_slots: int | None = None) -> bool:
     finally:
         _restore(terminate)
     return False
+
+
+def _in_lasting_thread(start: Callable[[], object]) -> None:
+    """Calls `start` in a thread that lives as long as this process: Linux ends Ray's processes with the
+    *thread* that started them (Ray sets PR_SET_PDEATHSIG), and a job's thread ends with its job."""
+    if threading.current_thread() is threading.main_thread():
+        start()
+        return
+    done: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(start())
+        except BaseException as error:
+            done.set_exception(error)
+            return
+        threading.Event().wait()
+
+    threading.Thread(target=run, name="ray", daemon=True).start()
+    done.result()
 
 
 @contextmanager

@@ -33,6 +33,18 @@ def test_fields_travel_beside_a_constant_message() -> None:
     assert (line["event"], line["trial_id"], line["level"]) == ("trial finished", 7, "info")
 
 
+def test_ray_adds_nothing_to_our_lines() -> None:
+    """As soon as it is imported, it adds a field to every record of the process."""
+    import ray
+
+    assert ray.__version__
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    logging.getLogger("search.x").info("trial finished")
+    assert "_ray_timestamp_ns" in vars(logging.makeLogRecord({}))
+    assert set(json.loads(stream.getvalue())) == {"event", "level", "logger", "timestamp"}
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_secrets_are_blotted_out(form: str) -> None:
     stream = io.StringIO()

@@ -1,4 +1,4 @@
-"""`paretoformer worker` outlives the head of its Ray cluster: real processes, whose head is killed.
+"""`paretoformer worker` keeps its Ray and outlives the head of a cluster: real processes and heads that die.
 
 Latencies are a formula: nothing here is about them, and to measure them waits for a quiet machine.
 """
@@ -118,10 +118,14 @@ class Coordinator:
         assert self.state(job_id) == ("completed", "budget_reached"), self.log
         assert check(self._database) == []
 
-    def close(self) -> None:
+    def terminate(self) -> int:
+        """As systemd and containers do; the exit code."""
         self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=60)
+
+    def close(self) -> None:
         try:
-            self._process.wait(timeout=60)
+            self.terminate()
         finally:
             self._process.kill()
             self._process.wait()
@@ -139,6 +143,21 @@ def head() -> Iterator[Machine]:
 def coordinator(head: Machine, tmp_path: Path) -> Iterator[Coordinator]:
     with closing(Coordinator(tmp_path, head.address)) as started:
         yield started
+
+
+def test_f18_jobs_share_a_ray_of_their_coordinators_own_and_a_terminate_in_one_ends_well(
+    tmp_path: Path,
+) -> None:
+    """Linux ends what a thread has started with that thread, if it was asked to: each job has one."""
+    with closing(Coordinator(tmp_path, "local")) as coordinator:
+        coordinator.complete(coordinator.submit(2))
+        coordinator.complete(coordinator.submit(2))
+        job = coordinator.submit(12)
+        coordinator.wait_until(lambda: coordinator.num_trained(job) > 0)
+        assert "connecting" not in coordinator.log  # nor disconnecting
+        assert coordinator.terminate() in (0, 130), coordinator.log
+        assert coordinator.state(job) == ("queued", None)
+    assert not (tmp_path / "jobs.db-wal").exists()
 
 
 def test_f23_a_coordinator_goes_on_when_the_head_was_started_again_between_jobs_and_in_one(

@@ -117,3 +117,13 @@ def test_an_exception_inside_releases_the_host(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with quiet_host(0.0, folder=tmp_path) as quiet:
         assert quiet
+
+
+def test_another_user_may_wait_whatever_the_umask_of_the_first(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with training_step(folder=tmp_path):
+            pass
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o644}
