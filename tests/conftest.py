@@ -35,6 +35,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if id(item) in kept]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that start Ray clusters end one another's when two run at once."""
+    is_grouping = getattr(item.config.option, "loadgroup", False)  # in a worker of pytest-xdist
+    if is_grouping and item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+        pytest.fail(
+            f"pytest {pytest.__version__} does not keep groups of tests together (pytest-xdist issue 1386); "
+            "install what constraints.txt names"
+        )
+
+
 def spread(cases: list[pytest.Item], few: int) -> list[pytest.Item]:
     """The first, the last, and as many as are wanted evenly between them."""
     if len(cases) <= few:
