@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 export RAY_USAGE_STATS_ENABLED := 0
 export XDG_RUNTIME_DIR ?= /tmp/runtime-$(shell id -u)
 
-.PHONY: help install install-dev quickstart serve test test-fast test-types soak check bench docs browser clean
+.PHONY: help install install-dev quickstart serve test test-fast test-types soak check bench audit docs browser clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -70,6 +70,10 @@ bench: install-dev ## every benchmark; results go to benchmarks/results
 	  echo $$name; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	@for name in proxies searchers latency_predictors surrogate; do \
 	  echo $$name; $(BIN)/python -m benchmarks.$$name --data $(TABLES) --json benchmarks/results/$$name.json || exit 1; done
+
+audit: install-dev ## known vulnerabilities of the versions in constraints.txt (asks pypi.org)
+	@$(PIP) pip-audit
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 docs: install-dev ## rewrite the generated tables of docs/, check every page against the program
 	@$(BIN)/python -P tests/test_docs_choices.py

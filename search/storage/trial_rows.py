@@ -36,7 +36,9 @@ _ROW = (*(getattr(Trial, name) for name in _STORED), Architecture.training_id, A
 _ARCHITECTURE = Architecture.id == Trial.architecture_id
 _SELECT = select(*_ROW).join(Architecture, _ARCHITECTURE).where(Trial.job_id == bindparam("of_job"))
 _FIND = _SELECT.where(Trial.number == bindparam("at"))
-_OF_JOB = _SELECT.order_by(Trial.number)
+_OF_JOB = _SELECT.order_by(Trial.number).execution_options(yield_per=1000)
+"""In parts: PostgreSQL's driver holds a whole answer until it is read, and all trials of a job are a kilobyte
+each."""
 _LOCK = (
     select(*HEAD, *_ROW)
     .select_from(Job)

@@ -23,8 +23,11 @@ KINDS = {"latency_s": "measured", "bits_per_byte": "measured"}
 
 
 def wait_for_a_lock(db: Database) -> None:
-    """Until some transaction waits for another one."""
-    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    """Until a transaction of this database waits for another one; the server has other tests' as well."""
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
     while True:
         with db.read() as session:
             if session.scalar(waits):
