@@ -1,6 +1,5 @@
 """Architectures by id: canonical JSON, stored once however many trials name it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ from sqlalchemy.orm import Session
 from space.errors import NotFoundError
 
 from .models import Architecture, Job, Trial
+from .stored_json import parse_json
 from .together import Write, named, write_in_turn
 from .upsert import new_row
 
@@ -59,7 +59,7 @@ def get(session: Session, architecture_id: str, *, tenant: str) -> Mapping[str, 
     row = session.scalar(select(Architecture).where(Architecture.id == architecture_id, is_theirs))
     if row is None:
         raise NotFoundError(f"architecture {architecture_id[:64]} does not exist")
-    data: Mapping[str, Any] = json.loads(row.canonical_json)
+    data: Mapping[str, Any] = parse_json(row.canonical_json)
     return data
 
 

@@ -1,6 +1,5 @@
 """Engines of the two databases: how addresses are read, connections set up, transactions begun."""
 
-import json
 import math
 import select
 import sqlite3
@@ -15,14 +14,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from space.errors import InvalidInputError, nearest
 
+from .stored_json import parse_json, to_json
+
 Durability = Literal["normal", "full"]
 _WRITES = "paretoformer_writes"
 _STATEMENT_LIMIT_S = 60
 _IDLE_SINCE = "idle_since"
 _TRUSTED_S = 5.0
 """A connection that was used within so many seconds is not asked whether it lives."""
-_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-"""Refuses NaN and infinity, which are not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,8 @@ def sqlite_engine(file: Path, patience_s: float) -> Engine:
         pool_size=10,
         max_overflow=40,
         pool_timeout=patience_s,
-        json_serializer=_to_json,
+        json_serializer=to_json,
+        json_deserializer=parse_json,
     )
 
     @event.listens_for(engine, "connect")
@@ -114,7 +114,8 @@ def postgresql_engine(url: URL) -> Engine:
         pool_size=10,
         max_overflow=20,
         pool_timeout=5,
-        json_serializer=_to_json,
+        json_serializer=to_json,
+        json_deserializer=parse_json,
     )
 
     @event.listens_for(engine, "checkin")

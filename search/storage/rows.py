@@ -1,7 +1,6 @@
 """Row -> frozen record, one function per table."""
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
@@ -21,6 +20,7 @@ from ..records import (
     TrialState,
 )
 from .models import Architecture, Artefact, Event, Job, Measurement, Trial, TrialRow
+from .stored_json import parse_json
 
 
 def job_record(row: Job) -> JobRecord:
@@ -58,7 +58,7 @@ def trial_record(row: Trial | TrialRow, architecture: Architecture | TrialRow) -
         asked_after=row.asked_after,
         architecture_id=row.architecture_id,
         training_id=architecture.training_id,
-        architecture=json.loads(architecture.canonical_json),
+        architecture=parse_json(architecture.canonical_json),
         state=cast(TrialState, row.state),
         reason=row.reason,
         message=row.message,
