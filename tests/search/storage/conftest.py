@@ -15,10 +15,19 @@ from space.architecture import Architecture, parse_architecture
 
 
 @pytest.fixture(scope="session")
-def postgresql(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def used_postgresql(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """With what the tests before have left in it."""
     database = Database.open(postgresql_url, data_dir=tmp_path_factory.mktemp("data"), patience_s=10)
     yield database
     database.close()
+
+
+@pytest.fixture
+def postgresql(used_postgresql: Database) -> Database:
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with used_postgresql.write() as session:
+        session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    return used_postgresql
 
 
 @pytest.fixture(scope="session")
@@ -41,13 +50,7 @@ def sqlite(empty_file: Path, tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def db(request: pytest.FixtureRequest) -> Database:
     """Each test that asks for it runs on both engines."""
-    if request.param == "sqlite":
-        database: Database = request.getfixturevalue("sqlite")
-        return database
-    database = request.getfixturevalue("postgresql")
-    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
-    with database.write() as session:
-        session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    database: Database = request.getfixturevalue(request.param)
     return database
 
 
