@@ -30,7 +30,7 @@ screen: {candidates: 2}
 training: {steps: 20, rungs: 1}
 references: {sizes: 1}
 finalists: {count: 1, seeds: 2, steps: 20}
-budget: {trials: 5}
+budget: {trials: 4}
 """
 WATCH = """
 window.violations = [];

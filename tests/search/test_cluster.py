@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,10 +18,11 @@ import torch
 from evaluators.latency import device_key
 from evaluators.training.out_of_memory import give_back
 from search.coordinator import Coordinator
+from search.crew import make_bench
 from search.job import parse_job
 from search.plan import JobPlan, plan_job
 from search.records import FINAL_TRIAL_STATES
-from search.running import create_job, make_executor, owner_name, result
+from search.running import create_job, owner_name, result
 from search.storage import trials
 from search.storage.check import check
 from search.storage.database import Database
@@ -33,6 +33,8 @@ from search.workers.stages import outcome_of
 from search.workers.work import Outcome, Work
 from space.errors import UnavailableError
 
+from .test_real_searches import untimed
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 DIGITS = {
@@ -42,7 +44,7 @@ DIGITS = {
     "screen": {"candidates": 1},
     "references": {"sizes": 1},
     "finalists": {"count": 0},
-    "budget": {"trials": 4},
+    "budget": {"trials": 8},
 }
 
 
@@ -97,29 +99,27 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def test_f23_a_job_survives_the_loss_of_workers_and_of_a_machine(
     cluster: Cluster, plan: JobPlan, tmp_path: Path
 ) -> None:
-    """Checkpoints travel through an fsspec URL; every node keeps its own copies."""
+    """Checkpoints travel through an fsspec URL; every node keeps its own copies. Latencies are a formula."""
     store = tmp_path / "store"
     database = Database.open(tmp_path / "jobs.db", data_dir=tmp_path / "mine", data_url=f"file://{store}")
     job = create_job(database, plan, lease=(owner_name(), 15.0))
-    with make_executor(plan, database, ray=cluster.address, workers=3) as executor:
-        assert isinstance(executor, RayExecutor)
+    bench = make_bench(plan, database)
+    with RayExecutor(bench, address=cluster.address, num_slots=3, run=untimed()) as executor:
         hosts = executor.hosts()
         assert len({host.node for host in hosts}) == 3
-        done = threading.Event()
+        lost: list[str] = []
 
-        def disturb() -> None:
-            if not done.wait(4.0):
+        def disturb(coordinator: Coordinator) -> None:
+            trained = sum(trial.state == "completed" for trial in coordinator.ledger.search_trials)
+            if trained >= 1 and not lost:
                 os.kill(hosts[0].pid, signal.SIGKILL)
-            if not done.wait(4.0):
+                lost.append("worker")
+            if trained >= 3 and lost == ["worker"]:
                 cluster.lose(1)
+                lost.append("machine")
 
-        trouble = threading.Thread(target=disturb)
-        trouble.start()
-        try:
-            Coordinator(database, job, plan, executor).run()
-        finally:
-            done.set()
-            trouble.join()
+        Coordinator(database, job, plan, executor, on_tick=disturb).run()
+    assert lost == ["worker", "machine"]
     found = result(database, job.id)
     assert (found.job.state, found.job.reason) == ("completed", "budget_reached")
     assert check(database) == []

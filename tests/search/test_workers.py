@@ -52,9 +52,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_a_real_job_runs_in_process_and_its_front_is_exported_and_verified(
-    plan: JobPlan, database: Database
-) -> None:
+def test_a_real_job_runs_in_process_and_its_front_is_exported_and_verified(database: Database) -> None:
+    plan = plan_job(parse_job({**DIGITS, "budget": {"trials": 3}}))
     found = run(plan, database=database, ray="none")
     assert found.job.state == "completed"
     assert check(database) == []
